@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Member(Generic[Item, Result]):
+class _Caller(Generic[Item, Result]):
     """One thread's part. `turn` is held until it is done, or is its to do."""
 
     __slots__ = ("alone", "done", "error", "item", "result", "turn")
@@ -65,7 +65,7 @@ class Combiner(Generic[Item, Result]):
         self._lock = threading.Lock()
         self._leaders = leaders
         self._leading = 0
-        self._waiting: deque[_Member[Item, Result]] = deque()
+        self._waiting: deque[_Caller[Item, Result]] = deque()
 
     @property
     def waiting(self) -> int:
@@ -74,7 +74,7 @@ class Combiner(Generic[Item, Result]):
 
     def __call__(self, item: Item) -> Result:
         """Raises what `work` raised for this item."""
-        member: _Member[Item, Result] = _Member(item)
+        member: _Caller[Item, Result] = _Caller(item)
         with self._lock:
             waits = self._leading == self._leaders
             if waits:
@@ -91,7 +91,7 @@ class Combiner(Generic[Item, Result]):
             raise member.error
         return member.result
 
-    def _lead(self, first: _Member[Item, Result]) -> None:
+    def _lead(self, first: _Caller[Item, Result]) -> None:
         """Does the work for all that wait, then lets the next one do it for who came meanwhile."""
         members = self._gather(first)
         try:
@@ -118,7 +118,7 @@ class Combiner(Generic[Item, Result]):
             for member in members:
                 member.turn.release()
 
-    def _gather(self, first: _Member[Item, Result]) -> list[_Member[Item, Result]]:
+    def _gather(self, first: _Caller[Item, Result]) -> list[_Caller[Item, Result]]:
         members, total = [first], self._size(first.item)
         with self._lock:
             while self._waiting and len(members) < self._most:

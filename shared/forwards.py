@@ -31,14 +31,14 @@ class Links(StrEnum):
     SIGNED = "signed"
 
 
-class Order(StrEnum):
+class ForwardOrder(StrEnum):
     """Whether mails may overtake each other."""
 
     NONE = "none"
     CONNECTION = "connection"
 
 
-class Key(StrEnum):
+class RecordKey(StrEnum):
     """Kafka: what has the same key comes to the same partition, in order."""
 
     CONNECTION = "connection"
@@ -54,7 +54,7 @@ class SaslMechanism(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class ForwardOptions:
     """What is no secret. Sizes in octets, times in seconds. Those of other kinds have their
     default (`ForwardKind.options`)."""
 
@@ -64,11 +64,11 @@ class Options:
     retry_for_seconds: int = 3 * 86_400
     max_bytes: int = 1_048_576
     links: Links = Links.TOKEN
-    order: Order = Order.NONE
+    order: ForwardOrder = ForwardOrder.NONE
     ca_certificate: str = ""
     subject: str = ""
     topic: str = ""
-    key: Key = Key.CONNECTION
+    key: RecordKey = RecordKey.CONNECTION
     sasl_mechanism: SaslMechanism = SaslMechanism.PLAIN
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Forward:
 
     kind: ForwardProtocol
     place: str
-    options: Options = Options()
+    options: ForwardOptions = ForwardOptions()
     header_names: tuple[str, ...] = ()
     credential_names: tuple[str, ...] = ()
     has_secret: bool = False
@@ -109,7 +109,7 @@ class Endpoint:
 
     kind: ForwardProtocol
     address: str = field(repr=False)
-    options: Options = Options()
+    options: ForwardOptions = ForwardOptions()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     client_certificate: str = field(default="", repr=False)
@@ -117,7 +117,7 @@ class Endpoint:
     link_key: bytes = field(default=b"", repr=False)
 
 
-_OPTIONS: Final = frozenset(Options.__slots__)
+_OPTIONS: Final = frozenset(ForwardOptions.__slots__)
 SECRETS: Final = frozenset({"address", "secret", "headers", "client_certificate", "credentials"})
 #: Options that some kinds have.
 _SPECIAL: Final = frozenset(name for kind in KINDS.values() for name in kind.options)
@@ -143,9 +143,9 @@ def edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward, 
         raise
 
 
-def stored_options(found: Mapping[str, Any]) -> Options:
+def stored_options(found: Mapping[str, Any]) -> ForwardOptions:
     """Options as they were stored; what they lack has its default."""
-    return _options(Options(), {n: v for n, v in found.items() if n in _OPTIONS})
+    return _options(ForwardOptions(), {n: v for n, v in found.items() if n in _OPTIONS})
 
 
 def _edit(current: Forward | None, changes: Mapping[str, Any]) -> tuple[Forward, Secrets]:
@@ -231,8 +231,8 @@ def servers_of(address: str) -> list[tuple[str, int]]:
     return found
 
 
-def _of_every_kind(options: Options) -> Options:
-    plain = Options()
+def _of_every_kind(options: ForwardOptions) -> ForwardOptions:
+    plain = ForwardOptions()
     return replace(options, **{name: getattr(plain, name) for name in _SPECIAL})
 
 
@@ -243,8 +243,8 @@ def _fits(kind: ForwardKind, secrets: Secrets) -> None:
         raise InvalidInput(f"{kind.title} takes no header fields.", field="headers")
 
 
-def _check_options(kind: ForwardKind, options: Options) -> None:
-    plain = Options()
+def _check_options(kind: ForwardKind, options: ForwardOptions) -> None:
+    plain = ForwardOptions()
     for name in sorted(_SPECIAL.difference(kind.options)):
         if getattr(options, name) != getattr(plain, name):
             raise InvalidInput(f"{kind.title} has no {name!r}.", field=name)
@@ -252,7 +252,7 @@ def _check_options(kind: ForwardKind, options: Options) -> None:
         raise InvalidInput(f"The {kind.needed} is missing.", field=kind.needed)
 
 
-def _options(base: Options, given: Mapping[str, Any]) -> Options:
+def _options(base: ForwardOptions, given: Mapping[str, Any]) -> ForwardOptions:
     values: dict[str, Any] = {}
     for name, value in given.items():
         match name:
@@ -269,9 +269,9 @@ def _options(base: Options, given: Mapping[str, Any]) -> Options:
             case "max_bytes":
                 values[name] = typed.whole(name, value, 4096, 16 << 20)
             case "order":
-                values[name] = typed.choice(Order, value, name)
+                values[name] = typed.choice(ForwardOrder, value, name)
             case "key":
-                values[name] = typed.choice(Key, value, name)
+                values[name] = typed.choice(RecordKey, value, name)
             case "sasl_mechanism":
                 values[name] = typed.choice(SaslMechanism, value, name)
             case "subject":

@@ -44,7 +44,7 @@ class NewMessage(NamedTuple):
     labels: tuple[str, ...] = ()  # X-GM-LABELS, categories
 
 
-class Outcome(NamedTuple):
+class DecryptOutcome(NamedTuple):
     """What the decryptor found out about one mail, and where the opened form lies (if any)."""
 
     id: uuid.UUID

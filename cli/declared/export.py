@@ -11,7 +11,7 @@ from cli.client import Api
 from cli.declared.trust import exported
 from shared.connection_editing import FIELDS_OF
 from shared.connections import Connection, Mode, TransportSecurity
-from shared.forwards import Options
+from shared.forwards import ForwardOptions
 from shared.untrusted_text import escaped, shown
 
 _HEAD = """\
@@ -130,7 +130,7 @@ def _handler(item: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
 
 def _forward(item: dict[str, Any]) -> dict[str, Any]:
     """Its options that are not the default; its address is a secret too."""
-    forward, plain = item["forward"], Options().to_json()
+    forward, plain = item["forward"], ForwardOptions().to_json()
     entry: dict[str, Any] = {
         "kind": forward["kind"],
         "address": _variable(item["name"], "forward_address"),

@@ -170,11 +170,14 @@ def _oidc(app_state: AppState, access: IdentityProofs) -> Oidc | None:
     if not settings.oidc_issuer:
         return None
     from services.admin.people.groups import Groups
-    from services.admin.people.oidc import Oidc, Provider  # heavy, and most stacks have no issuer
+    from services.admin.people.oidc import (
+        Oidc,
+        OidcProvider,
+    )  # heavy, and most stacks have no issuer
 
     secret = settings.oidc_client_secret
     callback = settings.public_url.rstrip("/") + "/login/oidc/callback"
-    provider = Provider(
+    provider = OidcProvider(
         settings.oidc_issuer,
         settings.oidc_client_id,
         secret.get_secret_value() if secret else None,

@@ -16,7 +16,7 @@ from shared.mail.encoded_words import read_text
 from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
-from shared.messages import Outcome
+from shared.messages import DecryptOutcome
 from shared.rules.choosing import Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.storage import deliveries, outbox
@@ -114,7 +114,7 @@ def record(
 
 def rule_facts(
     mail: Claimed,
-    outcome: Outcome,
+    outcome: DecryptOutcome,
     connection: Connection | None,
     facts: Mapping[str, Any],
     header: bytes | None,

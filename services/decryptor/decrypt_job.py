@@ -31,7 +31,7 @@ from shared.mail.fields import HEADER_LIMIT
 from shared.mail.region import region
 from shared.mail.structure import Entity, entity
 from shared.mail_security import PLAIN
-from shared.messages import Outcome, RawRef
+from shared.messages import DecryptOutcome, RawRef
 from shared.quantities import counted
 from shared.storage import connections, outbox
 from shared.storage.outbox import Claimed, Release
@@ -264,7 +264,7 @@ class Decrypting:
         publication, which spares a row version.
         """
         results: dict[uuid.UUID, ReadyMail] = {}
-        fresh: list[Outcome] = []
+        fresh: list[DecryptOutcome] = []
         small: dict[int, list[tuple[Claimed, bytes]]] = {}
         plain = 0
         with self.store.pack() as pack:
@@ -274,7 +274,7 @@ class Decrypting:
                     continue
                 read = entity(region(head), names=FACT_FIELDS)
                 if not self._is_secured(mail, read, head):
-                    outcome = Outcome(id=mail.id, security=PLAIN)
+                    outcome = DecryptOutcome(id=mail.id, security=PLAIN)
                     whole = len(head) == mail.size
                     results[mail.id] = (
                         ReadyMail(outcome, head, read) if whole else ReadyMail(outcome)
@@ -351,7 +351,7 @@ def _parts(claimed: Sequence[Claimed]) -> Iterator[list[Claimed]]:
     yield from ([mail] for mail in claimed if mail.size > _LARGE)
 
 
-def _record(session: Session, outcomes: Sequence[Outcome], token: uuid.UUID) -> None:
+def _record(session: Session, outcomes: Sequence[DecryptOutcome], token: uuid.UUID) -> None:
     """For mails that are still ours: another one may be to open them anew by now."""
     held = outbox.hold(session, [outcome.id for outcome in outcomes], token)
     outbox.record_outcomes(session, [outcome for outcome in outcomes if outcome.id in held])

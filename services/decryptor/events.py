@@ -13,7 +13,7 @@ from posthouse import event_data, event_writing
 from shared.connections import Connection
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.mail_security import PLAIN
-from shared.messages import Outcome
+from shared.messages import DecryptOutcome
 from shared.storage.outbox import Claimed, Redelivery
 
 #: What of the findings travels with the mail.
@@ -33,7 +33,7 @@ _SECURITY = (
 
 def compose(
     mail: Claimed,
-    outcome: Outcome,
+    outcome: DecryptOutcome,
     connection: Connection | None,
     content: bytes | None,
     facts: Mapping[str, Any],
@@ -105,7 +105,7 @@ _PLAIN_FIELDS = _security(PLAIN)
 
 
 def _findings(
-    headers: MailHeaders, outcome: Outcome, facts: Mapping[str, Any]
+    headers: MailHeaders, outcome: DecryptOutcome, facts: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Those of header, layers and structure, each once and without its place."""
     layers, structure = outcome.security.get("findings"), facts.get("findings")

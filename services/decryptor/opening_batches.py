@@ -26,7 +26,7 @@ from shared.certificates import IdentityIndex
 from shared.connections import Connection
 from shared.mail.summary import findings_to_json
 from shared.mail_security import Security
-from shared.messages import Outcome, RawRef
+from shared.messages import DecryptOutcome, RawRef
 from shared.storage.outbox import Claimed
 from shared.store import Pack, Store
 
@@ -52,17 +52,17 @@ class SecuredMails:
 
     def open_small(
         self, mails: Sequence[tuple[Claimed, bytes]], connection: Connection | None, pack: Pack
-    ) -> list[tuple[Outcome, bytes | None]]:
+    ) -> list[tuple[DecryptOutcome, bytes | None]]:
         """Mails of one connection that are in memory already; with each, what handlers read of it
         where that is small too."""
-        outcomes: list[tuple[Outcome, bytes | None]] = []
+        outcomes: list[tuple[DecryptOutcome, bytes | None]] = []
         for start in range(0, len(mails), _TOGETHER):
             outcomes += self._together(mails[start : start + _TOGETHER], connection, pack)
         return outcomes
 
     def _together(
         self, mails: Sequence[tuple[Claimed, bytes]], connection: Connection | None, pack: Pack
-    ) -> list[tuple[Outcome, bytes | None]]:
+    ) -> list[tuple[DecryptOutcome, bytes | None]]:
         started = time.monotonic()
         trust = self.keyring.trust()
         with ExitStack() as stack:
@@ -109,7 +109,7 @@ class SecuredMails:
         connection: Connection | None,
         pack: Pack,
         reached: Callable[[str], None],
-    ) -> Outcome:
+    ) -> DecryptOutcome:
         """A large mail, by way of a file; `reached` is told when that lies there (`SPOOLED`)."""
         started = time.monotonic()
         trust = self.keyring.trust()
@@ -139,19 +139,19 @@ class SecuredMails:
         return MailLimits(decompressed_bytes=self.settings.max_message_bytes)
 
 
-def _kept(mail: Claimed, opened: Opened, pack: Pack) -> Outcome:
+def _kept(mail: Claimed, opened: Opened, pack: Pack) -> DecryptOutcome:
     """Writes the opened form beside the others of this batch."""
     security = opened.security.to_json()
     if opened.headers is not None:
         security["headers"] = opened.headers.to_json()
         security["findings"] = findings_to_json(opened.headers.findings)
     if opened.content is None:
-        return Outcome(id=mail.id, security=security)
+        return DecryptOutcome(id=mail.id, security=security)
     offset, digest = pack.size, sha256()
     for chunk in _chunks(opened.content):
         digest.update(chunk)
         pack.write(chunk)
-    return Outcome(
+    return DecryptOutcome(
         id=mail.id,
         security=security,
         opened=RawRef(pack.key, offset, pack.size - offset),

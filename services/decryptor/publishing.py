@@ -25,7 +25,7 @@ from shared.connections import Connection
 from shared.errors import SecretKeyMissing, SecretUnreadable
 from shared.mail.fields import HEADER_LIMIT
 from shared.mail.structure import Entity
-from shared.messages import Outcome, RawRef
+from shared.messages import DecryptOutcome, RawRef
 from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
 from shared.rules.facts import RuleFacts, kept
@@ -48,7 +48,7 @@ class ReadyMail(NamedTuple):
     """A mail that was looked into. `content`: the form that handlers read, where it is in memory
     already; `read`: what its header says, where that is known."""
 
-    outcome: Outcome
+    outcome: DecryptOutcome
     content: bytes | None = None
     read: Entity | None = None
 

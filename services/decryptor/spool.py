@@ -1,8 +1,8 @@
 """Where the intermediate forms of a mail lie: in memory while small, in a file once large.
 
 A mail of 150 MB must not cost 150 MB of memory, nor one of 8 KB a file. What is written goes to a
-`Sink`; what comes back is a `Region` of bytes or of a memory-mapped file, which the readers treat
-alike.
+`SpoolWriter`; what comes back is a `Region` of bytes or of a memory-mapped file, which the readers
+treat alike.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.mail.region import WINDOW, Region, region
 _OPEN_FILES: Final = Path("/proc/self/fd")
 
 
-class Sink:
+class SpoolWriter:
     """Collects bytes; `finish` gives them back as a region."""
 
     __slots__ = ("_cut", "_file", "_parts", "_size", "_spool")
@@ -92,8 +92,8 @@ class Spool:
         self._paths: list[Path] = []
         self._held: list[int] = []
 
-    def sink(self) -> Sink:
-        return Sink(self)
+    def sink(self) -> SpoolWriter:
+        return SpoolWriter(self)
 
     def keep(self, mapping: mmap.mmap) -> mmap.mmap:
         """Closes `mapping` together with the spool."""

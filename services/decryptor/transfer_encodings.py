@@ -11,7 +11,7 @@ import quopri
 
 import pybase64
 
-from services.decryptor.spool import Sink, Spool
+from services.decryptor.spool import Spool, SpoolWriter
 from shared.mail.region import WINDOW, Region, region
 
 _SPACE = b"\r\n \t"
@@ -63,7 +63,7 @@ def _base64(body: Region, spool: Spool) -> Region:
         raise Undecodable("The base64 of the body is damaged.") from error
 
 
-def _windows_of_even_lines(body: Region, sink: Sink) -> bool:
+def _windows_of_even_lines(body: Region, sink: SpoolWriter) -> bool:
     """Writes the whole body where `_even_lines` can do it, in pieces that the caches can hold."""
     first = body.buffer.find(b"\n", body.start, body.start + _LONGEST_LINE)
     line = first + 1 - body.start

@@ -14,10 +14,10 @@ from shared.mailbox.failures import SessionLost
 from shared.messages import Key
 from shared.quantities import counted
 from shared.storage import download_failures, ledger
-from shared.storage.ledger import Quarantined
+from shared.storage.ledger import LeftOnServer
 
 
-def quarantine(run: Run, refused: Sequence[Quarantined]) -> None:
+def quarantine(run: Run, refused: Sequence[LeftOnServer]) -> None:
     """Leaves these mails on their server, and says why."""
     if refused:
         with run.tools.database.transaction() as session:
@@ -67,7 +67,7 @@ def leave_oversize(run: Run, refs: Sequence[MailRef], limit: int) -> None:
         quarantine(run, [replace(one, headers=known.get(one.key, one.headers)) for one in refused])
 
 
-def with_headers(mailbox: Mailbox, refused: Sequence[Quarantined]) -> list[Quarantined]:
+def with_headers(mailbox: Mailbox, refused: Sequence[LeftOnServer]) -> list[LeftOnServer]:
     """The same, with the headers of those that showed only in the download how large they are."""
     large = [MailRef(one.key, one.size) for one in refused if one.code == "mail-too-large"]
     known = _headers_of(mailbox, large)
@@ -79,8 +79,8 @@ def _headers_of(mailbox: Mailbox, refs: Sequence[MailRef]) -> dict[Key, MailHead
     return {ref.key: read_headers(block) for ref, block in mailbox.headers(refs)} if refs else {}
 
 
-def _oversize(ref: MailRef, limit: int) -> Quarantined:
-    return Quarantined(
+def _oversize(ref: MailRef, limit: int) -> LeftOnServer:
+    return LeftOnServer(
         key=ref.key,
         code="too-large",
         reason=f"The mail has {ref.size:,} octets; the limit is {limit:,} (MAX_MESSAGE_BYTES).",
@@ -88,15 +88,15 @@ def _oversize(ref: MailRef, limit: int) -> Quarantined:
     )
 
 
-def undated(ref: MailRef, reason: MailFailure) -> Quarantined:
+def undated(ref: MailRef, reason: MailFailure) -> LeftOnServer:
     text = f"{reason} {reason.hint}".strip()
-    return Quarantined(key=ref.key, code=reason.code, reason=text, size=ref.size)
+    return LeftOnServer(key=ref.key, code=reason.code, reason=text, size=ref.size)
 
 
-def _unreadable(ref: MailRef, reason: PosthouseError, times: int, octets: int) -> Quarantined:
+def _unreadable(ref: MailRef, reason: PosthouseError, times: int, octets: int) -> LeftOnServer:
     if isinstance(reason, MailRefused):
-        return Quarantined(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
-    return Quarantined(
+        return LeftOnServer(key=ref.key, code=reason.code, reason=str(reason), size=ref.size)
+    return LeftOnServer(
         key=ref.key,
         code="breaks-session",
         reason=f"Asked for this mail alone {counted(times, 'time')}, the session ended each time, "

@@ -16,7 +16,7 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.errors.unconverted_mails import ServerNote, is_server_note
 from shared.messages import Key, NewMessage, RawRef
-from shared.storage.ledger import Quarantined
+from shared.storage.ledger import LeftOnServer
 from shared.store import Pack, Store
 
 #: Octets of a batch that shares a pack with those of other mailboxes, at most.
@@ -51,7 +51,7 @@ class Intake:
         self._unread: list[_Unread] = []
         self._unread_octets = 0
         self.refs: list[MailRef] = []
-        self.refused: list[Quarantined] = []
+        self.refused: list[LeftOnServer] = []
         #: Mails that could not be downloaded this time; the next run lists them again.
         self.postponed: list[tuple[MailRef, PosthouseError]] = []
         #: Mails that the server did not give, not yet judged (`downloading`).
@@ -154,7 +154,7 @@ class Intake:
     def refuse(self, ref: MailRef, reason: MailFailure) -> None:
         """This mail goes to quarantine, and stays on its server."""
         text = f"{reason} {reason.hint}".strip()
-        self.refused.append(Quarantined(key=ref.key, code=reason.code, reason=text, size=ref.size))
+        self.refused.append(LeftOnServer(key=ref.key, code=reason.code, reason=text, size=ref.size))
 
     def take_withheld(self) -> list[tuple[MailRef, MailRefused]]:
         """What is to be judged, from now on in the hands of who judges it."""

@@ -17,7 +17,7 @@ from services.forwarder.settings import ForwarderSettings
 from shared.errors import PosthouseError
 from shared.forwarding.senders import open_sender
 from shared.forwarding.unsealing import open_endpoint, open_signing_keys
-from shared.forwards import Order
+from shared.forwards import ForwardOrder
 from shared.hosts import HostRules
 from shared.storage.forwards import SealedForward
 from shared.vault import Vault
@@ -32,7 +32,7 @@ _AGAIN_S: Final = 10.0
 _GRACE_S: Final = 5.0
 
 
-class Lane:
+class ForwardLane:
     """Runs in a thread of its own until it is stopped. A changed forward gets another lane."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Lane:
             stale_after_s=self._settings.forward_stale_seconds,
             stop_timeout_s=endpoint.options.timeout_seconds + _GRACE_S,
             signing_key=open_signing_keys(forward, self._vault),
-            order_by=_connection if endpoint.options.order is Order.CONNECTION else None,
+            order_by=_connection if endpoint.options.order is ForwardOrder.CONNECTION else None,
         )
         delivering = Delivering(
             handler_id=forward.handler_id,

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import structlog
 
-from services.forwarder.lane import Lane
+from services.forwarder.lane import ForwardLane
 from services.forwarder.retries import Retries
 from shared.alerts.handlers import ForwardGaveUp, ForwardPaused
 from shared.clock import utc_now
 from shared.errors import PosthouseError
-from shared.forwards import Order
+from shared.forwards import ForwardOrder
 from shared.storage import alerts, forwards
 from shared.storage.forwards import SealedForward
 from shared.storage.pool import Database
@@ -37,7 +37,7 @@ class Lanes:
         self,
         database: Database,
         retries: Retries,
-        make: Callable[[SealedForward, Lanes], Lane],
+        make: Callable[[SealedForward, Lanes], ForwardLane],
         every_s: float,
         beat: Callable[[], None],
         turn_s: float,
@@ -50,7 +50,7 @@ class Lanes:
         self._turn_s = turn_s
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._turns_since = 0.0  # time.monotonic
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, ForwardLane] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then attempts on their way end."""
@@ -140,4 +140,4 @@ class Lanes:
 
 
 def _is_ordered(forward: SealedForward) -> bool:
-    return forward.options.order is Order.CONNECTION
+    return forward.options.order is ForwardOrder.CONNECTION

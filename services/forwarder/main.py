@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.forwarder.attempt_log import AttemptLog
-from services.forwarder.lane import Lane
+from services.forwarder.lane import ForwardLane
 from services.forwarder.lanes import Lanes
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
@@ -88,8 +88,8 @@ def build(settings: ForwarderSettings) -> Forwarder:
     hosts = HostRules.of(settings)
     retries, log, heartbeat = Retries(database), AttemptLog(database), Heartbeat()
 
-    def lane(forward: SealedForward, lanes: Lanes) -> Lane:
-        return Lane(
+    def lane(forward: SealedForward, lanes: Lanes) -> ForwardLane:
+        return ForwardLane(
             forward,
             settings=settings,
             vault=vault,

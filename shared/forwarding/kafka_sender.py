@@ -18,7 +18,7 @@ from shared.errors import PosthouseError
 from shared.forwarding.http_binding import attributes_and_data
 from shared.forwarding.kafka_brokers import Brokers
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
-from shared.forwards import Endpoint, Format, Key
+from shared.forwards import Endpoint, Format, RecordKey
 from shared.hosts import HostRules
 
 _STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
@@ -155,10 +155,10 @@ def outcome_of(error: KafkaError, said: KafkaError | None, started: float) -> Fo
     return unavailable(started, f"Kafka: {why.str()}" + (f": {hint}." if hint else "."))
 
 
-def _partition_key(event: bytes, key: Key) -> bytes:
+def _partition_key(event: bytes, key: RecordKey) -> bytes:
     """What has the same one comes to the same partition, in order."""
     fields = json.loads(event)
-    thread = (fields["data"].get("mail") or {}).get("thread") if key is Key.THREAD else ""
+    thread = (fields["data"].get("mail") or {}).get("thread") if key is RecordKey.THREAD else ""
     return str(thread or fields["source"]).encode()
 
 

@@ -118,7 +118,7 @@ def _read(value: bytes, hint: str) -> AddressList:
             found = [_of_simple(match) for match in simple if match]
             if all(len(one.address) <= _LONGEST_ADDRESS for one in found):
                 return AddressList(tuple(found))
-    return _Reader(value, hint).read()
+    return _AddressReader(value, hint).read()
 
 
 _read_again = lru_cache(maxsize=4096)(_read)
@@ -133,7 +133,7 @@ def _of_simple(match: re.Match[bytes]) -> Address:
     )
 
 
-class _Piece(NamedTuple):
+class _AddressPiece(NamedTuple):
     """Of a display name: `kind` as of a token; `octets` as they enter the name."""
 
     kind: str
@@ -141,7 +141,7 @@ class _Piece(NamedTuple):
     raw: bytes
 
 
-class _Reader:
+class _AddressReader:
     """Reads one list: tokens are collected into a mailbox, which a separator ends."""
 
     def __init__(self, value: bytes, hint: str) -> None:
@@ -151,9 +151,9 @@ class _Reader:
         self.found: list[Address] = []
         self.findings: dict[tuple[FindingKind, str], Finding] = {}
         self.unaddressed = ""
-        self.phrase: list[_Piece] = []
+        self.phrase: list[_AddressPiece] = []
         self.comments: list[bytes] = []
-        self.angles: list[tuple[bytes, list[_Piece]]] = []
+        self.angles: list[tuple[bytes, list[_AddressPiece]]] = []
         self.waiting: list[bytes] = []
         self.start = 0
 
@@ -201,20 +201,20 @@ class _Reader:
             self.angles.append((raw.strip(b"<>"), self.phrase))
             self.phrase = []
         elif token.kind == "quoted":
-            self.phrase.append(_Piece("quoted", _QUOTED_PAIR.sub(rb"\1", raw[1:-1]), raw))
+            self.phrase.append(_AddressPiece("quoted", _QUOTED_PAIR.sub(rb"\1", raw[1:-1]), raw))
         elif token.kind == "space":
-            self.phrase.append(_Piece("space", b" ", b" "))
+            self.phrase.append(_AddressPiece("space", b" ", b" "))
         elif token.kind == "gap":  # reads as a space, but joins nothing
-            self.phrase.append(_Piece("space", b" ", b"\0"))
+            self.phrase.append(_AddressPiece("space", b" ", b"\0"))
         elif token.kind == "word":
             if _SPECIALS.search(raw):
                 self.say(FindingKind.SPECIALS_IN_WORD, token.start)
-            self.phrase.append(_Piece("word", raw, raw))
+            self.phrase.append(_AddressPiece("word", raw, raw))
         elif token.kind == ":":
             self.say(FindingKind.UNQUOTED_NAME, token.start, ":")
-            self.phrase.append(_Piece(":", raw, raw))
+            self.phrase.append(_AddressPiece(":", raw, raw))
         else:
-            self.phrase.append(_Piece("text", raw, raw))
+            self.phrase.append(_AddressPiece("text", raw, raw))
 
     def end_mailbox(self, separator: Token | None, *, joins: bool) -> None:
         """What was collected is one mailbox (or, where a comma was not quoted, a part of one)."""
@@ -247,12 +247,12 @@ class _Reader:
 
     def end_bracketed(
         self,
-        behind: list[_Piece],
-        angles: list[tuple[bytes, list[_Piece]]],
+        behind: list[_AddressPiece],
+        angles: list[tuple[bytes, list[_AddressPiece]]],
         comments: list[bytes],
         where: int,
     ) -> None:
-        read: list[tuple[str, list[_Piece]]] = []
+        read: list[tuple[str, list[_AddressPiece]]] = []
         phrases = [phrase for _, phrase in angles]
         for content, phrase in angles:
             address = self.addr_spec(content, where)
@@ -275,7 +275,7 @@ class _Reader:
         for address, phrase in read:
             self.add(address, phrase, comments, where)
 
-    def end_bare(self, phrase: list[_Piece], comments: list[bytes], where: int) -> bool:
+    def end_bare(self, phrase: list[_AddressPiece], comments: list[bytes], where: int) -> bool:
         """A mailbox without brackets; False where no word of it is an address."""
         if not any(b"@" in piece.raw and piece.kind == "text" for piece in phrase):
             return False
@@ -286,7 +286,7 @@ class _Reader:
                 self.add(address, [], comments, where)
                 return True
         addresses: list[str] = []
-        rest: list[_Piece] = []
+        rest: list[_AddressPiece] = []
         for run in _runs(phrase):
             address = ""
             if any(b"@" in piece.raw for piece in run) and run[0].kind not in ("word", ":"):
@@ -340,7 +340,9 @@ class _Reader:
             self.say(FindingKind.MALFORMED_ADDRESS, where)
         return text
 
-    def add(self, address: str, phrase: list[_Piece], comments: list[bytes], where: int) -> None:
+    def add(
+        self, address: str, phrase: list[_AddressPiece], comments: list[bytes], where: int
+    ) -> None:
         octets = b"".join([piece.octets for piece in phrase]).strip()
         if self.waiting:
             if octets:
@@ -374,9 +376,9 @@ def _addr_spec(content: bytes) -> re.Match[bytes] | None:
     return match
 
 
-def _runs(phrase: list[_Piece]) -> list[list[_Piece]]:
+def _runs(phrase: list[_AddressPiece]) -> list[list[_AddressPiece]]:
     """Pieces with nothing between them, each run by itself, as are spaces, words and colons."""
-    runs: list[list[_Piece]] = []
+    runs: list[list[_AddressPiece]] = []
     before = ""
     for piece in phrase:
         if piece.kind in ("text", "quoted") and before in ("text", "quoted"):

@@ -101,7 +101,9 @@ def read_date(value: bytes) -> Date:
     if not value.strip():
         return Date(None)
     try:
-        return _Reader(_without_comments(value[:VALUE_LIMIT])).read(whole=len(value) <= VALUE_LIMIT)
+        return _DateReader(_without_comments(value[:VALUE_LIMIT])).read(
+            whole=len(value) <= VALUE_LIMIT
+        )
     except (ValueError, OverflowError):
         return Date(None, (Finding(FindingKind.UNREADABLE_DATE, 0),))
 
@@ -136,7 +138,7 @@ def _without_comments(value: bytes) -> str:
     return _AROUND_COLON.sub(":", "".join(kept).strip())
 
 
-class _Reader:
+class _DateReader:
     """Sorts the tokens of one value into a day, a time and a zone; each may be there once."""
 
     def __init__(self, text: str) -> None:

@@ -49,7 +49,7 @@ SINGLE_FIELDS = frozenset(
 )  # fmt: skip
 
 
-class Field(NamedTuple):
+class HeaderField(NamedTuple):
     """One field. `name` is in lower case, "" for a line that is no field.
 
     `value` is what stands behind the colon as it lies there, folded, without its last line end;
@@ -128,21 +128,21 @@ class HeaderBlock:
     def __init__(self, octets: bytes, *, too_long: bool = False) -> None:
         self.octets = octets
         self.is_too_long = too_long
-        self._fields: tuple[Field, ...] | None = None
+        self._fields: tuple[HeaderField, ...] | None = None
         self._listed: Sequence[tuple[bytes, bytes]] | None = None
         self._values: list[tuple[KnownNames, Mapping[str, Sequence[bytes]]]] = []
         self._names: Names | None = None
-        self._selected: tuple[Field, ...] = ()
+        self._selected: tuple[HeaderField, ...] = ()
         self._findings: tuple[Finding, ...] | None = None
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[HeaderField, ...]:
         """Every field, and every line that is none."""
         if self._fields is None:
             self._fields = _fields(self.octets)
         return self._fields
 
-    def select(self, names: Names) -> tuple[Field, ...]:
+    def select(self, names: Names) -> tuple[HeaderField, ...]:
         """The fields of these names, as they are among `fields`."""
         if self._names is not names:
             read = _select_again if len(self.octets) < _SHORT_HEADER else _select
@@ -173,14 +173,14 @@ class HeaderBlock:
         self._values.append((names, found))
         return found
 
-    def first(self, name: str) -> Field | None:
+    def first(self, name: str) -> HeaderField | None:
         """The first field of that name (in lower case); None where there is none."""
         for one in self.fields:
             if one.name == name:
                 return one
         return None
 
-    def all(self, name: str) -> list[Field]:
+    def all(self, name: str) -> list[HeaderField]:
         """Every field of that name (in lower case)."""
         return [one for one in self.fields if one.name == name]
 
@@ -249,8 +249,8 @@ def unfold(value: bytes) -> bytes:
     return value.strip(b" \t\r\n")
 
 
-def _read(octets: bytes) -> tuple[Field, ...]:
-    found: list[Field] = []
+def _read(octets: bytes) -> tuple[HeaderField, ...]:
+    found: list[HeaderField] = []
     for match in _FIELD.finditer(octets):
         start, end = match.span()
         if start == end:
@@ -258,13 +258,13 @@ def _read(octets: bytes) -> tuple[Field, ...]:
         name, value = match.groups()
         if value[-1:] == b"\r" and octets[end - 1] == _LF:
             value = value[:-1]
-        found.append(made(Field, (_name(name) if name else "", value, start, end)))
+        found.append(made(HeaderField, (_name(name) if name else "", value, start, end)))
     return tuple(found)
 
 
-def _select(octets: bytes, names: Names) -> tuple[Field, ...]:
+def _select(octets: bytes, names: Names) -> tuple[HeaderField, ...]:
     size = len(octets)
-    found: list[Field] = []
+    found: list[HeaderField] = []
     # With a line end before it, a match begins and ends where the field does in the block.
     for match in names.pattern.finditer(b"\n" + octets):
         start, end = match.span()
@@ -273,7 +273,7 @@ def _select(octets: bytes, names: Names) -> tuple[Field, ...]:
             end = size
         elif value[-1:] == b"\r":
             value = value[:-1]
-        found.append(made(Field, (_name(name), value, start, end)))
+        found.append(made(HeaderField, (_name(name), value, start, end)))
     return tuple(found)
 
 
@@ -296,7 +296,7 @@ _select_again = lru_cache(maxsize=512)(_select)
 _list_again = lru_cache(maxsize=512)(_list)
 
 
-def _fields(octets: bytes) -> tuple[Field, ...]:
+def _fields(octets: bytes) -> tuple[HeaderField, ...]:
     return _read_again(octets) if len(octets) < _SHORT_HEADER else _read(octets)
 
 

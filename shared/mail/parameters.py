@@ -43,7 +43,7 @@ class Parameterised(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-class _Piece(NamedTuple):
+class _ParameterPiece(NamedTuple):
     where: int
     octets: bytes
     extended: bool
@@ -118,9 +118,11 @@ def _skip(value: bytes, position: int, found: list[Finding]) -> int:
         position = _behind_comment(value, position, found)
 
 
-def _pieces(value: bytes, position: int, found: list[Finding]) -> dict[str, dict[int, _Piece]]:
+def _pieces(
+    value: bytes, position: int, found: list[Finding]
+) -> dict[str, dict[int, _ParameterPiece]]:
     """The parameters, by name and number of the section; -1 is one without a number."""
-    pieces: dict[str, dict[int, _Piece]] = {}
+    pieces: dict[str, dict[int, _ParameterPiece]] = {}
     last = ""
     while position < len(value):
         # Stands before the semicolon that begins the next parameter.
@@ -161,7 +163,11 @@ def _next(value: bytes, position: int) -> int:
 
 
 def _add(
-    pieces: dict[str, dict[int, _Piece]], name: str, octets: bytes, where: int, found: list[Finding]
+    pieces: dict[str, dict[int, _ParameterPiece]],
+    name: str,
+    octets: bytes,
+    where: int,
+    found: list[Finding],
 ) -> None:
     section = _SECTION.fullmatch(name)
     if section is None:
@@ -178,10 +184,10 @@ def _add(
         if not plain_first:
             return
         sections.clear()
-    sections[index] = _Piece(where, octets, bool(star))
+    sections[index] = _ParameterPiece(where, octets, bool(star))
 
 
-def _joined(name: str, sections: Mapping[int, _Piece], found: list[Finding]) -> str:
+def _joined(name: str, sections: Mapping[int, _ParameterPiece], found: list[Finding]) -> str:
     """The sections of a parameter in their order, decoded (RFC 2231 sections 3 and 4)."""
     if sections.keys() == {-1} and not sections[-1].extended:
         return sections[-1].octets.decode("utf-8", "replace")

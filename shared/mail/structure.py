@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared.mail.fields import Field, HeaderBlock, KnownNames, Names, split_header, unfold
+from shared.mail.fields import HeaderBlock, HeaderField, KnownNames, Names, split_header, unfold
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import Region, made
@@ -131,7 +131,7 @@ def _plain(value: bytes) -> str:
 
 
 def _mime_findings(whole: Entity) -> Iterator[Finding]:
-    first: dict[str, Field] = {}
+    first: dict[str, HeaderField] = {}
     for field in whole.header.select(MIME_FIELDS):
         first.setdefault(field.name, field)
     for name in ("content-type", "content-disposition"):

@@ -18,8 +18,8 @@ from shared.mail.dates import read_date
 from shared.mail.encoded_words import clean, read_text, shortened
 from shared.mail.fields import (
     HEADER_LIMIT,
-    Field,
     HeaderBlock,
+    HeaderField,
     Names,
     header_end,
     plain_fields,
@@ -142,7 +142,7 @@ class _Summary:
     """Collects what the fields of one block say."""
 
     def __init__(self, block: HeaderBlock) -> None:
-        self.fields: dict[str, list[Field]] = {}
+        self.fields: dict[str, list[HeaderField]] = {}
         for field in block.select(_WANTED):
             self.fields.setdefault(field.name, []).append(field)
         self.hint = ""
@@ -157,7 +157,7 @@ class _Summary:
         if (kind, detail) not in self.findings and len(self.findings) < _FINDING_LIMIT:
             self.findings[kind, detail] = Finding(kind, where, detail)
 
-    def first(self, name: str) -> Field | None:
+    def first(self, name: str) -> HeaderField | None:
         found = self.fields.get(name)
         return found[0] if found else None
 
@@ -170,7 +170,7 @@ class _Summary:
                 break
         return found[:ADDRESS_LIMIT]
 
-    def read(self, field: Field) -> AddressList:
+    def read(self, field: HeaderField) -> AddressList:
         read = read_addresses(field.value, self.hint)
         for one in read.findings:
             self.say(one.kind, field.start, field.name)

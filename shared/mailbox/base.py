@@ -80,6 +80,16 @@ class Known(Protocol):
         ...
 
 
+class NothingKnown:
+    """`Known` of a mailbox that Posthouse has never seen."""
+
+    def missing(self, keys: Sequence[Key]) -> list[Key]:
+        return list(keys)
+
+    def count(self) -> int:
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What is new in the open folder.

@@ -46,7 +46,7 @@ Test = Callable[[str, RuleFacts], Answer]
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class ConditionField:
     """`check` makes a value what it is kept as, raising ValueError; `phrase` reads it aloud.
 
     `asks` is what a dry run must have kept: only headers are not.
@@ -281,61 +281,61 @@ _KINDS: Final = tuple(str(kind) for kind in MailKind)
 
 #: Every fact that a rule may ask, in the order in which a rule is read aloud.
 FIELDS: Final = {
-    "recipient": Field(
+    "recipient": ConditionField(
         "Recipient", "An address, @example.org for a domain, @*.example.org for those below it. "
         "To, Cc and the envelope count; a tag only where the value has one.",
         "addressed to {}", _address, _recipient, _said_address,
     ),
-    "tag": Field(
+    "tag": ConditionField(
         "Tag", "What stands behind the plus of a recipient: billing in support+billing@…",
         "with the tag {}", _text, _tag, _quoted,
     ),
-    "sender": Field(
+    "sender": ConditionField(
         "Sender", "An address, @example.org for a domain, @*.example.org for those below it.",
         "from {}", _address, lambda value, facts: _fits(value, facts.sender), _said_address,
     ),
-    "subject": Field(
+    "subject": ConditionField(
         "Subject", "A text that the subject holds, in any case.",
         "with {} in the subject", _text,
         lambda value, facts: value.lower() in facts.subject.lower(), _quoted,
     ),
-    "header": Field(
+    "header": ConditionField(
         "Header field", "A name, or a name and a text that it holds: X-Priority: 1",
         "with the header field {}", _header, _has_header, _said_header, is_kept=False,
     ),
-    "kind": Field(
+    "kind": ConditionField(
         "Kind", f"One of: {', '.join(_KINDS)}.",
         "of the kind {}", partial(_of, _KINDS),
         lambda value, facts: None if facts.kind is None else facts.kind == value,
         choices=_KINDS,
     ),
-    "size": Field(
+    "size": ConditionField(
         "Size", "A comparison: > 10 MB, <= 500 KB, < 2000.",
         "of {}", _size, _in_size, _said_size,
     ),
-    "part": Field(
+    "part": ConditionField(
         "Part of type", "A media type: application/pdf, or image/* for all images.",
         "with a part of the type {}", _type, _has_part,
     ),
-    "folder": Field(
+    "folder": ConditionField(
         "Folder", "The folder's exact name as the connection has it; INBOX for the inbox.",
         "in the folder {}", _text, _in_folder, _quoted,
     ),
-    "connection": Field(
+    "connection": ConditionField(
         "Connection", "The name of a connection.",
         "of the connection {}", _text,
         lambda value, facts: facts.connection.casefold() == value.casefold(), _quoted,
     ),
-    "authentication": Field(
+    "authentication": ConditionField(
         "Authentication", f"A method and its result: dmarc=pass. Methods: {', '.join(METHODS)}.",
         "with the result {}", _result, _authenticated,
     ),
-    "signature": Field(
+    "signature": ConditionField(
         "Signature", f"One of: {', '.join(SIGNATURES)}.",
         "whose signature is {}", partial(_of, SIGNATURES),
         lambda value, facts: facts.signature == value, choices=SIGNATURES,
     ),
-    "encrypted": Field(
+    "encrypted": ConditionField(
         "Encrypted", "true or false: whether it came encrypted.",
         "that came {}", partial(_of, ("true", "false")),
         lambda value, facts: facts.encrypted == (value == "true"),

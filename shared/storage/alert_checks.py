@@ -27,7 +27,7 @@ _QUERIES = Queries("alert_checks")
 _OVERDUE_TOLD_S: Final = 30.0
 
 
-class _Ending(TypedDict):
+class _ExpiringRow(TypedDict):
     name: str
     days: int
     ends_at: str
@@ -54,7 +54,7 @@ def raise_expiries(session: Session, now: datetime) -> int:
     return sum(raise_transition(session, data) for data in found)
 
 
-def _ending(name: str, ends_at: datetime, now: datetime) -> _Ending:
+def _ending(name: str, ends_at: datetime, now: datetime) -> _ExpiringRow:
     days = expiry_stage(ends_at, now)
     assert days is not None, "the query gives what ends within the widest stage"
     return {"name": name, "days": days, "ends_at": ends_at.isoformat(timespec="seconds")}

@@ -12,7 +12,7 @@ from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from shared.forward_kinds import ForwardProtocol
-from shared.forwards import Forward, Options, stored_options
+from shared.forwards import Forward, ForwardOptions, stored_options
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -30,7 +30,7 @@ class SealedForward:
     signing_key: bytes | None = field(repr=False)
     former_signing_key: bytes | None = field(repr=False)
     kind: ForwardProtocol
-    options: Options
+    options: ForwardOptions
     address: bytes = field(repr=False)
     secret: bytes | None = field(repr=False)
     former_secret: bytes | None = field(repr=False)

@@ -45,7 +45,7 @@ class FolderRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quarantined:
+class LeftOnServer:
     """A mail that was not downloaded and shall not be tried again by itself."""
 
     key: Key
@@ -63,7 +63,7 @@ class Batch:
     lease: Lease
     place: FolderRef
     messages: Sequence[NewMessage]
-    refused: Sequence[Quarantined] = ()
+    refused: Sequence[LeftOnServer] = ()
 
 
 def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
@@ -112,7 +112,7 @@ def commit_batch(
     lease: Lease,
     place: FolderRef,
     messages: Sequence[NewMessage],
-    refused: Sequence[Quarantined] = (),
+    refused: Sequence[LeftOnServer] = (),
     only_for: Mapping[int, tuple[Sequence[int], Sequence[int]]] | None = None,
 ) -> None:
     """The batch of one connection, as `commit_batches` records it.
@@ -194,7 +194,7 @@ def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], n
             )
 
 
-def _put_aside(session: Session, place: FolderRef, item: Quarantined) -> None:
+def _put_aside(session: Session, place: FolderRef, item: LeftOnServer) -> None:
     """Keeps the reason why a mail was left on its server."""
     entry = quarantine.NewEntry(
         id=new_id(),

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.mail_security import PLAIN
-from shared.messages import Outcome, RawRef
+from shared.messages import DecryptOutcome, RawRef
 from shared.storage import quarantine
 from shared.storage.arrays import uuid_array
 from shared.storage.pool import Session
@@ -50,7 +50,7 @@ class Claimed(NamedTuple):
     attempts: int
     initial: bool
     repeat_handlers: frozenset[int]
-    outcome: Outcome | None
+    outcome: DecryptOutcome | None
     correlation_id: uuid.UUID | None = None
     #: Seconds since the store was first seen to lack its bytes, None where it does not.
     missing_s: float | None = None
@@ -112,7 +112,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
     outcome = None
     if security is not None:  # it was opened before
         opened = None if opened_key is None else RawRef(opened_key, opened_offset, opened_size)
-        outcome = Outcome(identifier, security, opened, opened_sha256)
+        outcome = DecryptOutcome(identifier, security, opened, opened_sha256)
     return Claimed(
         id=identifier,
         connection_id=connection_id,
@@ -192,7 +192,7 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
         )
 
 
-def record_outcomes(session: Session, outcomes: Sequence[Outcome]) -> None:
+def record_outcomes(session: Session, outcomes: Sequence[DecryptOutcome]) -> None:
     """What was found inside: kept, so that a mail is opened once however often it is published."""
     if not outcomes:
         return

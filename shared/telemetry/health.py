@@ -158,7 +158,7 @@ def _ready_answer(readiness: Readiness) -> tuple[int, dict[str, Any]]:
 
 
 def _handler(heartbeat: Heartbeat, readiness: Readiness) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class ProbeRequest(BaseHTTPRequestHandler):
         timeout = 10
         protocol_version = "HTTP/1.1"
         server_version = "posthouse"
@@ -192,4 +192,4 @@ def _handler(heartbeat: Heartbeat, readiness: Readiness) -> type[BaseHTTPRequest
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-    return Handler
+    return ProbeRequest

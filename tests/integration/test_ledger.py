@@ -23,7 +23,7 @@ from shared.storage import (
     outbox,
 )
 from shared.storage.known_sets import KnownMails
-from shared.storage.ledger import FolderRef, Quarantined, Settled
+from shared.storage.ledger import FolderRef, LeftOnServer, Settled
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 
@@ -86,7 +86,7 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
             held,
             place,
             [message(5), message(6)],
-            [Quarantined(key=9, code="too-large", reason="big", size=1)],
+            [LeftOnServer(key=9, code="too-large", reason="big", size=1)],
         )
     mails = KnownMails(database, place.connection_id, "", 100)
     assert mails.missing([4, 5, 6, 7, 9, 10]) == [4, 7, 10]

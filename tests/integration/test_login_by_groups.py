@@ -16,7 +16,7 @@ from services.admin.people import passwords
 from services.admin.people.groups import Groups
 from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
 from services.admin.people.login_attempts import Origin
-from services.admin.people.oidc import Oidc, Provider
+from services.admin.people.oidc import Oidc, OidcProvider
 from services.admin.people.tokens import digest_of
 from shared.people import Person, Principal, Role
 from shared.storage import api_tokens, audit, people
@@ -88,7 +88,7 @@ def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
         access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
 
         def make(groups: Groups) -> Oidc:
-            provider = Provider(
+            provider = OidcProvider(
                 *(oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca),
                 groups=groups,
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
-from services.admin.people.oidc import Oidc, Provider
+from services.admin.people.oidc import Oidc, OidcProvider
 from shared.errors import TryAgain
 from shared.hosts import HostRules
 from shared.people import Role
@@ -49,7 +49,7 @@ class Door:
 def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
         access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
-        provider = Provider(
+        provider = OidcProvider(
             oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca
         )
         yield Door(oidc, database, access, Oidc(provider, database, access))
@@ -148,7 +148,7 @@ class Written:
 
 def written(database: Database, server: ScriptedProvider, ca: str, rules: HostRules) -> Written:
     access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
-    provider = Provider(server.issuer, "id", "secret", LOGIN_REDIRECT, ca, rules)
+    provider = OidcProvider(server.issuer, "id", "secret", LOGIN_REDIRECT, ca, rules)
     return Written(server, Oidc(provider, database, access))
 
 
@@ -207,7 +207,7 @@ def test_a_provider_that_says_nothing_holds_few_of_our_threads(
         access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
         with ScriptedServer(silent, tls=authority.issue("localhost")) as server:
             issuer = f"https://localhost:{server.port}"
-            oidc = Oidc(Provider(issuer, "us", None, "", authority.pem), database, access)
+            oidc = Oidc(OidcProvider(issuer, "us", None, "", authority.pem), database, access)
             waiting = [threads.submit(oidc.start, "/") for _ in range(4)]
             while server.connections < 4:
                 assert not any(one.done() for one in waiting)

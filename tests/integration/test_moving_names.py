@@ -15,8 +15,7 @@ from typing import Any, Final
 import pytest
 
 from services.admin.people.identity_proofs import IdentityProofs
-from services.admin.people.oidc import Oidc
-from services.admin.people.oidc import Provider as LoginProvider
+from services.admin.people.oidc import Oidc, OidcProvider
 from services.scheduler.revocation_requests import Asker
 from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
@@ -27,7 +26,7 @@ from shared.credentials import ClientSecrets, Credential, Grant, Provider
 from shared.errors import PosthouseError
 from shared.forward_kinds import ForwardProtocol
 from shared.forwarding.senders import open_sender
-from shared.forwards import Endpoint, Options
+from shared.forwards import Endpoint, ForwardOptions
 from shared.hosts import HostRules
 from shared.mailbox.base import Login
 from shared.mailbox.oauth import provider
@@ -132,7 +131,7 @@ def authorisation_server(vendor: Provider) -> Callable[[int, Any], object]:
 
 def login_provider(port: int, database: Database) -> object:
     vault = Vault.from_settings([new_key()])
-    named = LoginProvider(f"https://{NAME}:{port}", "id", "s", "http://127.0.0.1/", "", RULES)
+    named = OidcProvider(f"https://{NAME}:{port}", "id", "s", "http://127.0.0.1/", "", RULES)
     return Oidc(named, database, IdentityProofs(database, vault, None)).start("/")
 
 
@@ -148,7 +147,7 @@ def webhook(port: int, _: Database) -> object:
 
 def forward(kind: ForwardProtocol, scheme: str) -> Callable[[int, Any], object]:
     def ask(port: int, _: Database) -> object:
-        options = Options(timeout_seconds=5)
+        options = ForwardOptions(timeout_seconds=5)
         address = f"{scheme}://{NAME}:{port}"
         sender = open_sender(Endpoint(kind=kind, address=address, options=options), RULES)
         try:

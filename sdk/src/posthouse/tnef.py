@@ -68,7 +68,7 @@ class _Ended(Exception):
     """The stream is over, or is none."""
 
 
-class _Stream:
+class _TnefStream:
     """Reads on through pieces; holds one of them."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -130,7 +130,7 @@ class _Draft:
 
 def packed_files(pieces: Iterable[bytes]) -> list[PackedFile]:
     """The files in a stream that comes in pieces, at most `MOST_FILES`; of what is no TNEF none."""
-    stream = _Stream(pieces)
+    stream = _TnefStream(pieces)
     found: list[PackedFile] = []
     draft = _Draft()
 
@@ -184,7 +184,7 @@ def content(pieces: Generator[bytes], file: PackedFile) -> Generator[bytes]:
                 return
 
 
-def _read_properties(stream: _Stream, end: int, draft: _Draft, codepage: str) -> None:
+def _read_properties(stream: _TnefStream, end: int, draft: _Draft, codepage: str) -> None:
     """MsgPropertyList (MS-OXTNEF 2.1.3.4) of an attachment, up to `end`. Raises _Ended."""
     for _ in range(min(stream.number(), _MOST_PROPERTIES)):
         if stream.position + 4 > end:
@@ -213,7 +213,9 @@ def _read_properties(stream: _Stream, end: int, draft: _Draft, codepage: str) ->
             raise _Ended
 
 
-def _take_value(stream: _Stream, value: tuple[int, int, int], draft: _Draft, codepage: str) -> None:
+def _take_value(
+    stream: _TnefStream, value: tuple[int, int, int], draft: _Draft, codepage: str
+) -> None:
     kind, identifier, size = value
     if kind in (_STRING, _UNICODE):
         if identifier in (_FILE_NAME, _LONG_FILE_NAME, _DISPLAY_NAME, _MIME_TAG, _CONTENT_ID):

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Query, Request
 from services.admin.api.handlers import to_out
 from services.admin.api.route_parameters import Ctx, IdInPath, Limit, beside
 from services.admin.api.schemas.forwards import (
-    AttemptOut,
     AttemptsOut,
+    ForwardAttemptOut,
     PauseIn,
     TestedForwardOut,
     TestForwardIn,
@@ -88,7 +88,7 @@ def attempts(
     """The delivery log: the newest 2,000 attempts of seven days. Of more than 50 deliveries a
     second, the last 50 are in it."""
     found = forwards.attempts(ctx, handler_id, before=before, outcome=outcome, limit=limit + 1)
-    items = [AttemptOut.model_validate(one) for one in found[:limit]]
+    items = [ForwardAttemptOut.model_validate(one) for one in found[:limit]]
     return AttemptsOut(items=items, next=items[-1].id if len(found) > limit else None)
 
 

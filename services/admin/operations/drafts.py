@@ -90,8 +90,8 @@ def with_mailbox(
     *,
     seconds: float | None = None,
 ) -> T:
-    """What `use` finds in the mailbox, within `seconds` (as `MailServerWork.run`). Who waits is told
-    how far it is."""
+    """What `use` finds in the mailbox, within `seconds` (as `MailServerWork.run`). Who waits is
+    told how far it is."""
 
     def work() -> T:
         say(f"Connecting to {wanted.connection.endpoint[0]}…")

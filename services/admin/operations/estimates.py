@@ -21,7 +21,7 @@ from services.admin.work_progress import say
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.errors import InvalidInput, PosthouseError
-from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox
+from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox, NothingKnown
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.quantities import counted
@@ -69,16 +69,6 @@ class Estimate:
     confidence: str = "exact"
     reason: str = ""
     warnings: tuple[ConnectionWarning, ...] = ()
-
-
-class NothingKnown:
-    """`Known` of a mailbox that Posthouse has never seen."""
-
-    def missing(self, keys: Sequence[Key]) -> list[Key]:
-        return list(keys)
-
-    def count(self) -> int:
-        return 0
 
 
 class _CountingKnown:

@@ -55,7 +55,7 @@ class RowFault:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ImportedRow:
     """A connection that would be, or was, added."""
 
     line: int
@@ -69,7 +69,7 @@ class Row:
 class Imported:
     """`faults` are at most MOST_FAULTS of `fault_count`; nothing was added where there is one."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ImportedRow, ...]
     faults: tuple[RowFault, ...]
     fault_count: int
     done: bool
@@ -104,7 +104,7 @@ def import_connections(ctx: Context, content: bytes, *, dry_run: bool) -> Import
         found = list(sheet.read(content))
         faults = sorted(sheet.faults)
         rows = tuple(
-            Row(line, c.name, c.mode, c.username, c.host)
+            ImportedRow(line, c.name, c.mode, c.username, c.host)
             for line, c in ((line, edit.connection) for line, edit in found)
         )
         result = Imported(rows, tuple(faults), sheet.fault_count, not (faults or dry_run))

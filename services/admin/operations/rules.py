@@ -206,7 +206,7 @@ def _missed(handler: Handler, others: tuple[Candidate, ...], mail: PastMail) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class _Member(Candidate):
+class _GroupMember(Candidate):
     """A handler of the group, with the connections that it takes."""
 
     connections: frozenset[int] | None = None
@@ -228,11 +228,11 @@ def _group(session: Session, name: str) -> list[Handler]:
 
 def _candidate(one: Handler) -> Candidate:
     taken = None if one.connection_ids is None else frozenset(one.connection_ids)
-    return _Member(one.id, one.name, one.rules, one.group, one.position, taken)
+    return _GroupMember(one.id, one.name, one.rules, one.group, one.position, taken)
 
 
 def _takes(one: Candidate, mail: PastMail, handler: Handler) -> bool:
-    taken = one.connections if isinstance(one, _Member) else None
+    taken = one.connections if isinstance(one, _GroupMember) else None
     return one.handler_id == handler.id or taken is None or mail.connection_id in taken
 
 

@@ -16,7 +16,15 @@ from services.admin.people.route_permissions import OPERATE
 from shared.errors import InvalidInput, PosthouseError
 from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, ForwardProtocol
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
-from shared.forwards import Format, Forward, Key, Links, Options, Order, SaslMechanism
+from shared.forwards import (
+    Format,
+    Forward,
+    ForwardOptions,
+    ForwardOrder,
+    Links,
+    RecordKey,
+    SaslMechanism,
+)
 
 router = APIRouter(prefix="/handlers")
 _LINES: Final = 50
@@ -117,10 +125,13 @@ def _page(
             (Format.BINARY, "Binary: attributes in header fields"),
         ],
         orders=[
-            (Order.NONE, "None: mails may overtake each other"),
-            (Order.CONNECTION, "Of each connection, in order"),
+            (ForwardOrder.NONE, "None: mails may overtake each other"),
+            (ForwardOrder.CONNECTION, "Of each connection, in order"),
         ],
-        keys=[(Key.CONNECTION, "The connection"), (Key.THREAD, "The thread of the mail")],
+        keys=[
+            (RecordKey.CONNECTION, "The connection"),
+            (RecordKey.THREAD, "The thread of the mail"),
+        ],
         mechanisms=[(one, one.value) for one in SaslMechanism],
         links=[
             (Links.TOKEN, "The handler's token"),
@@ -131,7 +142,7 @@ def _page(
 
 
 def _stored(forward: Forward | None) -> Values:
-    options = forward.options if forward else Options()
+    options = forward.options if forward else ForwardOptions()
     return Values(
         options.to_json() | {"retry_for_hours": max(1, options.retry_for_seconds // 3600)}
     )

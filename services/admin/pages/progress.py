@@ -48,7 +48,7 @@ class ProgressLines:
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
         writing = asyncio.ensure_future(write())
-        answer = _Answer(HTTPConnection(scope))
+        answer = _WorkAnswer(HTTPConnection(scope))
         try:
             await self._app(scope, receive, answer.take)
             lines.put_nowait(answer.line())
@@ -58,7 +58,7 @@ class ProgressLines:
         await send({"type": "http.response.body", "body": b""})
 
 
-class _Answer:
+class _WorkAnswer:
     """What a form is answered with otherwise."""
 
     def __init__(self, connection: HTTPConnection) -> None:

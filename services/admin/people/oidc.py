@@ -76,7 +76,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
+class OidcProvider:
     """Whom we ask. `callback` is our address that the provider sends people back to."""
 
     issuer: str
@@ -100,7 +100,7 @@ class Provider:
 class Oidc:
     """Starts logins at one provider and takes their answers. Blocking."""
 
-    def __init__(self, provider: Provider, database: Database, access: IdentityProofs) -> None:
+    def __init__(self, provider: OidcProvider, database: Database, access: IdentityProofs) -> None:
         self._provider = provider
         self._database = database
         self._access = access

@@ -23,7 +23,7 @@ from services.decryptor.cms.algorithms import Algorithm
 from services.decryptor.cms.ber import INTEGER, OCTET_STRING, SEQUENCE, octet_string, reader_at
 from services.decryptor.cms.errors import Malformed, NotOpened, Unsupported
 from services.decryptor.cms.oids import dotted, oid
-from services.decryptor.spool import Sink
+from services.decryptor.spool import SpoolWriter
 from shared.mail.region import Region, made
 
 Mode = Literal["CBC", "GCM"]
@@ -100,7 +100,7 @@ def content_cipher(chosen: Algorithm) -> ContentCipher:
 
 
 def decrypt_cbc(
-    cipher: ContentCipher, key: bytes, pieces: Iterable[memoryview], sink: Sink
+    cipher: ContentCipher, key: bytes, pieces: Iterable[memoryview], sink: SpoolWriter
 ) -> None:
     """Writes the plaintext of CBC with the padding of RFC 5652 section 6.3.
 
@@ -144,7 +144,7 @@ def decrypt_gcm(
     cipher: ContentCipher,
     key: bytes,
     pieces: Iterable[memoryview],
-    sink: Sink,
+    sink: SpoolWriter,
     *,
     tag: bytes | None,
     associated: bytes = b"",
@@ -166,7 +166,7 @@ def decrypt_gcm(
         for plain in _updated(context, _gathered(pieces)):
             sink.write(plain)
     else:
-        ending = _Ending(cipher.tag_bytes)
+        ending = _CipherEnd(cipher.tag_bytes)
         for plain in _updated(context, ending.before(_gathered(pieces))):
             sink.write(plain)
         tag = ending.octets
@@ -191,7 +191,7 @@ def _updated(context: CipherContext, pieces: Iterable[memoryview | bytes]) -> It
             yield plain
 
 
-class _Ending:
+class _CipherEnd:
     """Keeps the last `size` octets of what passes, in `octets`."""
 
     def __init__(self, size: int) -> None:

@@ -9,7 +9,7 @@ from services.decryptor.cms.ber import INTEGER, OID, SEQUENCE, Reader
 from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import Malformed, Unsupported
 from services.decryptor.cms.oids import ZLIB, dotted
-from services.decryptor.spool import Sink, Spool
+from services.decryptor.spool import Spool, SpoolWriter
 from shared.mail.region import WINDOW, Region
 
 
@@ -38,7 +38,7 @@ def decompress(body: Region, content: Reader, spool: Spool, limit: int) -> tuple
     return content_type, sink.finish()
 
 
-def _inflate(source: Reader, body: Region, sink: Sink, limit: int) -> None:
+def _inflate(source: Reader, body: Region, sink: SpoolWriter, limit: int) -> None:
     stream = zlib.decompressobj()
     for piece in pieces(source.octets(), body):
         waiting: bytes | memoryview = piece

@@ -21,7 +21,7 @@ from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.cms.keys import can_be_opened, key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import CmsRecipient, read_recipients
-from services.decryptor.spool import Sink, Spool
+from services.decryptor.spool import Spool, SpoolWriter
 from shared.certificates import Identity, IdentityIndex
 from shared.mail.region import Region, made
 
@@ -232,7 +232,7 @@ def _ciphertext(body: Region, fields: Reader) -> Iterable[memoryview]:
 
 
 def _authenticated(
-    body: Region, outer: Reader, inner: Reader, cipher: ContentCipher, key: bytes, sink: Sink
+    body: Region, outer: Reader, inner: Reader, cipher: ContentCipher, key: bytes, sink: SpoolWriter
 ) -> None:
     if cipher.mode != "GCM":
         raise Unsupported(f"{cipher.name} in AuthEnvelopedData is not supported.")

@@ -111,16 +111,6 @@ class Examination:
         return replace(self.connection, selection=selection)
 
 
-class NothingKnown:
-    """`Known` of a mailbox that was never seen."""
-
-    def missing(self, keys: Sequence[Key]) -> list[Key]:
-        return list(keys)
-
-    def count(self) -> int:
-        return 0
-
-
 class AllKnown:
     """`Known` of a mailbox of which everything was had."""
 

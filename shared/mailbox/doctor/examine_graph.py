@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.connections import Selection
-from shared.mailbox.base import MailRef
+from shared.mailbox.base import MailRef, NothingKnown
 from shared.mailbox.doctor.examination import (
     SAMPLES,
     WHOLE_FOLDER,
     Examination,
-    NothingKnown,
     download,
     look_up_by_name,
     opened,

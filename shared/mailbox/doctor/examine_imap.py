@@ -8,12 +8,11 @@ from typing import Final
 
 from shared.connections import Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Cursor, Mailbox, MailRef
+from shared.mailbox.base import Cursor, Mailbox, MailRef, NothingKnown
 from shared.mailbox.doctor.examination import (
     LONG_AGO,
     SAMPLES,
     Examination,
-    NothingKnown,
     download,
     look_up_by_name,
     opened,

@@ -6,12 +6,11 @@ import time
 from typing import Final
 
 from shared.connections import Selection
-from shared.mailbox.base import Mailbox
+from shared.mailbox.base import Mailbox, NothingKnown
 from shared.mailbox.doctor.examination import (
     SAMPLES,
     AllKnown,
     Examination,
-    NothingKnown,
     download,
     opened,
     smallest,

@@ -22,7 +22,7 @@ _NOT_USED: Final = "Runs use another way to log in."
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FormResult:
     """A form of request and what became of it.
 
     `verdict` is `understood`, `refused`, `unanswered` or `not-asked`; `words` are the server's last
@@ -47,7 +47,7 @@ class DoctorReport:
     server: str
     folder: str
     capabilities: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[FormResult]
     sentences: Sequence[str]
     duration_ms: int = 0
     recording: str | None = field(default=None)
@@ -57,13 +57,13 @@ def report(found: Examination, *, secrets: Iterable[str] = ()) -> DoctorReport:
     """The report of an examination. `secrets` are in no word of it."""
     protocol = found.connection.kind.protocol
     hidden = sorted({s for s in secrets if s}, key=len, reverse=True)
-    answered: dict[str, list[_Answer]] = {}
+    answered: dict[str, list[_FormAnswer]] = {}
     for session in sessions_of(protocol, found.observer.streams):
         for exchange in session.exchanges:
             form = form_of(protocol, exchange)
             answered.setdefault(form, []).append(_of_exchange(exchange))
     rows = [_row(protocol, form, answers, hidden) for form, answers in answered.items()]
-    asked: dict[str, list[_Answer]] = {}
+    asked: dict[str, list[_FormAnswer]] = {}
     for request in found.observer.requests:
         form = request_forms.of_http(request.method, request.url, request.body)
         asked.setdefault(form, []).append(_of_request(request))
@@ -85,7 +85,9 @@ def report(found: Examination, *, secrets: Iterable[str] = ()) -> DoctorReport:
     ]
     if not refused and not found.failures:
         sentences.insert(0, "The server understood everything that was asked.")
-    rows += [Row(what, what, NOT_ASKED, f"Not asked: {why}.") for what, why in found.not_asked]
+    rows += [
+        FormResult(what, what, NOT_ASKED, f"Not asked: {why}.") for what, why in found.not_asked
+    ]
     return DoctorReport(
         mode=found.connection.mode.value,
         healthy=not refused and not found.failures,
@@ -97,7 +99,7 @@ def report(found: Examination, *, secrets: Iterable[str] = ()) -> DoctorReport:
     )
 
 
-def _that_count(form: str, answers: list[_Answer]) -> list[_Answer]:
+def _that_count(form: str, answers: list[_FormAnswer]) -> list[_FormAnswer]:
     """Exchange refuses the MIME form of some items, and runs take these by their attachment or
     their properties: where every download came to an end, a refused `$value` beside others is no
     fault (MS-OXOSMIME)."""
@@ -116,7 +118,7 @@ def _forms_of(ways: Sequence[str]) -> set[str]:
     }
 
 
-def _unused(row: Row) -> Row:
+def _unused(row: FormResult) -> FormResult:
     return row if row.verdict == UNDERSTOOD else replace(row, meaning=_NOT_USED)
 
 
@@ -127,27 +129,29 @@ def form_of(protocol: str, exchange: RecordedExchange) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _FormAnswer:
     ok: bool | None
     words: bytes
     milliseconds: int
 
 
-def _of_exchange(exchange: RecordedExchange) -> _Answer:
+def _of_exchange(exchange: RecordedExchange) -> _FormAnswer:
     # LOGOUT and QUIT may be answered by the end of the connection.
     ended = exchange.request.strip().upper() in (b"LOGOUT", b"QUIT") and exchange.ok is None
-    return _Answer(True if ended else exchange.ok, exchange.words, exchange.milliseconds)
+    return _FormAnswer(True if ended else exchange.ok, exchange.words, exchange.milliseconds)
 
 
-def _of_request(request: HttpRequest) -> _Answer:
+def _of_request(request: HttpRequest) -> _FormAnswer:
     words = f"HTTP {request.status}".encode()
     if request.status >= 400:
         words += b" " + bytes(request.answer[:_LONGEST_WORDS])
     took = max(0, round((request.ended - request.started) * 1000)) if request.ended else 0
-    return _Answer(request.status < 400 if request.status else None, words, took)
+    return _FormAnswer(request.status < 400 if request.status else None, words, took)
 
 
-def _row(protocol: str, form: str, answers: Sequence[_Answer], hidden: Sequence[str]) -> Row:
+def _row(
+    protocol: str, form: str, answers: Sequence[_FormAnswer], hidden: Sequence[str]
+) -> FormResult:
     use = request_forms.use_of(protocol, form)
     worst = next((a for a in answers if a.ok is False), None)
     worst = worst or next((a for a in answers if a.ok is None), answers[0])
@@ -158,7 +162,7 @@ def _row(protocol: str, form: str, answers: Sequence[_Answer], hidden: Sequence[
         meaning = f"No answer came. {use.refused if use else ''}".strip()
     else:
         verdict, meaning = REFUSED, use.refused if use else "It is not known what this means."
-    return Row(
+    return FormResult(
         form,
         use.title if use else form,
         verdict,

@@ -63,7 +63,7 @@ class BoundedTransport(httpx.HTTPTransport):
         if limit is None and not 200 <= answer.status_code < 300:
             limit = ANSWER_LIMIT  # read into memory, to be told what is wrong
         connection = answer.extensions.get("network_stream")
-        if limit is None and isinstance(connection, _Stream):
+        if limit is None and isinstance(connection, _ResponseStream):
             connection.may_be_long()
         stream = _Unfolded(answer.stream, encoding, limit, request.url.host)
         if noted is not None:
@@ -170,10 +170,10 @@ class Network(httpcore.NetworkBackend):
         with work.waiting() if work is not None else nullcontext():
             addresses = resolve(host, port, deadline, allow)
             sock = connect_tcp(host, addresses, port, deadline, Transcript())
-        return _Stream(sock, self._answer_s)
+        return _ResponseStream(sock, self._answer_s)
 
 
-class _Stream(httpcore.NetworkStream):
+class _ResponseStream(httpcore.NetworkStream):
     """A connected socket, as httpcore wants it.
 
     A timeout bounds the wait for the next octet; that for a whole answer, head and body, is bounded
@@ -265,7 +265,7 @@ class _Stream(httpcore.NetworkStream):
         except BaseException:
             self._socket.close()
             raise
-        return _Stream(wrapped, self._answer_s)
+        return _ResponseStream(wrapped, self._answer_s)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "ssl_object" and isinstance(self._socket, ssl.SSLSocket):

@@ -26,7 +26,7 @@ from services.admin.operations.warnings import ConnectionWarning
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.mailbox.base import Capabilities, Folder
-from shared.mailbox.doctor.reporting import DoctorReport, Row
+from shared.mailbox.doctor.reporting import DoctorReport, FormResult
 
 START_FROM = (
     '"everything" (all new mails), "now" (only mails that arrive from now on), or a date '
@@ -127,7 +127,7 @@ class TestOut(Out):
     warnings: list[WarningOut]
 
 
-@showing(Row)
+@showing(FormResult)
 class DoctorRowOut(Out):
     """A form of request, and what the server made of it."""
 

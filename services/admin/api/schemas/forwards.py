@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import Out
 from shared.forward_kinds import ForwardProtocol
-from shared.forwards import Key, Order, SaslMechanism
+from shared.forwards import ForwardOrder, RecordKey, SaslMechanism
 
 
 def _words(kind: type[StrEnum]) -> dict[str, Any]:
@@ -77,16 +77,16 @@ class ForwardIn(BaseModel):
         "alone, for a day",
     )
     order: str = Field(
-        default=Order.NONE.value,
+        default=ForwardOrder.NONE.value,
         description="connection: of the mails of one connection one at a time is sent, in order",
-        json_schema_extra=_words(Order),
+        json_schema_extra=_words(ForwardOrder),
     )
     subject: str = Field(default="", max_length=249, description="NATS: the subject of a stream")
     topic: str = Field(default="", max_length=249, description="Kafka")
     key: str = Field(
-        default=Key.CONNECTION.value,
+        default=RecordKey.CONNECTION.value,
         description="Kafka: what has the same stays in one partition",
-        json_schema_extra=_words(Key),
+        json_schema_extra=_words(RecordKey),
     )
     sasl_mechanism: str = Field(
         default=SaslMechanism.PLAIN.value,
@@ -150,7 +150,7 @@ class PauseIn(BaseModel):
     reason: str = Field(default="", max_length=500)
 
 
-class AttemptOut(Out):
+class ForwardAttemptOut(Out):
     """One line of the delivery log."""
 
     id: int
@@ -166,5 +166,5 @@ class AttemptOut(Out):
 class AttemptsOut(BaseModel):
     """Newest first; `next` continues, null at the end."""
 
-    items: list[AttemptOut]
+    items: list[ForwardAttemptOut]
     next: int | None

@@ -85,7 +85,7 @@ class WebhookOut(Out):
 
 
 @showing(Delivery, without=("alert_id",))
-class AttemptOut(Out):
+class AlertAttemptOut(Out):
     """One attempt to deliver an alert."""
 
 
@@ -98,7 +98,7 @@ class LoggedAlertOut(Out):
     kind: str
     subject: str
     open: bool = Field(description="It is still being delivered")
-    deliveries: list[AttemptOut]
+    deliveries: list[AlertAttemptOut]
 
 
 class PersonIn(BaseModel):

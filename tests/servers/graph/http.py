@@ -146,3 +146,10 @@ class HttpsServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class Refused(Exception):
+    """Answered with this error, in place of what was asked for."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.answer = Answer.error(status, code, message)

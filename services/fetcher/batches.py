@@ -48,9 +48,24 @@ class Batches:
 
         Raises what stopped it, SessionBroke where a fresh session may bring more.
         """
-        run, downloads = self._run, self._downloads
-        complete, handled = not self._settles_first, 0
         cut = self._cut()
+        batches_settled, complete, trouble = self._fetch_batches(cut)
+        if self._downloads.broken:
+            self._end_broken_session()
+            return False
+        failure = self._downloads.stopped or trouble
+        if failure is not None:
+            raise failure
+        all_settled = batches_settled == len(cut)
+        if self._left_out and not self._more and all_settled:
+            raise self._last_that_broke_alone
+        return complete and all_settled
+
+    def _fetch_batches(self, cut: Sequence[Sequence[MailRef]]) -> tuple[int, bool, TryAgain | None]:
+        """How many batches were settled, whether nothing of them has to be tried again, and what
+        was refused in a way that may pass."""
+        run, downloads = self._run, self._downloads
+        settled, complete = 0, not self._settles_first
         trouble: TryAgain | None = None
         with closing(pipelined(cut, self._read, self._keep, self._ended)) as kept:
             for intake, committed in kept:
@@ -68,46 +83,46 @@ class Batches:
                     stopped=downloads.stopped,
                     last=len(cut) == 1 and len(committed.already_known) <= FEW,
                 )
-                handled += 1
-                complete = (
-                    complete
-                    and not intake.postponed
-                    and len(committed.already_known) == len(intake.refs)
-                )
-        if downloads.broken and self._put_aside():
-            return False  # the others in a session of their own
-        if downloads.stopped is not None:
-            raise downloads.stopped
-        if trouble is not None:
-            raise trouble
-        if self._left_out and not self._more and handled == len(cut):
-            raise next(reversed(run.report.broke_alone.values()))
-        return complete and handled == len(cut)
+                settled += 1
+                all_known = len(committed.already_known) == len(intake.refs)
+                complete = complete and not intake.postponed and all_known
+        return settled, complete, trouble
 
-    def _put_aside(self) -> bool:
-        """The session broke at a mail: whether that was put aside and the run may end well.
+    def _end_broken_session(self) -> None:
+        """The session broke at a mail. Either
 
-        Raises SessionBroke where the run goes on in a fresh session.
+        - other mails are left and the run may go on: raises SessionBroke, for a fresh session;
+        - or that mail is the cause and was put aside: the run ends well;
+        - or nobody knows the cause, or only mails are left that broke a session when asked for
+          alone: raises what broke it, and the run fails.
         """
-        downloads, report = self._downloads, self._run.report
-        stopped, bad = downloads.stopped, downloads.broken[0].key
+        report, stopped = self._run.report, self._downloads.stopped
         assert stopped is not None
         self._run.broke(stopped)
-        alone = downloads.alone
-        is_cause = blame(
-            self._run, downloads.broken, stopped, alone=alone, octets=downloads.broken_after
-        )
-        if is_cause:
-            self._asked.add(bad)
-        elif alone:
-            report.broke_alone[bad] = stopped
+        is_cause = self._blame_first(stopped)
         done = self._asked | report.broke_alone.keys()
         left = self._more or any(ref.key not in done for ref in self._fitting)
         if left and self._run.may_go_on(stopped):
             raise SessionBroke(stopped)
-        if is_cause and report.broke_alone and not left:
-            raise next(reversed(report.broke_alone.values()))
-        return is_cause
+        if not is_cause:
+            raise stopped
+        if report.broke_alone and not left:
+            raise self._last_that_broke_alone
+
+    def _blame_first(self, stopped: TryAgain) -> bool:
+        """Whether the mail under way was put aside as the cause."""
+        downloads, bad = self._downloads, self._downloads.broken[0].key
+        alone, octets = downloads.alone, downloads.broken_after
+        if blame(self._run, downloads.broken, stopped, alone=alone, octets=octets):
+            self._asked.add(bad)
+            return True
+        if alone:
+            self._run.report.broke_alone[bad] = stopped
+        return False
+
+    @property
+    def _last_that_broke_alone(self) -> TryAgain:
+        return next(reversed(self._run.report.broke_alone.values()))
 
     def _cut(self) -> list[Sequence[MailRef]]:
         settings, failed = self._run.tools.settings, self._failed

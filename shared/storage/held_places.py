@@ -1,0 +1,258 @@
+"""The places for requests that this process holds at mailboxes, and who of its threads is next.
+
+Each place is used for one request after the other, without a statement, as long as no other process
+waits for one there. Where one waits, places are given back after each request.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from shared.errors import TryAgain
+from shared.storage import request_places
+from shared.storage.places_at_mailbox import PlacesAtMailbox, Turn
+from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.signs_of_life import SignsOfLife
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds between two searches for places that nobody uses any more.
+_SWEEP: Final = 10.0
+#: Seconds for which places are given back after each request once others waited.
+_CONTESTED: Final = 5.0
+
+
+class NoPlace(TryAgain):
+    """No place became free in time, or the server asked for a longer pause."""
+
+    code = "mailbox-busy"
+
+
+class HeldPlaces:
+    """At most `at_once` at a mailbox, over all processes. Thread-safe.
+
+    Everything in memory is read and changed under `_changed`; statements are executed without it.
+    """
+
+    def __init__(self, database: Database, at_once: int) -> None:
+        self._database = database
+        self._at_once = at_once
+        self._holder = uuid4()
+        self._life = SignsOfLife(database, self._holder, self._lose_all)
+        self._changed = threading.Condition()
+        self._mailboxes: dict[str, PlacesAtMailbox] = {}
+        self._swept = 0.0
+
+    @contextmanager
+    def use(self, mailbox: str, requests: int, deadline: float) -> Iterator[None]:
+        """A place for each of `requests`, or all places. Raises NoPlace after `deadline`."""
+        places = min(requests, self._at_once)
+        self._take(Turn(mailbox, places, deadline))
+        try:
+            yield
+        finally:
+            self._leave(mailbox, places)
+
+    def pause(self, mailbox: str, seconds: float) -> None:
+        """Nobody gets a place before `seconds` have passed; other processes hear of it when they
+        look after their places."""
+        with self._database.transaction() as session:
+            request_places.pause(session, mailbox, seconds)
+        with self._changed:
+            self._pause(self._at(mailbox), seconds)
+
+    def look_after(self) -> None:
+        """To be called every second: says that this process lives, hears who waits where, and gives
+        back what they or nobody wants. Raises DatabaseUnavailable."""
+        with self._changed:
+            if not self._mailboxes:
+                return
+        self._life.give_when_due()
+        with self._database.autocommit() as session:
+            contested, paused = request_places.waiting_and_paused(session, self._holder)
+        now = time.monotonic()
+        with self._changed:
+            wanted = [mailbox for mailbox in contested if mailbox in self._mailboxes]
+            for mailbox in wanted:
+                self._mailboxes[mailbox].contested_until = now + _CONTESTED
+            for mailbox, here in self._mailboxes.items():
+                here.paused_until = now + paused[mailbox] if mailbox in paused else 0.0
+            self._changed.notify_all()
+            if now > self._swept + _SWEEP:
+                self._swept = now
+                self._forget_unused(now)
+                wanted = list(self._mailboxes)
+            keeping = self._surplus(wanted, now)
+        self._give_back(keeping)
+
+    def depart(self) -> None:
+        """The process ends: its places are free at once. Raises DatabaseUnavailable."""
+        with self._changed:
+            known, self._mailboxes = bool(self._mailboxes), {}
+        if known:
+            with self._database.transaction() as session:
+                request_places.depart(session, self._holder)
+
+    # ---- taking
+
+    def _take(self, turn: Turn) -> None:
+        with self._changed:
+            here = self._at(turn.mailbox)
+            here.queue.append(turn)
+            try:
+                while not self._use_held(here, turn):
+                    self._wait(here, turn)
+            finally:
+                here.queue.remove(turn)
+                self._changed.notify_all()
+
+    def _use_held(self, here: PlacesAtMailbox, turn: Turn) -> bool:
+        """Whether it is this turn, and so many are held and unused."""
+        now = time.monotonic()
+        if not self._is_next(here, turn) or here.paused_until > now:
+            return False
+        if here.held - here.in_use < turn.places or not self._life.believed(now):
+            return False
+        here.in_use += turn.places
+        here.used = now
+        return True
+
+    def _wait(self, here: PlacesAtMailbox, turn: Turn) -> None:
+        """Until something may have changed. Raises NoPlace where it is too late."""
+        now = time.monotonic()
+        pause = here.paused_until - now
+        if pause > 0:
+            self._wait_for_end_of_pause(here, turn, pause)
+        elif now >= turn.deadline:
+            raise _no_place(turn.mailbox, pause)
+        elif not self._is_next(here, turn) or here.in_use + turn.places > self._at_once:
+            self._changed.wait(turn.deadline - now)  # for other threads of this process
+        elif not self._ask(here, turn):
+            self._changed.wait(min(turn.deadline - now, turn.next_wait()))
+
+    def _wait_for_end_of_pause(self, here: PlacesAtMailbox, turn: Turn, pause: float) -> None:
+        if here.paused_until <= turn.deadline:
+            self._changed.wait(pause)
+        elif turn.asked_about_pause:
+            raise _no_place(turn.mailbox, pause)
+        else:  # perhaps somebody ended it
+            turn.asked_about_pause = True
+            with self._without_lock(), self._database.autocommit() as session:
+                seconds = request_places.paused(session, turn.mailbox)
+            here.paused_until = time.monotonic() + seconds
+
+    def _is_next(self, here: PlacesAtMailbox, turn: Turn) -> bool:
+        return here.queue[0] is turn and not here.writing
+
+    def _ask(self, here: PlacesAtMailbox, turn: Turn) -> bool:
+        """Asks Postgres for what is missing. Whether anything was granted."""
+        here.writing = True
+        try:
+            with self._without_lock():
+                self._life.give_when_due()
+                held = here.held
+                more = here.in_use + turn.places - held
+                if more <= 0:
+                    return True
+                with self._database.transaction() as session:
+                    answer = request_places.ask(
+                        session,
+                        self._holder,
+                        turn.mailbox,
+                        held=held,
+                        more=more,
+                        at_once=self._at_once,
+                    )
+        finally:
+            here.writing = False
+            self._changed.notify_all()
+        if answer.granted:
+            here.held = held + more
+        if answer.contested:
+            here.contested_until = time.monotonic() + _CONTESTED
+        if answer.paused:
+            self._pause(here, answer.paused)
+        return answer.granted
+
+    # ---- giving back
+
+    def _leave(self, mailbox: str, places: int) -> None:
+        with self._changed:
+            here = self._at(mailbox)
+            here.in_use -= places
+            here.used = time.monotonic()
+            keeping = self._surplus([mailbox], here.used)
+            self._changed.notify_all()
+        try:
+            self._give_back(keeping)
+        except DatabaseUnavailable as error:
+            _log.warning("place at a mailbox not given back", error=str(error))
+
+    def _surplus(self, mailboxes: list[str], now: float) -> dict[str, int]:
+        """What is to be kept where that is less than is held; nobody else writes there until it is
+        given back."""
+        keeping = {}
+        for mailbox in mailboxes:
+            here = self._mailboxes[mailbox]
+            keep = here.worth_keeping(now)
+            if not here.writing and keep < here.held:
+                here.writing = True
+                keeping[mailbox] = keep
+        return keeping
+
+    def _give_back(self, keeping: Mapping[str, int]) -> None:
+        if not keeping:
+            return
+        done = False
+        try:
+            with self._database.transaction() as session:
+                request_places.keep(session, self._holder, keeping)
+            done = True
+        finally:
+            with self._changed:
+                for mailbox, keep in keeping.items():
+                    here = self._mailboxes.get(mailbox, PlacesAtMailbox())
+                    here.writing = False
+                    if done:
+                        here.held = keep
+                self._changed.notify_all()
+
+    def _forget_unused(self, now: float) -> None:
+        for mailbox in [m for m, here in self._mailboxes.items() if here.is_forgettable(now)]:
+            del self._mailboxes[mailbox]
+
+    def _lose_all(self) -> None:
+        with self._changed:
+            for here in self._mailboxes.values():
+                here.held = 0
+
+    # ---- under the lock
+
+    def _at(self, mailbox: str) -> PlacesAtMailbox:
+        return self._mailboxes.setdefault(mailbox, PlacesAtMailbox())
+
+    @staticmethod
+    def _pause(here: PlacesAtMailbox, seconds: float) -> None:
+        here.paused_until = max(here.paused_until, time.monotonic() + seconds)
+
+    @contextmanager
+    def _without_lock(self) -> Iterator[None]:
+        self._changed.release()
+        try:
+            yield
+        finally:
+            self._changed.acquire()
+
+
+def _no_place(mailbox: str, pause: float) -> NoPlace:
+    return NoPlace(
+        f"The mailbox {mailbox} has no free place for another request.",
+        retry_after=max(pause, 1.0),
+    )

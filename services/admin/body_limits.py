@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.admin.asgi import answered
 from services.admin.problems import problem
 
 #: Octets. Nothing that the API takes comes near it; certificates are bounded more tightly.
@@ -44,7 +45,6 @@ class BodyLimit:
             await self._refuse(self._too_large(), scope, receive, send)
             return
         seen = 0
-        started = False
 
         async def counted() -> Message:
             nonlocal seen
@@ -55,16 +55,10 @@ class BodyLimit:
                     raise _TooLarge
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
+        async def refuse() -> None:
+            await self._refuse(self._too_large(), scope, receive, send)
 
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not started:
-                await self._refuse(self._too_large(), scope, receive, send)
+        await answered(self._app, scope, counted, send, given_up=_TooLarge, answer=refuse)
 
     def _too_large(self) -> Response:
         return problem(413, "too-large", f"A body has at most {self._limit:,} octets here.")
@@ -88,4 +82,4 @@ class BodyLimit:
 
 
 class _TooLarge(BaseException):
-    """Passes through everything that handles errors, up to the limit that raised it."""
+    """So many octets came that no more are taken."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from services.admin.asgi import answered
 from services.admin.problems import problem
 
 #: Seconds for the request line and the header fields, and between two pieces of a body.
@@ -97,7 +98,7 @@ class BodyTimeout:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        whole = started = False
+        whole = False
 
         async def timed() -> Message:
             nonlocal whole
@@ -110,19 +111,13 @@ class BodyTimeout:
             whole = not message.get("more_body", False)
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
+        async def refuse() -> None:
+            answer = problem(408, "too-slow", "The body did not come in time.")
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, send)
 
-        try:
-            await self._app(scope, timed, noted)
-        except _TooSlow:
-            if not started:
-                answer = problem(408, "too-slow", "The body did not come in time.")
-                answer.headers["connection"] = "close"
-                await answer(scope, receive, send)
+        await answered(self._app, scope, timed, send, given_up=_TooSlow, answer=refuse)
 
 
 class _TooSlow(BaseException):
-    """Passes through everything that handles errors, up to where it was raised."""
+    """The next piece of the body did not come in time."""

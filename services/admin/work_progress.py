@@ -9,10 +9,11 @@ watch.give_up()  # from another thread
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
 
+from shared.context_values import ContextValue
 from shared.mailbox.interrupting import Interruption
 
 
@@ -62,7 +63,7 @@ class Watch:
             work.interrupt()
 
 
-_CURRENT: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_CURRENT: Final = ContextValue[Watch]("watch")
 
 
 def current() -> Watch | None:
@@ -77,10 +78,6 @@ def say(text: str) -> None:
         watch.say(text)
 
 
-@contextmanager
-def watched(watch: Watch) -> Iterator[Watch]:
-    token = _CURRENT.set(watch)
-    try:
-        yield watch
-    finally:
-        _CURRENT.reset(token)
+def watched(watch: Watch) -> AbstractContextManager[Watch]:
+    """What is done inside the block is waited for by `watch`."""
+    return _CURRENT.bound(watch)

@@ -18,17 +18,17 @@ from services.decryptor.publishing import Publisher
 from services.decryptor.settings import DecryptorSettings
 from services.decryptor.signing_keys import EventSigner
 from shared.heap import keep_freed, spare_from_collection
-from shared.heartbeats import HeartbeatWriter
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.mail_security import Security
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker
 from shared.queueing.output import Output, open_output
 from shared.queueing.worker import pulse_of, run_worker
+from shared.service_health import report_health
 from shared.storage import schema
 from shared.storage.pool import Database
 from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry import metrics
-from shared.telemetry.health import Check, HealthServer, Heartbeat
+from shared.telemetry.health import Check, Heartbeat
 from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
@@ -74,17 +74,17 @@ class Decryptor:
             "broker": self.jobs.check,
             "output": self.output.check,
             "mails": self.decrypting.missing.check,
-            "threads": threads.check,
         }
-        # A missing key is told to people; it makes nobody unready, as all else goes on.
-        told = {**checks, "keys": self.vault.check}
-        writer = HeartbeatWriter("decryptor", self.database, self.store, told)
-        threads.add("heartbeat", writer.run, stop)
-        health = HealthServer(
-            self.settings.health_host,
-            self.settings.health_port,
+        health = report_health(
+            "decryptor",
+            self.settings,
+            threads,
+            stop,
+            database=self.database,
+            vault=self.vault,
             heartbeat=self.heartbeat,
             checks=checks,
+            store=self.store,
         )
         _ = self.folder.path  # removes what an earlier one left, and says so if it cannot be made
         with closing(self.folder), self.database, health:

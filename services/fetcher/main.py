@@ -34,7 +34,6 @@ from shared.errors import (
     TryAgain,
 )
 from shared.heap import spare_from_collection
-from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.jobs import (
     DECRYPT_ACTOR,
@@ -50,13 +49,14 @@ from shared.mailbox.open import open_mailbox
 from shared.open_files import raise_limit
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
+from shared.service_health import report_health
 from shared.storage import affinity as affinities
 from shared.storage import schema
 from shared.storage.pool import Database
 from shared.storage.request_limits import PostgresLimiter
 from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry import metrics
-from shared.telemetry.health import Check, HealthServer, Heartbeat
+from shared.telemetry.health import Check, Heartbeat
 from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from shared.vault import Vault
 
@@ -123,17 +123,17 @@ class Fetcher:
             "database": partial(schema.check, self.database),
             "store": self.store.check,
             "broker": self.common_jobs.check,
-            "threads": threads.check,
         }
-        # A missing key is told to people; it makes nobody unready, as all else goes on.
-        told = {**checks, "keys": self.vault.check}
-        writer = HeartbeatWriter("fetcher", self.database, self.store, told)
-        threads.add("heartbeat", writer.run, stop)
-        health = HealthServer(
-            self.settings.health_host,
-            self.settings.health_port,
+        health = report_health(
+            "fetcher",
+            settings,
+            threads,
+            stop,
+            database=self.database,
+            vault=self.vault,
             heartbeat=self.heartbeat,
             checks=checks,
+            store=self.store,
         )
         raise_limit()
         with self.database, health, self.dispatcher.sessions:

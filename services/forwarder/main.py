@@ -15,14 +15,14 @@ from services.forwarder.lane import ForwardLane
 from services.forwarder.lanes import Lanes
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
-from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.open_files import raise_limit
 from shared.queueing.output import Output, open_output
+from shared.service_health import report_health
 from shared.storage import schema
 from shared.storage.forwards import SealedForward
 from shared.storage.pool import Database
-from shared.telemetry.health import Check, HealthServer, Heartbeat
+from shared.telemetry.health import Check, Heartbeat
 from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
@@ -53,15 +53,14 @@ class Forwarder:
         checks: dict[str, Check] = {
             "database": partial(schema.check, self.database),
             "output": self.output.check,
-            "threads": threads.check,
         }
-        # A missing key is told to people; it makes nobody unready, as all else goes on.
-        told = {**checks, "keys": self.vault.check}
-        writer = HeartbeatWriter("forwarder", self.database, None, told)
-        threads.add("heartbeat", writer.run, stop)
-        health = HealthServer(
-            self.settings.health_host,
-            self.settings.health_port,
+        health = report_health(
+            "forwarder",
+            self.settings,
+            threads,
+            stop,
+            database=self.database,
+            vault=self.vault,
             heartbeat=self.heartbeat,
             checks=checks,
         )

@@ -19,17 +19,17 @@ from services.scheduler.revocation import learn
 from services.scheduler.settings import SchedulerSettings
 from shared.clock import utc_now
 from shared.errors import PosthouseError
-from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
+from shared.service_health import report_health
 from shared.storage import retention, schema
 from shared.storage.pool import Database
 from shared.storage.totals import read_totals
 from shared.store_identity import OwnStore, open_own_store
-from shared.telemetry.health import Check, HealthServer, Heartbeat
+from shared.telemetry.health import Check, Heartbeat
 from shared.telemetry.threads import ServiceThreads
 from shared.telemetry.totals import total_metrics
 from shared.vault import Vault
@@ -89,17 +89,17 @@ class Scheduler:
             "store": self.store.check_identity,
             "broker": self.jobs.check,
             "output": self.output.check,
-            "threads": threads.check,
         }
-        # A missing key is told to people; it makes nobody unready, as all else goes on.
-        told = {**checks, "keys": self.vault.check}
-        writer = HeartbeatWriter("scheduler", self.database, self.store, told)
-        threads.add("heartbeat", writer.run, stop)
-        health = HealthServer(
-            settings.health_host,
-            settings.health_port,
+        health = report_health(
+            "scheduler",
+            settings,
+            threads,
+            stop,
+            database=self.database,
+            vault=self.vault,
             heartbeat=self.heartbeat,
             checks=checks,
+            store=self.store,
         )
         with self.database, health, total_metrics(partial(read_totals, self.database)):
             threads.start()

@@ -15,7 +15,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from typing import Final
+
+from shared.context_values import ContextValue
 
 
 class Interruption:
@@ -56,7 +58,7 @@ class Interruption:
                 one.shutdown(socket.SHUT_RDWR)
 
 
-_CURRENT: ContextVar[Interruption | None] = ContextVar("interruption", default=None)
+_CURRENT: Final = ContextValue[Interruption]("interruption")
 
 
 def watch(connected: socket.socket) -> None:
@@ -69,9 +71,5 @@ def watch(connected: socket.socket) -> None:
 @contextmanager
 def interruptible(interruption: Interruption) -> Iterator[Interruption]:
     """What is opened inside the block can be interrupted until its end."""
-    token = _CURRENT.set(interruption)
-    try:
+    with contextlib.closing(interruption), _CURRENT.bound(interruption):
         yield interruption
-    finally:
-        _CURRENT.reset(token)
-        interruption.close()

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
+
+from shared.context_values import ContextValue
 
 #: Octets that are kept of one stream or one answer; what comes behind is counted only.
 MOST: Final = 32 << 20
@@ -90,7 +91,7 @@ class Observer:
         return request
 
 
-_CURRENT: ContextVar[Observer | None] = ContextVar("observer", default=None)
+_CURRENT: Final = ContextValue[Observer]("observer")
 
 
 def current() -> Observer | None:
@@ -98,11 +99,6 @@ def current() -> Observer | None:
     return _CURRENT.get()
 
 
-@contextmanager
-def observed(observer: Observer) -> Iterator[Observer]:
+def observed(observer: Observer) -> AbstractContextManager[Observer]:
     """What is opened inside the block is observed."""
-    token = _CURRENT.set(observer)
-    try:
-        yield observer
-    finally:
-        _CURRENT.reset(token)
+    return _CURRENT.bound(observer)

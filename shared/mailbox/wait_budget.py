@@ -15,10 +15,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
+from shared.context_values import ContextValue
 from shared.mailbox.failures import SessionLost
 
 #: Octets that earn a second: whoever sends as many in each second may go on for ever.
@@ -105,7 +105,7 @@ class ServerTooSlow(SessionLost):
         )
 
 
-_CURRENT: ContextVar[WaitBudget | None] = ContextVar("wait budget", default=None)
+_CURRENT: Final = ContextValue[WaitBudget]("wait budget")
 
 
 def current() -> WaitBudget | None:
@@ -113,11 +113,6 @@ def current() -> WaitBudget | None:
     return _CURRENT.get()
 
 
-@contextmanager
-def bounded(budget: WaitBudget) -> Iterator[WaitBudget]:
+def bounded(budget: WaitBudget) -> AbstractContextManager[WaitBudget]:
     """What waits for a server inside the block pays for it; raises ServerTooSlow once spent."""
-    token = _CURRENT.set(budget)
-    try:
-        yield budget
-    finally:
-        _CURRENT.reset(token)
+    return _CURRENT.bound(budget)

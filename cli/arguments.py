@@ -95,7 +95,7 @@ def referred_bytes(reference: str, field: str, base: Path | None = None) -> byte
         ) from error
 
 
-def asked_secret(what: str, *, from_stdin: bool) -> str | None:
+def prompted_secret(what: str, *, from_stdin: bool) -> str | None:
     """A secret from standard input, or typed unseen; None where nobody is there to type."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
-from cli.arguments import asked_secret, referred
+from cli.arguments import prompted_secret, referred
 from cli.client import Api, ApiInvalid
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
@@ -53,7 +53,7 @@ def list_certificates(
 def show(name: Name, as_json: AsJson = False) -> None:
     """Shows one certificate and who uses it."""
     with Api.from_environment() as api:
-        _shown(api.named("certificates", name), as_json)
+        _print(api.named("certificates", name), as_json)
 
 
 @app.command()
@@ -69,7 +69,7 @@ def upload(
     with Api.from_environment() as api:
         values = {"name": name, "alias": alias}
         found = _send(api.post, "certificates", file, values, password, password_stdin)
-    _shown(found, as_json)
+    _print(found, as_json)
 
 
 @app.command()
@@ -84,7 +84,7 @@ def replace(
     with Api.from_environment() as api:
         path = f"certificates/{api.named('certificates', name)['id']}/file"
         found = _send(api.put, path, file, {}, password, password_stdin)
-    _shown(found, as_json)
+    _print(found, as_json)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def rename(
     changes = {k: v for k, v in (("name", new_name), ("alias", alias)) if v is not None}
     with Api.from_environment() as api:
         found = api.named("certificates", name)
-        _shown(api.patch(f"certificates/{found['id']}", changes), as_json)
+        _print(api.patch(f"certificates/{found['id']}", changes), as_json)
 
 
 deletable(
@@ -117,7 +117,7 @@ def _send(
     content = file.read_bytes()
     given = referred(password, "password") if password else None
     if stdin:
-        given = asked_secret("Password", from_stdin=True)
+        given = prompted_secret("Password", from_stdin=True)
 
     def send(secret: str | None) -> Any:
         data = values | ({"password": secret} if secret else {})
@@ -128,13 +128,13 @@ def _send(
     except ApiInvalid as error:
         if error.field != "password" or given is not None:
             raise
-        asked = asked_secret(f"Password of {file.name}", from_stdin=False)
+        asked = prompted_secret(f"Password of {file.name}", from_stdin=False)
         if asked is None:
             raise
         return send(asked)
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         printing.as_json(found)
         return

@@ -142,7 +142,7 @@ class Api:
 
     def get(self, path: str, **params: Any) -> Any:
         """Parameters that are None are left out."""
-        return self._call("GET", path, params=_given(params))
+        return self._call("GET", path, params=_without_none(params))
 
     def post(self, path: str, body: Any = None, **options: Any) -> Any:
         if body is not None:
@@ -156,7 +156,7 @@ class Api:
         return self._call("PATCH", path, json=body)
 
     def delete(self, path: str, **params: Any) -> Any:
-        return self._call("DELETE", path, params=_given(params))
+        return self._call("DELETE", path, params=_without_none(params))
 
     def every(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """The items of every page of a list."""
@@ -173,7 +173,7 @@ class Api:
         import httpx
 
         try:
-            with self._http.stream("GET", path, params=_given(params)) as answer:
+            with self._http.stream("GET", path, params=_without_none(params)) as answer:
                 if answer.is_error:
                     answer.read()
                     raise _refused(answer)
@@ -266,7 +266,7 @@ def refused(problem: dict[str, Any], status: int) -> PosthouseError:
     return ApiInvalid(problem, status) if status == 422 else ApiRefused(problem, status)
 
 
-def _given(params: dict[str, Any]) -> dict[str, Any]:
+def _without_none(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import authorising_commands, bulk_commands, printing
-from cli.arguments import Settings, asked_secret, fields
+from cli.arguments import Settings, fields, prompted_secret
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.named_objects import Name, deletable
@@ -126,7 +126,7 @@ def add(
     kind = kind_named(mode)
     asks = kind is not None and kind.has_server
     if asks and not {"password", "credential_id", "client_certificate"} & set(body):
-        password = asked_secret("Password", from_stdin=password_stdin)
+        password = prompted_secret("Password", from_stdin=password_stdin)
         if password is not None:
             body["password"] = password
     with Api.from_environment() as api:
@@ -148,7 +148,7 @@ def edit(
     """Changes fields of a connection."""
     body = fields(settings)
     if password_stdin:
-        body["password"] = asked_secret("Password", from_stdin=True)
+        body["password"] = prompted_secret("Password", from_stdin=True)
     if not body:
         raise InvalidInput("Nothing is to be changed: give --set FIELD=VALUE.", field="set")
     with Api.from_environment() as api:

@@ -45,7 +45,7 @@ def list_credentials(
 def show(name: Name, as_json: AsJson = False) -> None:
     """Shows one credential, its redirect address, and who uses it."""
     with Api.from_environment() as api:
-        _shown(api.named("credentials", name), as_json)
+        _print(api.named("credentials", name), as_json)
 
 
 @app.command()
@@ -59,7 +59,7 @@ def add(
     """Adds a credential. Give its secret as --set client_secret=env:NAME (or file:PATH)."""
     body = {"name": name, "provider": provider, "client_id": client_id} | fields(settings)
     with Api.from_environment() as api:
-        _shown(api.post("credentials", body), as_json)
+        _print(api.post("credentials", body), as_json)
 
 
 @app.command()
@@ -67,13 +67,13 @@ def edit(name: Name, settings: Settings = None, as_json: AsJson = False) -> None
     """Changes fields; secrets that are not given stay."""
     with Api.from_environment() as api:
         found = api.named("credentials", name)
-        _shown(api.patch(f"credentials/{found['id']}", fields(settings)), as_json)
+        _print(api.patch(f"credentials/{found['id']}", fields(settings)), as_json)
 
 
 deletable(app, "credentials", "credential", "Deletes a credential that no connection uses.")
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         printing.as_json(found)
         return

@@ -86,14 +86,14 @@ def set_forward(
             tested = api.post(f"handlers/{found['id']}/forward/test", {"forward": forward})
             if not tested["ok"]:
                 raise InvalidInput(f"Not saved: {tested['detail']} {tested['answer']}".strip())
-        _shown(api.patch(f"handlers/{found['id']}", {"forward": forward}), as_json)
+        _print(api.patch(f"handlers/{found['id']}", {"forward": forward}), as_json)
 
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Shows where a handler's events go."""
     with Api.from_environment() as api:
-        _shown(api.named("handlers", name), as_json)
+        _print(api.named("handlers", name), as_json)
 
 
 @app.command()
@@ -156,9 +156,9 @@ def renew_secret(
         if end_former:
             printing.confirmed("Receivers with the former secret refuse events. Go on?", yes=yes)
             api.delete(f"{path}/former")
-            _shown(api.named("handlers", name), as_json)
+            _print(api.named("handlers", name), as_json)
         else:
-            _shown(api.post(path), as_json)
+            _print(api.post(path), as_json)
 
 
 @app.command()
@@ -222,7 +222,7 @@ def print_secret(forward: dict[str, Any] | None) -> None:
         )
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _print(found: dict[str, Any], as_json: bool) -> None:
     forward = found["forward"]
     if forward is None:
         raise NotFound(f"{found['name']} is not forwarded.")

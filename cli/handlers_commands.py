@@ -68,7 +68,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         printing.as_json(found | {"work": work})
         return
-    _shown(found, as_json)
+    _print(found, as_json)
     for one in found["queue"]["consumers"] or ():
         held = "" if one["in_hand"] is None else f", {one['in_hand']} in hand"
         silent = one["idle_s"] if (one["idle_s"] or 0) > _SILENT_S else None
@@ -116,14 +116,14 @@ def add(
             body["forward"] = {**forward_commands.options(forward_set), "address": address}
         made = api.post("handlers", body)
         if not broker_account:
-            _shown(made, as_json)
+            _print(made, as_json)
             return
         account = api.post(f"handlers/{made['id']}/broker-account")
         if as_json:
             printing.as_json(made | {"broker_account": account})
         else:
-            _shown(made, as_json)
-            _account_shown(account)
+            _print(made, as_json)
+            _print_account(account)
 
 
 @app.command()
@@ -142,7 +142,7 @@ def edit(
         found = api.named("handlers", name)
         changes = _changes(api, connections, description, enabled) | _place(group, position)
         changes |= {"connections": "all"} if everything else {}
-        _shown(api.patch(f"handlers/{found['id']}", changes), as_json)
+        _print(api.patch(f"handlers/{found['id']}", changes), as_json)
 
 
 @app.command()
@@ -151,7 +151,7 @@ def token(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         printing.confirmed(f"The present token of {found['name']} stops working. Go on?", yes=yes)
-        _shown(api.post(f"handlers/{found['id']}/token"), as_json)
+        _print(api.post(f"handlers/{found['id']}/token"), as_json)
 
 
 @app.command("signing-key")
@@ -174,11 +174,11 @@ def signing_key(
             question = f"Programs of {found['name']} that only have the former key stop. Go on?"
             printing.confirmed(question, yes=yes)
             api.delete(f"{address}/former")
-            _shown(api.named("handlers", name), as_json)
+            _print(api.named("handlers", name), as_json)
             return
         if found["has_former_signing_key"]:
             printing.confirmed("The key before the present one ends by this. Go on?", yes=yes)
-        _shown(api.post(address), as_json)
+        _print(api.post(address), as_json)
 
 
 @app.command("broker-account")
@@ -193,7 +193,7 @@ def broker_account(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         printing.as_json(account)
     else:
-        _account_shown(account)
+        _print_account(account)
 
 
 @app.command("dead-letters")
@@ -298,7 +298,7 @@ def _place(group: str | None, position: int | None) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _account_shown(account: dict[str, Any]) -> None:
+def _print_account(account: dict[str, Any]) -> None:
     if account["made"]:
         rows = [("user", account["user"]), ("password", (account["password"], "bold"))]
         printing.pairs(rows)
@@ -312,7 +312,7 @@ def _account_shown(account: dict[str, Any]) -> None:
         printing.say(account["note"], "yellow")
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         printing.as_json(found)
         return

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import completing, printing
-from cli.arguments import asked_secret, referred
+from cli.arguments import prompted_secret, referred
 from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
@@ -69,11 +69,11 @@ def add(
 ) -> None:
     """Lets somebody in. Asks for the password unless it is given."""
     given = referred(password, "password") if password else None
-    body = _given(name=name, role=role, tags=_tags(tag), email=email, password=given)
+    body = _without_none(name=name, role=role, tags=_tags(tag), email=email, password=given)
     if given is None and not email:
-        body["password"] = asked_secret("Password", from_stdin=False)
+        body["password"] = prompted_secret("Password", from_stdin=False)
     with Api.from_environment() as api:
-        _shown(api.post("people", body), as_json)
+        _print(api.post("people", body), as_json)
 
 
 @app.command()
@@ -90,10 +90,12 @@ def edit(
 ) -> None:
     """Changes what is given; a new password ends the person's sessions."""
     given = referred(password, "password") if password else None
-    changes = _given(role=role, tags=_tags(tag), email=email, password=given, enabled=enabled)
+    changes = _without_none(
+        role=role, tags=_tags(tag), email=email, password=given, enabled=enabled
+    )
     with Api.from_environment() as api:
         found = api.named("people", name)
-        _shown(api.patch(f"people/{found['id']}", changes), as_json)
+        _print(api.patch(f"people/{found['id']}", changes), as_json)
 
 
 deletable(app, "people", "person", "Lets somebody in no longer; ends the person's sessions.")
@@ -134,7 +136,7 @@ def add_token(
 ) -> None:
     """Makes a token and shows it: only this once."""
     with Api.from_environment() as api:
-        made = api.post("tokens", _given(name=name, role=role, tags=_tags(tag), days=days))
+        made = api.post("tokens", _without_none(name=name, role=role, tags=_tags(tag), days=days))
     if as_json:
         printing.as_json(made)
         return
@@ -204,11 +206,11 @@ def _tags(given: list[str] | None) -> list[str] | None:
     return None if given is None else [one for one in given if one]
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         printing.as_json(found)
         return

@@ -27,7 +27,7 @@ File = Annotated[
 def show(name: Name, as_json: AsJson = False) -> None:
     """Shows the rules, read aloud and as a file has them."""
     with Api.from_environment() as api:
-        _shown(api.named("handlers", name), as_json)
+        _print(api.named("handlers", name), as_json)
 
 
 @app.command("set")
@@ -39,7 +39,7 @@ def set_rules(name: Name, file: File, as_json: AsJson = False) -> None:
     rules = _read(file)
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        _shown(api.patch(f"handlers/{found['id']}", {"rules": rules}), as_json)
+        _print(api.patch(f"handlers/{found['id']}", {"rules": rules}), as_json)
 
 
 @app.command()
@@ -47,7 +47,7 @@ def clear(name: Name, as_json: AsJson = False) -> None:
     """Takes the rules away: the handler gets every mail of its connections."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        _shown(api.patch(f"handlers/{found['id']}", {"rules": {}}), as_json)
+        _print(api.patch(f"handlers/{found['id']}", {"rules": {}}), as_json)
 
 
 @app.command("dry-run")
@@ -123,7 +123,7 @@ def _read(file: Path) -> dict[str, Any]:
     return found
 
 
-def _shown(found: dict[str, Any], as_json: bool) -> None:
+def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         printing.as_json(found["rules"])
         return

@@ -61,7 +61,7 @@ def _outcomes(api: Api, changes: Sequence[Change]) -> Iterator[Outcomes]:
             except PosthouseError as error:
                 yield [(one, error)]
                 continue
-            if one.sending is None or body is None or _asks(one.sending, body):
+            if one.sending is None or body is None or _may_ask_a_server(one.sending, body):
                 alone.append(one)
             else:
                 bodies.append((one, body))
@@ -76,7 +76,7 @@ def _together(change: Change) -> bool:
     return change.kind == "connections" and change.verb != "delete"
 
 
-def _asks(sending: Sending, body: dict[str, Any]) -> bool:
+def _may_ask_a_server(sending: Sending, body: dict[str, Any]) -> bool:
     """Whether a server may be asked, which takes its time."""
     counts = sending.enabled and not ACKNOWLEDGED_FIELDS.isdisjoint(body)
     if (body.get("enabled") or counts) and not body.get("acknowledged"):

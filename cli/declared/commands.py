@@ -123,7 +123,7 @@ def _checked(changes: list[Any]) -> list[tuple[Any, PosthouseError]]:
 
 def _show(change: Any) -> None:
     mark, colour = _MARKS[change.verb]
-    printing.say(f"{mark} {_one(change.kind)} {change.name}", colour)
+    printing.say(f"{mark} {_singular(change.kind)} {change.name}", colour)
     for one in change.differences:
         if change.verb == "create":
             printing.say(f"    {one.field}: {_short(one.after)}", "green")
@@ -131,13 +131,13 @@ def _show(change: Any) -> None:
             printing.say(f"    {one.field}: {_short(one.before)} → {_short(one.after)}", "yellow")
 
 
-def _one(kind: str) -> str:
+def _singular(kind: str) -> str:
     return "person" if kind == "people" else kind.removesuffix("s").replace("_", " ")
 
 
 def _sum_up(count: int, failures: list[tuple[Any, PosthouseError]], *, dry_run: bool) -> None:
     for change, error in failures:
-        printing.say(f"✗ {_one(change.kind)} {change.name}: {error}", "bold red")
+        printing.say(f"✗ {_singular(change.kind)} {change.name}: {error}", "bold red")
         if error.hint:
             printing.say(f"  {error.hint}", "dim")
     if not count:

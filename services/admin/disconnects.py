@@ -28,7 +28,7 @@ class DisconnectWatching:
             if not task.cancelled() and task.exception() is None:
                 watch.give_up()
 
-        async def heard() -> Message:
+        async def receive_watching() -> Message:
             nonlocal listening
             if listening is not None:
                 return await asyncio.shield(listening)
@@ -40,7 +40,7 @@ class DisconnectWatching:
 
         with watched(Watch()) as watch:
             try:
-                await self._app(scope, heard, send)
+                await self._app(scope, receive_watching, send)
             finally:
                 if listening is not None:
                     listening.cancel()

@@ -119,7 +119,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
             "mismatch" if several else "ambiguous",
             f"{where} of the mail names several authors."
             if several
-            else f"Not every reader reads the author of the mail alike: {_shown(raw)}",
+            else f"Not every reader reads the author of the mail alike: {_decoded(raw)}",
         )
     address = lowered(match["address"])
     name, doubts = read_text((match["name"] or "").encode())
@@ -133,7 +133,9 @@ def _author(header: HeaderBlock, where: str) -> Author:
         return Author(None, "ambiguous", "The name of the author holds invisible characters.")
     # What the event, the ledger and the pages show.
     if [lowered(one.address) for one in read_addresses(raw).addresses] != [address]:
-        return Author(None, "ambiguous", f"Not every reader reads the author alike: {_shown(raw)}")
+        return Author(
+            None, "ambiguous", f"Not every reader reads the author alike: {_decoded(raw)}"
+        )
     return Author(address)
 
 
@@ -143,5 +145,5 @@ def _addresses_in(text: str) -> list[str]:
     return [*found, *["@"] * (text.count("@") - len(found))]
 
 
-def _shown(raw: bytes) -> str:
+def _decoded(raw: bytes) -> str:
     return raw[:200].decode("utf-8", "replace")

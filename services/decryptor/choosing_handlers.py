@@ -47,7 +47,7 @@ class Standing:
         before = self.delivered.get(mail.id, {}).get(handler_id)
         return mail.redeliveries.get(handler_id) or before
 
-    def asked(self, mail: Claimed) -> list[DeliveryTarget]:
+    def candidates(self, mail: Claimed) -> list[DeliveryTarget]:
         """The handlers that a mail is for, before their rules are asked."""
         return [
             target
@@ -58,11 +58,11 @@ class Standing:
 
     def is_choosy(self, mail: Claimed) -> bool:
         """Whether anything has to be decided about a mail, or was."""
-        return mail.chosen is not None or any(one.is_choosy for one in self.asked(mail))
+        return mail.chosen is not None or any(one.is_choosy for one in self.candidates(mail))
 
     def choice(self, mail: Claimed, facts: Callable[[], RuleFacts]) -> Choice:
         """Decides; what was decided before stands."""
-        asked = {target.handler_id for target in self.asked(mail)}
+        asked = {target.handler_id for target in self.candidates(mail)}
         delivered = self.delivered_to(mail) | mail.earlier_handlers
         return choose(
             [

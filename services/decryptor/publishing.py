@@ -157,7 +157,7 @@ class Publisher:
             wanted += [(mail, target) for target in chosen]
             if chosen or standing.delivered_to(mail):
                 continue
-            if mail.initial and not standing.asked(mail):
+            if mail.initial and not standing.candidates(mail):
                 waiting.append(Release(mail.id, "No enabled handler takes it.", _NO_HANDLER))
             else:
                 unwanted.add(mail.id)
@@ -191,7 +191,7 @@ class Publisher:
                 session, token, finished, batch.kept(finished), unwanted, batch.threads(ours)
             )
             if self.alert_unwanted:
-                _tell(
+                _alert_of_unwanted(
                     session,
                     [m for m in ours if m.initial and m.id in unwanted and m.id in held],
                     connections,
@@ -323,7 +323,7 @@ class Publisher:
 
 def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[DeliveryTarget]:
     """The handlers that take this mail and miss it, and those that shall have it again."""
-    delivered, asked = standing.delivered_to(mail), standing.asked(mail)
+    delivered, asked = standing.delivered_to(mail), standing.candidates(mail)
     if choice is None and not delivered and not mail.repeat_handlers:
         return asked
     missing = {target.handler_id for target in asked} - delivered
@@ -333,7 +333,7 @@ def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[D
     return [target for target in standing.targets if target.handler_id in wanted]
 
 
-def _tell(
+def _alert_of_unwanted(
     session: Session, unwanted: Sequence[Claimed], connections: Mapping[int, Connection]
 ) -> None:
     """Raises the alert of mails that no handler wants."""

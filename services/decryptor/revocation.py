@@ -56,7 +56,7 @@ class Revocations:
         if self.mode == "off":
             return Revocation() if len(path) > 1 else None
         now = utc_now()
-        return of_path(self._one(one, issuer, now) for one, issuer in pairwise(path))
+        return of_path(self._revocation_of(one, issuer, now) for one, issuer in pairwise(path))
 
     def taken(self) -> list[Noted]:
         """The certificates that came by and are to be noted, once each."""
@@ -66,7 +66,9 @@ class Revocations:
             waiting, self._waiting = self._waiting, []
         return waiting
 
-    def _one(self, one: x509.Certificate, issuer: x509.Certificate, now: datetime) -> Revocation:
+    def _revocation_of(
+        self, one: x509.Certificate, issuer: x509.Certificate, now: datetime
+    ) -> Revocation:
         fingerprint = one.fingerprint(hashes.SHA256())
         known = self._known.get(fingerprint)
         if known is None or now - known.seen_at > _SAID_AGAIN:

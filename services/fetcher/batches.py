@@ -40,7 +40,7 @@ class Batches:
         self._failed = failed
         self._more = more
         #: What was had, refused or postponed.
-        self._asked: set[Key] = set()
+        self._handled: set[Key] = set()
         self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
 
     def fetch(self) -> bool:
@@ -71,7 +71,7 @@ class Batches:
             for intake, committed in kept:
                 run.report.downloaded += len(committed.messages)
                 run.report.octets += intake.octets
-                self._asked |= intake.asked
+                self._handled |= intake.handled
                 for ref, reason in intake.suspected:
                     if not blame(run, [ref], reason, alone=True):
                         trouble = reason.of_server()
@@ -100,7 +100,7 @@ class Batches:
         assert stopped is not None
         self._run.broke(stopped)
         is_cause = self._blame_first(stopped)
-        done = self._asked | report.broke_alone.keys()
+        done = self._handled | report.broke_alone.keys()
         left = self._more or any(ref.key not in done for ref in self._fitting)
         if left and self._run.may_go_on(stopped):
             raise SessionBroke(stopped)
@@ -114,7 +114,7 @@ class Batches:
         downloads, bad = self._downloads, self._downloads.broken[0].key
         alone, octets = downloads.alone, downloads.broken_after
         if blame(self._run, downloads.broken, stopped, alone=alone, octets=octets):
-            self._asked.add(bad)
+            self._handled.add(bad)
             return True
         if alone:
             self._run.report.broke_alone[bad] = stopped

@@ -78,7 +78,7 @@ def _alone(ready: Ready) -> Committed:
     def record(session: Session) -> Committed:
         committed = commit(run, session, intake)
         if ready.failed_before and intake.messages:
-            download_failures.given(session, run.place, [ref.key for ref in intake.refs])
+            download_failures.note_given(session, run.place, [ref.key for ref in intake.refs])
         return committed
 
     with traces.span(

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from services.fetcher import run_phases
 from services.fetcher.lanes import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
-from services.fetcher.polling import PollAnswer, ask_all
+from services.fetcher.polling import PollAnswer, poll_all
 from services.fetcher.run import Run, RunReport, SessionBroke, Tools
 from services.fetcher.run_ends import POSTPONED, RunEnds
 from services.fetcher.session_opening import HostBusy
@@ -105,7 +105,7 @@ class Dispatcher:
             else:
                 without.append(run)
         idle: list[Run] = []
-        for run, mailbox, answer in ask_all(asking):
+        for run, mailbox, answer in poll_all(asking):
             if answer is PollAnswer.BROKEN:
                 self.sessions.discard(run.connection, mailbox)
                 without.append(run)
@@ -228,13 +228,13 @@ class Dispatcher:
                 broke.transcript = broke.transcript or tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
                 _log.warning("session broken by a mail", error=str(broke))
-                run.begin_again(kept=kept)
+                run.start_over(kept=kept)
             except PosthouseError as error:
                 error.transcript = error.transcript or tuple(mailbox.transcript)
                 self.sessions.discard(run.connection, mailbox)
                 if not (kept and _fresh_session_may_help(error)):
                     raise
-                run.begin_again(kept=kept)
+                run.start_over(kept=kept)
             except BaseException:
                 self.sessions.discard(run.connection, mailbox)
                 raise

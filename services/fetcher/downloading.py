@@ -46,14 +46,14 @@ class Downloads:
     def into(self, intake: Intake, batch: Sequence[MailRef]) -> None:
         """Downloads `batch`; what arrived whole is in `intake`, whatever stopped the rest."""
         try:
-            self._ask(intake, batch)
+            self._download(intake, batch)
             if intake.withheld:
                 self._judge(intake)
         except TryAgain as error:
             self.stopped = error
         self._remember(intake)
 
-    def _ask(self, intake: Intake, refs: Sequence[MailRef]) -> None:
+    def _download(self, intake: Intake, refs: Sequence[MailRef]) -> None:
         try:
             self._mailbox.download(refs, intake, limit=self._limit)
         except SessionLost:
@@ -71,7 +71,7 @@ class Downloads:
             raise withheld[-1][1].of_server()
         self._unless_throttled(intake.take_withheld())
         for ref, _ in withheld:
-            self._ask(intake, [ref])
+            self._download(intake, [ref])
         again = intake.take_withheld()
         self._unless_throttled(again)
         for ref, reason in again:
@@ -88,7 +88,7 @@ class Downloads:
         ref = intake.take_not_asked()
         if ref is not None:
             before = len(intake.messages)
-            self._ask(intake, [ref])
+            self._download(intake, [ref])
             return len(intake.messages) > before
         # POP3 servers may remove what is retrieved, and it may be a mail that was never taken.
         if self._proof is not None or not self._mailbox.capabilities.keeps_open:

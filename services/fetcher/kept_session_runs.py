@@ -65,7 +65,7 @@ class KeptSessionRuns:
                 raise
             return
         metrics.POLLS_OF_OPEN_SESSIONS.inc(len(connection_ids))
-        self._begin(connection_ids, emitted, correlation_id, postponed=POSTPONED)
+        self._fetch(connection_ids, emitted, correlation_id, postponed=POSTPONED)
 
     def listen(self, stop: threading.Event) -> None:
         """Until `stop`: fetches where servers pushed."""
@@ -108,9 +108,9 @@ class KeptSessionRuns:
             metrics.PUSH_EVENTS.inc(len(quick))
             at = quick[0].at
             ids = [due.connection_id for due in quick]
-            self._begin(ids, at, str(new_id(at)), changed=True, postponed=_IN_OTHER_HANDS)
+            self._fetch(ids, at, str(new_id(at)), changed=True, postponed=_IN_OTHER_HANDS)
 
-    def _begin(
+    def _fetch(
         self,
         connection_ids: Sequence[int],
         at: datetime,

@@ -89,7 +89,7 @@ class Listeners:
         return self._begun.wait_for(lambda: connection_id not in self._beginning, patience)
 
     def reserve(self, connection_id: int, kept: Kept) -> bool:
-        """With the lock: whether there is room for one more, which `begin` then has to use."""
+        """With the lock: whether there is room for one more, which `listen` then has to use."""
         if len(self._sessions) >= self._most or any(
             self._count[place] >= _share(self._limit(place)) for place in kept.places
         ):
@@ -97,7 +97,7 @@ class Listeners:
         self._beginning.add(connection_id)
         return True
 
-    def begin(self, connection: Connection, kept: Kept, cursor: Cursor | None) -> None:
+    def listen(self, connection: Connection, kept: Kept, cursor: Cursor | None) -> None:
         """Lets a session listen, where `reserve` said so. Raises what opening the folder raises;
         the session is ended then."""
         self._add(kept, 1)

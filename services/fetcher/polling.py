@@ -29,7 +29,7 @@ class PollAnswer(Enum):
     BROKEN = "the session broke, or its server keeps us waiting"
 
 
-def ask_all(
+def poll_all(
     sessions: Sequence[tuple[T, Mailbox, str, Cursor | None]], patience: float = PATIENCE
 ) -> Iterator[tuple[T, Mailbox, PollAnswer]]:
     """Each of (whatever, session, folder, cursor) with its answer, in at most `patience` seconds.

@@ -202,7 +202,7 @@ class Run:
         spent = self.is_over or (budget is not None and budget.left <= 0)
         return not (about_server or stated or spent) and self.report.breaks < MOST_BREAKS
 
-    def begin_again(self, *, kept: bool) -> None:
+    def start_over(self, *, kept: bool) -> None:
         """In a fresh session, which lists anew: what it had is known by then. Where the one that
         broke was `kept` from an earlier run, no mail need have to do with it."""
         if kept:

@@ -194,7 +194,7 @@ class SessionPool:
             ):
                 return False
             del self._waiting[connection.id]
-        self._listeners.begin(connection, kept, cursor)
+        self._listeners.listen(connection, kept, cursor)
         return True
 
     # ---- for all of them
@@ -300,7 +300,7 @@ class SessionPool:
         if self.shares.has(place, needed):
             return True
         try:
-            return self.shares.ask(place, needed)
+            return self.shares.request(place, needed)
         except DatabaseUnavailable as outage:
             raise HostBusy(f"Sessions at {place} cannot be counted: {outage}") from outage
 

@@ -39,7 +39,7 @@ class Granted(NamedTuple):
 class ShareTable(Protocol):
     """Where the shares of all fetchers are counted."""
 
-    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
         """Asks for `many` more at a place."""
         ...
 
@@ -70,12 +70,12 @@ class AllFetchers:
         self._owner = owner
         self._ttl = ttl
 
-    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
         with self._database.transaction() as session:
             if not session_shares.is_counted(session, place):
                 return Granted(0, counted=False)
             return Granted(
-                *session_shares.ask(
+                *session_shares.request(
                     session, self._owner, place, held=held, many=many, limit=limit, ttl=self._ttl
                 )
             )
@@ -109,7 +109,7 @@ class OneFetcher:
     def __init__(self) -> None:
         self._learned: dict[str, int] = {}
 
-    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
         return Granted(max(0, min(many, self._learned.get(place, limit) - held)))
 
     def learn(self, place: str, held: int) -> int:
@@ -181,7 +181,7 @@ class SessionShares:
         with self._lock:
             return time.monotonic() < self._learned.get(place, (0, 0.0))[1]
 
-    def ask(self, place: str, needed: int) -> bool:
+    def request(self, place: str, needed: int) -> bool:
         """Whether the share is, or now became, as large as `needed`. Raises DatabaseUnavailable."""
         with self._asking:
             with self._lock:
@@ -192,7 +192,7 @@ class SessionShares:
                 if place in self._ceiling or now < self._refused.get(place, 0.0) + self._ask_again:
                     return False
             limit = self._limit(place)
-            granted = self._table.ask(place, held, max(1, held // _GROWTH), limit)
+            granted = self._table.request(place, held, max(1, held // _GROWTH), limit)
             if not granted.counted:
                 return True
             with self._lock:

@@ -170,14 +170,14 @@ class Intake:
         return None
 
     @property
-    def asked(self) -> set[Key]:
+    def handled(self) -> set[Key]:
         """The mails that were downloaded or abandoned."""
         done = {ref.key for ref in self.refs} | {item.key for item in self.refused}
         return done | {ref.key for ref, _ in [*self.postponed, *self.withheld, *self.suspected]}
 
     def unhandled(self, refs: Sequence[MailRef]) -> list[MailRef]:
         """Those of `refs` that were neither downloaded nor abandoned, the one under way first."""
-        done = self.asked
+        done = self.handled
         under_way = self._ref
         left = [ref for ref in refs if ref.key not in done and ref is not under_way]
         return left if under_way is None else [under_way, *left]

@@ -48,17 +48,17 @@ class Asker:
 
     def list_at(self, address: str) -> bytes:
         """What lies there. Raises Unusable."""
-        return self._ask("crl", address, https.ANSWER_LIMIT)
+        return self._fetch("crl", address, https.ANSWER_LIMIT)
 
     def answer_of(self, address: str, question: bytes) -> bytes:
         """What the responder answers, asked in the way that lets caches answer where that is
         possible. Raises Unusable."""
         asked = f"{address.rstrip('/')}/{quote(base64.b64encode(question), safe='')}"
         if len(asked) <= _LONGEST_IN_ADDRESS and "?" not in address:
-            return self._ask("ocsp", asked, _ANSWER_OCTETS)
-        return self._ask("ocsp", address, _ANSWER_OCTETS, question)
+            return self._fetch("ocsp", asked, _ANSWER_OCTETS)
+        return self._fetch("ocsp", address, _ANSWER_OCTETS, question)
 
-    def _ask(self, source: str, address: str, limit: int, question: bytes | None = None) -> bytes:
+    def _fetch(self, source: str, address: str, limit: int, question: bytes | None = None) -> bytes:
         try:
             host = httpx.URL(address).host
         except httpx.InvalidURL as error:

@@ -19,7 +19,7 @@ class Severity(StrEnum):
     INFO = "info"
 
 
-def told_time(at: str) -> str:
+def time_in_words(at: str) -> str:
     """A field's time (ISO 8601) as sentences have it: `2026-11-22 10:00 UTC`."""
     return f"{datetime.fromisoformat(at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.alerts.base import AlertData, Severity, told_time
+from shared.alerts.base import AlertData, Severity, time_in_words
 from shared.quantities import counted
 
 
@@ -115,7 +115,7 @@ class ConnectionsOverdue(AlertData):
     @property
     def _last(self) -> str:
         at = self.oldest_success_at
-        return f"the last success was at {told_time(at)}" if at else "it never succeeded"
+        return f"the last success was at {time_in_words(at)}" if at else "it never succeeded"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.alerts.base import AlertData, Severity, told_time
+from shared.alerts.base import AlertData, Severity, time_in_words
 from shared.quantities import counted
 
 
@@ -31,7 +31,7 @@ class HandlerBacklogOld(_OfHandler):
 
     @property
     def _since(self) -> str:
-        return told_time(self.oldest_at) if self.oldest_at else "a while ago"
+        return time_in_words(self.oldest_at) if self.oldest_at else "a while ago"
 
 
 @dataclass(frozen=True, kw_only=True)

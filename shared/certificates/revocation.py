@@ -50,7 +50,7 @@ class Unusable(ValueError):
 def list_addresses(certificate: x509.Certificate) -> tuple[str, ...]:
     """Where the authority publishes whole lists of its own, over HTTP: other points (a part of
     the reasons, another issuer, LDAP) are left out."""
-    return _asked(
+    return _usable(
         name.value
         for point in _points(certificate)
         if point.crl_issuer is None and point.reasons is None
@@ -65,7 +65,7 @@ def responder_addresses(certificate: x509.Certificate) -> tuple[str, ...]:
         access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess)
     except (x509.ExtensionNotFound, *Unreadable):
         return ()
-    return _asked(
+    return _usable(
         one.access_location.value
         for one in access.value
         if one.access_method == AuthorityInformationAccessOID.OCSP
@@ -303,7 +303,7 @@ def _points(certificate: x509.Certificate) -> list[x509.DistributionPoint]:
         return []
 
 
-def _asked(found: Iterable[str]) -> tuple[str, ...]:
+def _usable(found: Iterable[str]) -> tuple[str, ...]:
     usable = [one for one in dict.fromkeys(found) if _may_be_asked(one)]
     return tuple(usable[:MOST_ADDRESSES])
 

@@ -91,10 +91,10 @@ class NatsSender:
                 return _too_large(started, "It is larger than the stream's max_msg_size.")
             return unavailable(started, f"JetStream refused it: {error.description}.")
         except (nats.errors.TimeoutError, TimeoutError):
-            return unavailable(started, self._told(None))
+            return unavailable(started, self._reason(None))
         except (nats.errors.Error, OSError, ValueError) as error:
             await self._disconnect()
-            return unavailable(started, self._told(error))
+            return unavailable(started, self._reason(error))
         already = " already" if ack.duplicate else ""
         return ForwardOutcome(
             verdict=ForwardVerdict.DELIVERED,
@@ -145,7 +145,7 @@ class NatsSender:
     async def _complained(self, error: Exception) -> None:
         self._complaint = error
 
-    def _told(self, error: Exception | None) -> str:
+    def _reason(self, error: Exception | None) -> str:
         """In words why it did not come off. What the server complains of, it does not send as an
         answer."""
         why = self._complaint or error

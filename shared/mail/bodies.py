@@ -48,7 +48,7 @@ def read_body(root: Part, limit: int) -> Body:
         return Body()
     pieces: list[str] = []
     left, truncated, from_html = limit, False, False
-    for part in _shown(root):
+    for part in _texts_in_view(root):
         if left <= 0:
             truncated = True
             break
@@ -121,7 +121,7 @@ def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, boo
     return kept[:end].decode(), end, True
 
 
-def _shown(part: Part) -> Iterator[Part]:
+def _texts_in_view(part: Part) -> Iterator[Part]:
     """The texts that a reader sees one below the other: of alternatives, the plain one."""
     kind = part.entity.media_type
     if is_attached(part):
@@ -129,12 +129,12 @@ def _shown(part: Part) -> Iterator[Part]:
     if kind in ("text/plain", "text/html"):
         yield part
     elif kind == "multipart/alternative":
-        texts = [list(_shown(one)) for one in part.parts]
+        texts = [list(_texts_in_view(one)) for one in part.parts]
         plain = [one for one in texts if one and all(_is_plain(text) for text in one)]
         yield from (plain or [one for one in texts if one] or [[]])[0]
     elif part.multipart is not None:
         for one in part.parts[:1] if kind == "multipart/related" else part.parts:
-            yield from _shown(one)
+            yield from _texts_in_view(one)
 
 
 def _inline(part: Part) -> Iterator[Part]:

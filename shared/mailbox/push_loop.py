@@ -113,9 +113,9 @@ class PushLoop:
             )
         wait = mailbox.wait_for_push(folder, cursor)
         watched = self._watched[key] = _Watched(key, mailbox, wait)
-        self._ask(lambda: self._guarded(watched, self._begin))
+        self._request(lambda: self._guarded(watched, self._begin))
         if wait.changed:
-            self._ask(lambda: self._notify(self._on_push, key))
+            self._request(lambda: self._notify(self._on_push, key))
 
     def release(self, key: Hashable, *, timeout_s: float = 10) -> Mailbox | None:
         """Gives the session back to the caller, in step; None where it is lost."""
@@ -131,9 +131,9 @@ class PushLoop:
             watched.released = with_answer
             self._guarded(watched, self._end)
 
-        self._ask(end)
+        self._request(end)
         if not with_answer.wait(timeout_s) and found:
-            self._ask(lambda: self._lose(found[0], _too_slow()))
+            self._request(lambda: self._lose(found[0], _too_slow()))
             return None
         if not found or found[0].wait.broken:
             return None
@@ -154,7 +154,7 @@ class PushLoop:
 
     # ---- everything below runs in the loop's thread
 
-    def _ask(self, request: Callable[[], None]) -> None:
+    def _request(self, request: Callable[[], None]) -> None:
         self._requests.append(request)
         self._wake()
 

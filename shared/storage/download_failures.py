@@ -93,7 +93,7 @@ def note(
     return of_place(session, place)[keys[0]]
 
 
-def given(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
+def note_given(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
     """These mails were had: they are not the cause, and the server gives mails."""
     forget(session, place, keys)
     session.execute(_SQL["others_given"], place.columns())

@@ -162,7 +162,7 @@ class HeldPlaces:
                 if more <= 0:
                     return True
                 with self._database.transaction() as session:
-                    answer = request_places.ask(
+                    answer = request_places.request(
                         session,
                         self._holder,
                         turn.mailbox,

@@ -31,7 +31,7 @@ class Answer:
     paused: float
 
 
-def ask(
+def request(
     session: Session, holder: UUID, mailbox: str, *, held: int, more: int, at_once: int
 ) -> Answer:
     """Raises the places of a living process, which are `held`, by `more`: all of these or none."""

@@ -32,7 +32,7 @@ class Share:
     waits: float | None
 
 
-def ask(
+def request(
     session: Session, owner: str, place: str, *, held: int, many: int, limit: int, ttl: float
 ) -> tuple[int, bool]:
     """Raises the share of `owner`, which is `held`, by up to `many`; (by how many, whether it was

@@ -49,14 +49,14 @@ class ObjectStore:
     def keep(self, file: IO[bytes], key: str) -> None:
         file.flush()
         with Path(file.name).open("rb") as spool:
-            self._ask("put", lambda bucket: bucket.put(key, spool))
+            self._call("put", lambda bucket: bucket.put(key, spool))
 
     def read(self, ref: RawRef) -> bytes:
         if not ref.size:
             return b""
         start, size = ref.offset, ref.size
         try:
-            found = self._ask(
+            found = self._call(
                 "get", lambda bucket: bucket.get_range(ref.key, start=start, length=size)
             )
         except FileNotFoundError as error:
@@ -75,7 +75,7 @@ class ObjectStore:
         if not keys:
             return
         try:
-            self._ask("delete", lambda bucket: bucket.delete(list(keys)))
+            self._call("delete", lambda bucket: bucket.delete(list(keys)))
         except FileNotFoundError:
             # Not every provider deletes many at once: the rest may still be there.
             for key in keys if len(keys) > 1 else ():
@@ -94,7 +94,7 @@ class ObjectStore:
         return [day for day in prefixes if day < before]
 
     def keys_of(self, day: str) -> Iterator[list[str]]:
-        pages = self._ask("list", lambda bucket: bucket.list(prefix=f"{day}/", chunk_size=PAGE))
+        pages = self._call("list", lambda bucket: bucket.list(prefix=f"{day}/", chunk_size=PAGE))
         while page := self._next(pages):
             yield sorted(str(item["path"]) for item in page)
 
@@ -107,28 +107,28 @@ class ObjectStore:
 
     def marker(self) -> uuid.UUID | None:
         try:
-            return identity_in(self._ask("get", lambda bucket: bytes(bucket.get(MARKER).bytes())))
+            return identity_in(self._call("get", lambda bucket: bytes(bucket.get(MARKER).bytes())))
         except FileNotFoundError:
             return None
 
     def mark(self, identity: uuid.UUID) -> None:
-        self._ask("put", lambda bucket: bucket.put(MARKER, str(identity).encode() + b"\n"))
+        self._call("put", lambda bucket: bucket.put(MARKER, str(identity).encode() + b"\n"))
 
     def is_empty(self) -> bool:
-        pages = self._ask("list", lambda bucket: bucket.list(prefix="raw/", chunk_size=1))
+        pages = self._call("list", lambda bucket: bucket.list(prefix="raw/", chunk_size=1))
         return not self._next(pages)
 
     def space(self) -> tuple[int, int] | None:
         return None
 
     def _folders(self, prefix: str) -> list[str]:
-        found = self._ask("list", lambda bucket: bucket.list_with_delimiter(f"{prefix}/"))
+        found = self._call("list", lambda bucket: bucket.list_with_delimiter(f"{prefix}/"))
         return [str(one) for one in found["common_prefixes"]]
 
     def _next(self, pages: Any) -> Any:
-        return self._ask("list", lambda _: next(pages, None))
+        return self._call("list", lambda _: next(pages, None))
 
-    def _ask(self, operation: str, act: Callable[[Any], T]) -> T:
+    def _call(self, operation: str, act: Callable[[Any], T]) -> T:
         """Raises FileNotFoundError where there is no such object, else OwnFailure."""
         metrics.STORE_REQUESTS.labels(operation).inc()
         try:

@@ -143,7 +143,7 @@ def test_every_alert_has_a_section_in_the_runbook_and_the_other_way_round() -> N
         url = rule["annotations"]["runbook_url"]
         # The admin service has it under its own address, which stands in the Ingress too.
         assert url.startswith("https://posthouse.example.com/documents/runbook#")
-        assert f'id="{url.partition("#")[2]}">{rule["alert"]}</h2>' in documents.shown("runbook")
+        assert f'id="{url.partition("#")[2]}">{rule["alert"]}</h2>' in documents.as_html("runbook")
         for part in ("**Means.**", "**Look.**", "**Do.**"):
             assert part in told[rule["alert"]], f"{rule['alert']} lacks {part}"
         assert rule["labels"]["severity"] in {"critical", "warning"}

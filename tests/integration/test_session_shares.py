@@ -135,7 +135,7 @@ def test_shares_are_fair_and_come_back(
     assert two.used + three.used == 9
     # It was taken for dead and was not: it says what it has, and all go back to their parts.
     if noticed == "ask elsewhere":
-        assert one.shares.ask("elsewhere.example.org", 1)
+        assert one.shares.request("elsewhere.example.org", 1)
     else:
         with database.transaction() as session:
             affinity.heartbeat(session, "one", 60, takes_jobs=True)
@@ -186,7 +186,7 @@ class Fetcher:
         """Opens so many where it may; how many those were."""
         before = self.used
         for _ in range(wanted):
-            if self.shares.ask(HOST, self.used + 1):
+            if self.shares.request(HOST, self.used + 1):
                 self.used += 1
                 self.shares.opens(HOST, self.used)
         return self.used - before

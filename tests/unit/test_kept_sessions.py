@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.fetcher.polling import PollAnswer, ask_all
+from services.fetcher.polling import PollAnswer, poll_all
 from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool
@@ -279,7 +279,7 @@ def test_many_are_asked_and_a_broken_one_spoils_no_other() -> None:
     accounts[1].deliver(b"Subject: new\r\n\r\n")
     accounts[2].fail("folder", SessionLost("cut"))
     asking = [(n, m, "", c) for n, (m, c) in enumerate(zip(mailboxes, cursors, strict=True))]
-    answers = {number: answer for number, _, answer in ask_all(asking)}
+    answers = {number: answer for number, _, answer in poll_all(asking)}
     assert answers == {
         0: PollAnswer.UNCHANGED,
         1: PollAnswer.CHANGED,

@@ -47,8 +47,8 @@ SLASH, COURIER, FLAT = Naming("/", ""), Naming(".", "INBOX."), Naming("", "")
 def test_folder_names_are_shown_without_the_servers_ways(
     folder: str, slash: bytes, courier: bytes
 ) -> None:
-    assert SLASH.shown(slash) == folder
-    assert COURIER.shown(courier) == folder
+    assert SLASH.for_people(slash) == folder
+    assert COURIER.for_people(courier) == folder
 
 
 @pytest.mark.promise("M5")
@@ -65,7 +65,7 @@ def test_folder_names_are_shown_without_the_servers_ways(
     ],
 )
 def test_no_two_folders_are_shown_alike(raw: bytes, folder: str) -> None:
-    assert COURIER.shown(raw) == folder
+    assert COURIER.for_people(raw) == folder
 
 
 def test_names_that_no_folder_of_a_server_can_have() -> None:
@@ -82,7 +82,7 @@ def test_what_is_asked_for_is_what_would_be_shown(levels: list[str]) -> None:
         for name in (folder, "/" + folder):
             raw = names.likely(name)
             assert raw is not None
-            shown = names.shown(raw)
+            shown = names.for_people(raw)
             assert names.likely(shown) == raw or shown == "INBOX"
 
 

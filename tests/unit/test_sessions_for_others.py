@@ -22,7 +22,7 @@ class Others(OneFetcher):
         self.told: dict[str, int] = {}
         self.counts = True
 
-    def ask(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
         if not self.counts and place != HOST:
             return Granted(0, counted=False)
         return super().ask(place, held, many, limit)
@@ -94,15 +94,15 @@ def test_nobody_goes_for_a_place_that_was_taken_meanwhile_where_the_share_can_gr
     opened = Opened()
     sessions = pool(opened, Others())
     use(sessions, connection(1))
-    asked = sessions.shares.ask
+    asked = sessions.shares.request
 
     def ask(place: str, needed: int) -> bool:
         granted = asked(place, needed)
-        sessions.shares.ask = asked  # type: ignore[method-assign]
+        sessions.shares.request = asked  # type: ignore[method-assign]
         use(sessions, connection(3))  # another run is quicker
         return granted
 
-    sessions.shares.ask = ask  # type: ignore[method-assign]
+    sessions.shares.request = ask  # type: ignore[method-assign]
     use(sessions, connection(2))
     assert opened.closed == []
     assert len(sessions) == 3

@@ -203,7 +203,7 @@ class Loop:
             if failure is None:
                 self._remember(event, held.signature)
                 done.append(held)
-                self._tell(Outcome(event, "acknowledged", held.attempt, call.limit.duration_s))
+                self._report(Outcome(event, "acknowledged", held.attempt, call.limit.duration_s))
                 self._leave(event.id)
             else:
                 self._failed(call, failure)
@@ -217,7 +217,7 @@ class Loop:
             _log.warning("event %s rejected: %s", event.id, failure)
             self._source.dead_letter(held, str(failure) or "rejected")
             self._leave(event.id)
-            self._tell(replace(told, result="rejected"))
+            self._report(replace(told, result="rejected"))
             return
         counts = not isinstance(failure, Retry) or failure.counts
         if counts and held.attempt >= self._options.max_deliveries:
@@ -227,7 +227,7 @@ class Loop:
                 held, f"gave up after {held.attempt} deliveries: {reason[:500]}"
             )
             self._leave(event.id)
-            self._tell(replace(told, result="gave-up"))
+            self._report(replace(told, result="gave-up"))
             return
         if isinstance(failure, Retry):
             delay = failure.delay_s
@@ -239,9 +239,9 @@ class Loop:
             held, event.id, delay, counts=counts, here=self._options.order_by is not None
         )
         result: Any = "retried" if isinstance(failure, Retry) else "failed"
-        self._tell(replace(told, result=result, again_in_s=delay))
+        self._report(replace(told, result=result, again_in_s=delay))
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _report(self, outcome: Outcome) -> None:
         if self._options.on_outcome is None:
             return
         try:

@@ -39,7 +39,7 @@ def search(
 ) -> PageOut[CertificateOut]:
     """By a part of name, alias, subject, address or fingerprint."""
     found = certificates.search_certificates(ctx, q=q, page=page, per_page=per_page)
-    items = [_shown(view, full=False) for view in found.items]
+    items = [_to_out(view, full=False) for view in found.items]
     return PageOut(items=items, total=found.total, page=page, per_page=per_page)
 
 
@@ -50,7 +50,7 @@ def upload(
     """Adds the certificate and private key of a file. The name is its mail address where none is
     given, the alias its friendly name."""
     data = file.file.read()
-    return _shown(
+    return _to_out(
         certificates.upload_certificate(
             ctx, data, password=password or None, name=name, alias=alias
         )
@@ -60,13 +60,13 @@ def upload(
 @router.get("/{certificate_id}", dependencies=[VIEW], responses=responses(404))
 def get(ctx: Ctx, certificate_id: IdInPath) -> CertificateOut:
     """One certificate and the connections that use it."""
-    return _shown(certificates.get_certificate(ctx, certificate_id))
+    return _to_out(certificates.get_certificate(ctx, certificate_id))
 
 
 @router.patch("/{certificate_id}", dependencies=[ADMINISTER], responses=responses(404, 409))
 def rename(ctx: Ctx, certificate_id: IdInPath, body: RenameChanges) -> CertificateOut:
     """Changes name and alias."""
-    return _shown(certificates.rename_certificate(ctx, certificate_id, body))
+    return _to_out(certificates.rename_certificate(ctx, certificate_id, body))
 
 
 @router.put("/{certificate_id}/file", dependencies=[ADMINISTER], responses=responses(404, 413))
@@ -75,7 +75,7 @@ def replace(
 ) -> CertificateOut:
     """Puts a new file in the place of the old one; name, alias and connections stay."""
     data = file.file.read()
-    return _shown(
+    return _to_out(
         certificates.replace_certificate(ctx, certificate_id, data, password=password or None)
     )
 
@@ -152,7 +152,7 @@ def delete_sender(ctx: Ctx, sender_id: IdInPath) -> None:
     known.delete_sender_key(ctx, sender_id)
 
 
-def _shown(view: CertificateView, *, full: bool = True) -> CertificateOut:
+def _to_out(view: CertificateView, *, full: bool = True) -> CertificateOut:
     users = [UserOut.model_validate(user) for user in view.used_by] if full else None
     return CertificateOut(
         **dataclasses.asdict(view.certificate),

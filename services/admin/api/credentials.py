@@ -20,14 +20,14 @@ router = APIRouter(prefix="/credentials", tags=["credentials"])
 @router.get("", dependencies=[VIEW], responses=responses())
 def search(ctx: Ctx, q: SearchText = "") -> PageOut[CredentialOut]:
     """All whose name or client id holds `q`."""
-    items = [_shown(view, full=False) for view in credentials.search_credentials(ctx, q)]
+    items = [_to_out(view, full=False) for view in credentials.search_credentials(ctx, q)]
     return PageOut(items=items, total=len(items), page=1, per_page=max(1, len(items)))
 
 
 @router.post("", dependencies=[ADMINISTER], status_code=201, responses=responses(409))
 def create(ctx: Ctx, body: CredentialBody) -> CredentialOut:
     """Adds a credential; `redirect_uri` of the answer is to be entered at the provider."""
-    return _shown(credentials.create_credential(ctx, body))
+    return _to_out(credentials.create_credential(ctx, body))
 
 
 @router.get("/{credential_id}", dependencies=[VIEW], responses=responses(404))
@@ -55,7 +55,7 @@ def delete(ctx: EditingCtx, credential_id: IdInPath) -> None:
     credentials.delete_credential(ctx, credential_id)
 
 
-def _shown(view: CredentialView, *, full: bool = True) -> CredentialOut:
+def _to_out(view: CredentialView, *, full: bool = True) -> CredentialOut:
     users = [UserOut.model_validate(user) for user in view.used_by] if full else None
     return CredentialOut(
         **dataclasses.asdict(view.credential),
@@ -69,4 +69,4 @@ def _shown(view: CredentialView, *, full: bool = True) -> CredentialOut:
 
 def _tagged(response: Response, seen: CredentialView) -> CredentialOut:
     tag(response, seen.credential)
-    return _shown(seen)
+    return _to_out(seen)

@@ -86,7 +86,7 @@ def search(
 def get(ctx: Ctx, message_id: uuid.UUID) -> MessageDetailOut:
     """One mail with its path: arrived, downloaded, settled, opened, published to whom."""
     may_read = ctx.principal.may(Permission.READ_MAIL)
-    return _shown(messages.get_message(ctx, message_id), may_read=may_read)
+    return _to_out(messages.get_message(ctx, message_id), may_read=may_read)
 
 
 @router.get(
@@ -219,7 +219,7 @@ def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
     quarantine.drop(ctx, entry_id)
 
 
-def _shown(detail: MessageDetail, *, may_read: bool) -> MessageDetailOut:
+def _to_out(detail: MessageDetail, *, may_read: bool) -> MessageDetailOut:
     return MessageDetailOut.model_validate(
         {
             **values_of(detail.message),

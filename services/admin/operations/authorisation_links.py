@@ -110,7 +110,7 @@ def start(ctx: Context, *, browser: str, address: str) -> str:
     Raises LinkClosed, TooManyAttempts, and what `Logins.start_authorisation` does.
     """
     link = _open_link(ctx)
-    login_attempts.begin_by_link(ctx.app_state.database, link.id, address)
+    login_attempts.count_login_by_link(ctx.app_state.database, link.id, address)
     return ctx.app_state.mail_server_work.run(
         lambda: ctx.app_state.logins.start_authorisation(
             link.connection_id,

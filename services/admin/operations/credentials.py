@@ -52,7 +52,7 @@ def search_credentials(ctx: Context, q: str = "") -> Sequence[CredentialView]:
     with ctx.transaction() as session:
         found = credentials.search(session, q)
         uses = credentials.uses(session, [c.id for c in found])
-    return [_seen(ctx, credential, uses[credential.id]) for credential in found]
+    return [_view(ctx, credential, uses[credential.id]) for credential in found]
 
 
 def get_credential(ctx: Context, credential_id: int) -> CredentialView:
@@ -205,10 +205,10 @@ def _keep_secrets(
 def _see(ctx: Context, session: Session, credential_id: int) -> CredentialView:
     credential = credentials.get(session, credential_id)
     users = tuple(credentials.used_by(session, credential_id))
-    return _seen(ctx, credential, len(users), users)
+    return _view(ctx, credential, len(users), users)
 
 
-def _seen(
+def _view(
     ctx: Context, credential: Credential, uses: int, users: tuple[User, ...] = ()
 ) -> CredentialView:
     address = redirect_uri(ctx)

@@ -98,7 +98,7 @@ class _Leading:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def told(message: Message) -> None:
+        async def send_unredirected(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 303:
                 headers = MutableHeaders(raw=list(message["headers"]))
                 headers["x-location"] = headers["location"]
@@ -107,7 +107,7 @@ class _Leading:
             await send(message)
 
         sent_here = scope["type"] == "http" and Headers(scope=scope).get("x-form") == "yes"
-        await self._app(scope, receive, told if sent_here else send)
+        await self._app(scope, receive, send_unredirected if sent_here else send)
 
 
 class _Files(StaticFiles):

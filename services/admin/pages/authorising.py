@@ -61,7 +61,7 @@ def offer(request: Request, token: str) -> Response:
 
 
 @router.post("/authorise/{token}", dependencies=[BY_LINK])
-def begin(request: Request, token: str) -> Response:
+def start_login(request: Request, token: str) -> Response:
     """Leads to the provider's login, by a page: a form may not lead to another site (the content
     security policy)."""
     browser = f"{token}.{secrets.token_urlsafe(32)}"

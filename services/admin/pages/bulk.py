@@ -46,7 +46,7 @@ def apply(request: Request, form: Form) -> Response:
     named = (whole_number(one) for one in form.text("ids").split(","))
     ids = [one for one in named if one is not None]
     try:
-        wanted = bulk_of(_given(form))
+        wanted = bulk_of(_changes(form))
     except InvalidInput as error:
         if is_part(request):
             return render(request, "connections/_bulk_rows.html", 422, error=error, outcomes=[])
@@ -60,7 +60,7 @@ def apply(request: Request, form: Form) -> Response:
     return _page(request, form.text("action"), left, _typed(form), outcomes=outcomes)
 
 
-def _given(form: PostedForm) -> dict[str, Any]:
+def _changes(form: PostedForm) -> dict[str, Any]:
     given: dict[str, Any] = {"action": form.text("action")}
     if given["action"] == Action.CHANGE:
         typed = form.text("interval_minutes")

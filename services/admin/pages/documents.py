@@ -37,7 +37,7 @@ def page(request: Request) -> Response:
 def document(request: Request, name: str) -> Response:
     if name not in titles():
         raise NotFound(f"There is no document {name!r}.", hint="All are listed under /documents.")
-    return render(request, "documents.html", title=titles()[name], documents={}, text=shown(name))
+    return render(request, "documents.html", title=titles()[name], documents={}, text=as_html(name))
 
 
 @cache
@@ -48,7 +48,7 @@ def titles() -> dict[str, str]:
 
 
 @cache
-def shown(name: str) -> Markup:
+def as_html(name: str) -> Markup:
     """A document as HTML. Its headings can be linked to as on code hosts: `#a-heading`."""
     # Raw HTML stays text: what is shown is what was written here, but nothing has to rely on it.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")

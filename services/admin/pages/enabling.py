@@ -27,18 +27,20 @@ def enable(request: Request, connection_id: int, form: Form) -> Response:
         start = start_of(form)
         if form.flag("recount"):
             estimate = enabling.estimate_connection(ctx, connection_id, start_from=start)
-            return _ask(request, ctx, connection_id, estimate, form=form)
+            return _page_with_estimate(request, ctx, connection_id, estimate, form=form)
         saved = operations.enable_connection(
             ctx, connection_id, acknowledged=form.flag("acknowledged"), start_from=start
         )
     except AcknowledgementNeeded as needed:
         asked = bool(form.text("start_from"))
         unticked = InvalidInput("Tick this to enable it.", field="acknowledged") if asked else None
-        return _ask(request, ctx, connection_id, needed.estimate, unticked, form=form)
+        return _page_with_estimate(
+            request, ctx, connection_id, needed.estimate, unticked, form=form
+        )
     except NotFound:
         raise
     except PosthouseError as error:
-        return _ask(request, ctx, connection_id, None, error, form=form)
+        return _page_with_estimate(request, ctx, connection_id, None, error, form=form)
     name = saved.view.connection.name
     if not saved.view.handlers:
         text = f"{name} is enabled, but nothing is downloaded before an enabled handler takes it."
@@ -64,7 +66,7 @@ def fetch(request: Request, connection_id: int) -> Response:
     )
 
 
-def _ask(
+def _page_with_estimate(
     request: Request,
     ctx: Context,
     connection_id: int,

@@ -30,7 +30,7 @@ _LARGEST: Final = 1 << 20
 
 
 @router.get("", dependencies=[OPERATE_ON_PART])
-def ask(request: Request) -> Response:
+def form(request: Request) -> Response:
     return _page(request)
 
 

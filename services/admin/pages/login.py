@@ -54,7 +54,7 @@ def log_in(request: Request, form: Form) -> Response:
 
 
 @router.get("/login/code", dependencies=[PUBLIC])
-def ask_code(request: Request, next: str = "/") -> Response:
+def code_form(request: Request, next: str = "/") -> Response:
     return _code_form(request, next)
 
 

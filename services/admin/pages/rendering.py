@@ -50,7 +50,7 @@ def static(name: str) -> str:
     return f"/static/{name}?v={digest}"
 
 
-def _shown(value: Any) -> Any:
+def _for_page(value: Any) -> Any:
     """What a template writes: no text of a stranger puts the page around it in another order."""
     if isinstance(value, Markup):  # of a macro, or checked
         return Markup(shown(str(value)))  # noqa: S704 (less of what was safe)
@@ -63,7 +63,7 @@ def at_field(error: PosthouseError | None, name: str) -> PosthouseError | None:
     return next((one for one in every if getattr(one, "field", "") == name), None)
 
 
-def shown_version(request: Request, value: Versioned, error: PosthouseError | None) -> str:
+def opened_version(request: Request, value: Versioned, error: PosthouseError | None) -> str:
     """The version that a form is about: of when it was opened, until somebody was told that it is
     another one by now."""
     opened: str = getattr(request.state, "opened_version", "")
@@ -77,7 +77,7 @@ def _environment() -> Environment:
         loader=PackageLoader("services.admin", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_for_page,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -95,7 +95,7 @@ def _environment() -> Environment:
     environment.globals.update(
         static=static,
         at_field=at_field,
-        shown_version=shown_version,
+        opened_version=opened_version,
         KINDS=KINDS,
         HEALTHS=formatting.HEALTHS,
         Permission=Permission,

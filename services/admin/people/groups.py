@@ -36,7 +36,7 @@ class Groups:
     claim: str = "groups"
     granted: Mapping[str, Granted] = field(default_factory=dict)
 
-    def given(self, claims: Mapping[str, Any]) -> Given:
+    def grant(self, claims: Mapping[str, Any]) -> Given:
         """The highest role that one of the groups gives, with the tags of the groups that give it:
         nobody gets what no group of theirs has. Raises LoginRefused where none gives anything."""
         named = self._named(claims)

@@ -160,7 +160,7 @@ class IdentityProofs:
         Raises LoginRefused or TooManyAttempts."""
         known = self._knows(origin, None)
         try:
-            attempt = login_attempts.begin(
+            attempt = login_attempts.count_login(
                 self._database, login_attempts.BOOTSTRAP, origin, known_device=known
             )
             if not self._is_bootstrap(token):
@@ -195,7 +195,7 @@ class IdentityProofs:
         known = found is not None and self._knows(origin, found[0])
         stored = found[1] if found else None
         with passwords.admitted():  # first: who is sent away unheard has had no attempt
-            attempt = login_attempts.begin(
+            attempt = login_attempts.count_login(
                 self._database, name.lower()[:200], origin, known_device=known
             )
             matches = passwords.matches(stored, password)
@@ -223,7 +223,7 @@ class IdentityProofs:
         person_id, name = found
         known = self._knows(origin, person_id)
         who = f"code of {name.lower()[:200]}"
-        attempt = login_attempts.begin(self._database, who, origin, known_device=known)
+        attempt = login_attempts.count_login(self._database, who, origin, known_device=known)
         with self._database.transaction() as session:
             accepted = second_factor.accepts(session, self._vault, person_id, code)
             if accepted:

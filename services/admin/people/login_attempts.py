@@ -56,7 +56,9 @@ class LoginAttempt:
     sources: tuple[str, ...]
 
 
-def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -> LoginAttempt:
+def count_login(
+    database: Database, who: str, origin: Origin, *, known_device: bool
+) -> LoginAttempt:
     """Counts an attempt under `who` (a name in lower case, or BOOTSTRAP).
 
     Raises TooManyAttempts where there were too many within WINDOW; such a one is not counted.
@@ -85,7 +87,7 @@ def begin(database: Database, who: str, origin: Origin, *, known_device: bool) -
     )
 
 
-def begin_by_link(database: Database, link_id: int, address: str) -> None:
+def count_login_by_link(database: Database, link_id: int, address: str) -> None:
     """Counts a login at a provider that a link begins: each asks the provider, and keeps a row.
     Raises TooManyAttempts."""
     limits = {f"link {link_id}": OF_A_LINK, f"links {network_of(address)}": OF_A_NETWORK}

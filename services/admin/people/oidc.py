@@ -162,7 +162,7 @@ class Oidc:
         last = before.role is Role.ADMIN and people.is_last_admin(session, person_id)
         subject = f"person/{person_id}"
         try:
-            given = groups.given(claims)
+            given = groups.grant(claims)
         except LoginRefused as refused:
             if last:
                 audit.record(session, _ACTOR, "keep last administrator", subject)
@@ -185,7 +185,7 @@ class Oidc:
         """The checked claims of the ID token (Core section 3.1.3.7)."""
         description, keys = self._describe()
         try:
-            with self._asking(), self._client() as client:
+            with self._among_few(), self._client() as client:
                 answered = client.fetch_token(
                     description["token_endpoint"],
                     code=code,
@@ -215,14 +215,14 @@ class Oidc:
         issuer = self._provider.issuer
         address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
-            with self._asking():
+            with self._among_few():
                 description = self._json_of(address)
             if description["issuer"] != issuer:
                 raise ValueError(f"it calls itself {description['issuer']}")
             for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
                 if urlsplit(description[name]).scheme != "https":
                     raise ValueError(f"its {name} is no https address")
-            with self._asking():
+            with self._among_few():
                 key_set = KeySet.import_key_set(self._json_of(description["jwks_uri"]))
         except (requests.RequestException, NeedsPerson, JoseError) as error:
             raise self._silent(error) from error
@@ -232,7 +232,7 @@ class Oidc:
         return description, key_set
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _among_few(self) -> Iterator[None]:
         """Around what waits for the provider. Raises TryAgain where many wait for it already."""
         if not self._waiting.acquire(blocking=False):
             raise TryAgain(

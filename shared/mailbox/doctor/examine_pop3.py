@@ -67,7 +67,7 @@ def _listing(found: Examination, mailbox: Mailbox) -> None:
     refs = list(listing.new)
     if not refs:
         return
-    mailbox.ask_one_by_one()
+    mailbox.list_one()
     if len(list(mailbox.headers(refs[:1]))) != 1:
         found.notes.append("The header of a mail does not come by itself (TOP).")
     capabilities = mailbox.capabilities

@@ -81,7 +81,7 @@ class RefusedMails:
         """Whether asking for more is in vain, as far as can be seen."""
         return self._row >= _ENOUGH
 
-    def given(self) -> None:
+    def mail_came(self) -> None:
         """A mail came."""
         self._row = 0
 

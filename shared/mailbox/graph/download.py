@@ -190,7 +190,7 @@ def _hand_on(
         while chunk := spool.read(_CHUNK):
             sink.write(chunk)
         sink.end()
-    refusals.given()
+    refusals.mail_came()
 
 
 def _fetch(

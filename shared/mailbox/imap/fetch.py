@@ -54,7 +54,7 @@ def fetch_bodies(session: ImapSession, refs: Sequence[MailRef], sink: Sink, limi
         raise
     finally:
         session.stream.resize(SMALL_BUFFER)
-        session.stream.rest()
+        session.stream.shrink()
 
 
 class _Download:
@@ -78,7 +78,7 @@ class _Download:
                 if len(under_way) >= _AHEAD:
                     again += self._finish(under_way.popleft())
                 if self._throttled is None:
-                    under_way.append(self._ask(octets, members, batch))
+                    under_way.append(self._send(octets, members, batch))
                 else:
                     chosen = set(members)
                     not_asked += [ref for ref in batch if int(ref.key) in chosen]
@@ -88,7 +88,7 @@ class _Download:
         self._explain_missing()
         self._refusals.not_asked(not_asked)
 
-    def _ask(self, octets: bytes, members: Sequence[int], batch: Sequence[MailRef]) -> _Command:
+    def _send(self, octets: bytes, members: Sequence[int], batch: Sequence[MailRef]) -> _Command:
         by_uid = {int(ref.key): ref for ref in batch}
         chosen = [by_uid[uid] for uid in members]
         for ref in chosen:
@@ -123,7 +123,7 @@ class _Download:
             tag = self._session.send(b"UID FETCH %d (UID BODY.PEEK[])" % int(ref.key))
             reply = self._reader.read(tag)
             if self._reader.ended > before:
-                self._refusals.given()
+                self._refusals.mail_came()
             elif int(ref.key) not in self._reader.expected:
                 continue  # abandoned: too large, or without content
             elif not reply.ok:

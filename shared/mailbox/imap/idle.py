@@ -64,7 +64,7 @@ class IdleWait:
             if line is not None:
                 arrived = self._understand(line) or arrived
             elif not stream.fill_now():
-                stream.rest()
+                stream.shrink()
                 break
         return arrived
 

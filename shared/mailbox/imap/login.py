@@ -57,7 +57,7 @@ def read_greeting(session: ImapSession) -> None:
 def start_tls(session: ImapSession, host: str) -> None:
     """STARTTLS up to the server's OK; the caller does the handshake. Never falls back."""
     if not session.capabilities:
-        ask_capabilities(session)
+        read_capabilities(session)
     if "STARTTLS" not in session.capabilities:
         raise starttls_refused(host, "", 993)
     reply = session.command(b"STARTTLS")
@@ -70,7 +70,7 @@ def start_tls(session: ImapSession, host: str) -> None:
     session.capabilities = frozenset()
 
 
-def ask_capabilities(session: ImapSession) -> None:
+def read_capabilities(session: ImapSession) -> None:
     session.command(b"CAPABILITY")
     if not session.capabilities:
         session.capabilities = frozenset({"IMAP4REV1"})
@@ -79,7 +79,7 @@ def ask_capabilities(session: ImapSession) -> None:
 def log_in(session: ImapSession, connection: Connection, login: Login, *, renew: bool) -> None:
     """Logs in with a password or a token. Raises OAuthRefused, Refused or Unreachable."""
     if not session.capabilities:
-        ask_capabilities(session)
+        read_capabilities(session)
     before = session.capabilities
     if login.access_token is not None:
         reply = _bearer(session, connection, login.access_token(renew))
@@ -97,7 +97,7 @@ def log_in(session: ImapSession, connection: Connection, login: Login, *, renew:
     if reply.code.upper().startswith("CAPABILITY "):
         session.learn(reply.code[11:].encode())
     elif session.capabilities == before:
-        ask_capabilities(session)
+        read_capabilities(session)
     identify(session)
 
 

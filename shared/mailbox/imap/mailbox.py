@@ -114,7 +114,6 @@ class ImapMailbox:
             for tag in poll.tags[:-1]:
                 self._session.reply(tag)
             status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
-            self._session.stream.rest()
         return None if cursor is not None and unchanged(cursor, status.cursor) else status
 
     def wait_for_push(self, folder: str, cursor: Cursor | None) -> IdleWait:
@@ -138,7 +137,6 @@ class ImapMailbox:
             self._selected, self._writable = name, False
             self._same_folder(reply, status)
             self._status = status = with_identity(status, reply)
-            self._session.stream.rest()
             return status
 
     # ---- what is new
@@ -166,7 +164,6 @@ class ImapMailbox:
             refs, refused = fetch_metadata(self._session, chosen) if chosen else ([], None)
             if refused is not None and not refs:
                 raise refusal(refused, "list")
-            self._session.stream.rest()
         more = len(new) - len(chosen)
         return Listing(
             new=tuple(refs),
@@ -183,9 +180,7 @@ class ImapMailbox:
     def keys(self) -> Sequence[Key]:
         status = self._opened()
         with self._step("list"):
-            found = all_there(self._session, status, searches(self._session, [b"ALL"])[0])
-            self._session.stream.rest()
-            return found
+            return all_there(self._session, status, searches(self._session, [b"ALL"])[0])
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
@@ -222,9 +217,7 @@ class ImapMailbox:
         with self._step("settle"):
             trash = self._trash_folder() if action is AfterDownload.DELETE else None
             self._select(status)
-            done = settle(self._session, refs, action, trash)
-            self._session.stream.rest()
-            return done
+            return settle(self._session, refs, action, trash)
 
     def leave(self) -> None:
         if self._selected is None or not self._writable or self._session.stream.broken:
@@ -233,7 +226,6 @@ class ImapMailbox:
             for tag in self._leave():
                 self._session.reply(tag)
             self._writable = False
-            self._session.stream.rest()
 
     # ---- the session itself
 
@@ -244,7 +236,7 @@ class ImapMailbox:
             alive = self._session.command(b"NOOP").ok
         except StepFailed:
             return False
-        self._session.stream.rest()
+        self._session.stream.shrink()
         return alive and not self._session.farewell
 
     def close(self) -> None:
@@ -261,9 +253,11 @@ class ImapMailbox:
 
     @contextlib.contextmanager
     def _step(self, step: str) -> Iterator[None]:
-        """Errors from within carry this step and the protocol log."""
+        """Errors from within carry this step and the protocol log; a buffer that was read empty is
+        given back."""
         try:
             yield
+            self._session.stream.shrink()
         except SessionLost as error:
             told = self._session.lost(error)
             told.step = told.step or step

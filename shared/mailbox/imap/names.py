@@ -43,7 +43,7 @@ class Naming:
     #: Prefixes of all other namespaces as they are on the stream; "" is not among them.
     others: tuple[bytes, ...] = ()
 
-    def shown(self, name: bytes, delimiter: str | None = None) -> str:
+    def for_people(self, name: bytes, delimiter: str | None = None) -> str:
         """What people call the folder that the server calls `name`.
 
         `delimiter` is the one of its line in LIST, where it is not that of the personal namespace.
@@ -158,7 +158,7 @@ def listed_folders(lines: Iterable[Untagged], names: Naming) -> list[ListedFolde
                     for a in attributes
                     if isinstance(a, bytes)
                 }
-                shown = names.shown(name, _delimiter_of(values, names.delimiter))
+                shown = names.for_people(name, _delimiter_of(values, names.delimiter))
                 if shown in taken:  # one name in two encodings: the second as it is on the stream
                     shown = "/" + name.decode("ascii", "backslashreplace")
                 taken.add(shown)

@@ -31,7 +31,7 @@ def open_session(opening: Opening) -> Mailbox:
             log_in(session, connection, login, renew=opening.renew)
         except SessionLost as error:
             raise session.lost(error) from error
-        stream.rest()
+        stream.shrink()
     except BaseException as error:
         attempt.failed(error, "login")
         raise

@@ -43,7 +43,7 @@ def searches(
     `promised`: of a query, how many mails there must be, or a few less.
     """
     promised = promised or {}
-    answers = _asked(session, queries)
+    answers = _answers(session, queries)
     return [
         completed(session, query, found)
         if len(found) >= _LONG or cut or len(found) < promised.get(query, 0)
@@ -58,7 +58,7 @@ def completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]
     low, high = (min(found), max(found)) if found else (1, 0)
     while True:
         # `*` stands for the last mail, also where that is below the range.
-        answers = _asked(session, around(query, low, high))
+        answers = _answers(session, around(query, low, high))
         more = {uid for part, _ in answers for uid in part} - every
         if not more:
             return sorted(every)
@@ -73,7 +73,7 @@ def around(query: bytes, low: int, high: int) -> list[bytes]:
     return [above, b"UID 1:%d " % (low - 1) + query] if low > 1 else [above]
 
 
-def _asked(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[int], bool]]:
+def _answers(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[int], bool]]:
     """What the server answers to each, and whether it says itself that this is not all."""
     if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
         # `* SEARCH` names no command, and commands may be answered in any order.

@@ -143,7 +143,9 @@ class ImapSession:
         Others may be under way: what the server says of them before it wants a literal is kept.
         """
         tag = tag or self.next_tag()
-        plain = b"".join(piece.shown() if isinstance(piece, Literal) else piece for piece in pieces)
+        plain = b"".join(
+            piece.for_transcript() if isinstance(piece, Literal) else piece for piece in pieces
+        )
         self.stream.transcript.sent(tag + b" " + (shown or plain))
         out = bytearray(tag + b" ")
         for piece in pieces:
@@ -303,7 +305,7 @@ class Literal:
     octets: bytes
     secret: bool = False
 
-    def shown(self) -> bytes:
+    def for_transcript(self) -> bytes:
         return b"***" if self.secret else self.octets
 
 

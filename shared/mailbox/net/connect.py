@@ -67,14 +67,14 @@ def _look_up(host: str, port: int, deadline: Deadline) -> list[Address]:
     # getaddrinfo knows no timeout: it runs aside, and is left alone when it takes too long.
     answer: queue.SimpleQueue[list[Address] | Exception] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
             rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             answer.put(list(dict.fromkeys(_address(str(row[4][0])) for row in rows)))
         except Exception as error:  # handed over to the caller
             answer.put(error)
 
-    threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
+    threading.Thread(target=resolve, name=f"resolve {host}", daemon=True).start()
     try:
         result = answer.get(timeout=deadline.left())
     except queue.Empty:
@@ -122,7 +122,7 @@ def connect_tcp(
                     address = waiting.popleft()
                     next_start = now + STAGGER
                     try:
-                        sock = _begin(address, port)
+                        sock = _start_connecting(address, port)
                     except OSError as error:
                         last = _failed(log, address, port, error)
                     else:
@@ -160,7 +160,7 @@ def by_turns(addresses: Sequence[Address]) -> list[Address]:
     return [one for pair in pairs for one in pair if one is not None]
 
 
-def _begin(address: Address, port: int) -> socket.socket:
+def _start_connecting(address: Address, port: int) -> socket.socket:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

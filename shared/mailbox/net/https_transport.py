@@ -191,7 +191,7 @@ class _ResponseStream(httpcore.NetworkStream):
         spent = self._answer.seconds - self._answer.left
         self._answer = WaitBudget(self._answer_s - spent)
 
-    def _begin(self) -> None:
+    def _expect_answer(self) -> None:
         """The next answer is another one."""
         self._answer = WaitBudget(self._answer_s, octets_a_second=0)
 
@@ -217,7 +217,7 @@ class _ResponseStream(httpcore.NetworkStream):
         return octets
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._begin()
+        self._expect_answer()
         work = wait_budget.current()
         if work is not None:
             work.requested()

@@ -151,7 +151,7 @@ class Stream:
         self.view[: len(held)] = held
         self.pos, self.end = 0, len(held)
 
-    def rest(self) -> None:
+    def shrink(self) -> None:
         """Gives the buffer's memory back while nothing is expected."""
         if self.buffer and self.pos == self.end:
             self.view.release()
@@ -231,7 +231,7 @@ class Stream:
         except OSError:
             pass
         self.pos = self.end
-        self.rest()
+        self.shrink()
 
     def _lost(self, error: Exception | None, work: WaitBudget | None = None) -> SessionLost:
         self.broken = True

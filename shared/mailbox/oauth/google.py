@@ -188,7 +188,7 @@ class GoogleProvider:
             return GOOGLE
         with https.translated(issuer):
             answer = http.get(f"{issuer}/.well-known/openid-configuration")
-        document = _told(answer, issuer)
+        document = _answer(answer, issuer)
         if answer.status_code != 200 or str(document.get("issuer", "")).rstrip("/") != issuer:
             raise NeedsPerson(
                 f"{issuer} is not an OpenID provider (HTTP {answer.status_code}).",
@@ -206,7 +206,7 @@ class GoogleProvider:
     def _post(self, http: httpx.Client, url: str, data: Mapping[str, str]) -> dict[str, Any]:
         with https.translated(url):
             answer = http.post(url, data={**data, **self._client()})
-        result = _told(answer, url)
+        result = _answer(answer, url)
         if answer.status_code != 200 or "access_token" not in result:
             raise token_answers.of_token_answer(
                 answer.status_code, result, retry_after=https.retry_after(answer.headers)
@@ -267,7 +267,7 @@ class _GoogleTransport(transport.Request):
     ) -> Any:
         with https.translated(url):
             answer = self._http.request(method, url, content=body, headers=headers)
-        told = _told(answer, url)
+        told = _answer(answer, url)
         if answer.status_code >= 400:
             # Judged here: google-auth tries some again by itself, and asks a terminal for others.
             raise token_answers.of_token_answer(
@@ -293,7 +293,7 @@ class _GoogleAnswer(transport.Response):
         return self._answer.content
 
 
-def _told(answer: httpx.Response, where: str) -> dict[str, Any]:
+def _answer(answer: httpx.Response, where: str) -> dict[str, Any]:
     """The JSON of an answer. Raises what is no answer of the provider: outages, throttling, pages
     for people."""
     status = answer.status_code

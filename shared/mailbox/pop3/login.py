@@ -74,7 +74,7 @@ def log_in(session: Pop3Session, connection: Connection, login: Login, *, renew:
         if refused is not None:
             raise refusal(session, refused)
     if session.depends_on_user:
-        session.ask_capabilities()
+        session.read_capabilities()
 
 
 def mechanisms(session: Pop3Session) -> list[str]:

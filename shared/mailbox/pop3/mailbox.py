@@ -102,7 +102,7 @@ class Pop3Mailbox:
     def folders(self) -> list[Folder]:
         return [Folder("INBOX")]
 
-    def ask_one_by_one(self) -> None:
+    def list_one(self) -> None:
         """Asks for one mail in the forms that a look at the top of the list uses."""
         with self._step("list"):
             self._list.keys([1])
@@ -123,7 +123,7 @@ class Pop3Mailbox:
             if self._session is None or self._status is None:
                 self._snapshot_status(folder, None)
             self._polled = True
-            self._ask_after_login()
+            self._read_capabilities_after_login()
             assert self._status is not None
             return self._status
 
@@ -152,7 +152,7 @@ class Pop3Mailbox:
         self._status = FolderStatus(
             "", count, None, None, {"count": count, "octets": octets, "last": key}
         )
-        session.stream.rest()
+        session.stream.shrink()
         return self._status
 
     # ---- what is new
@@ -184,7 +184,7 @@ class Pop3Mailbox:
             last = status.cursor["last"]
             if last == LAST_UNKNOWN:
                 last = str(self._list.keys([status.total])[0])
-            self._live().stream.rest()
+            self._live().stream.shrink()
         return Listing(
             new=tuple(
                 MailRef(key, sizes.get(key, 0), detail={"number": self._list.numbers[key]})
@@ -205,7 +205,7 @@ class Pop3Mailbox:
         status = self._opened()
         with self._step("list"):
             found = self._list.all_keys(status.total)
-            self._live().stream.rest()
+            self._live().stream.shrink()
             return found
 
     def cursor_after(
@@ -341,12 +341,12 @@ class Pop3Mailbox:
         assert self._session is not None
         return self._session
 
-    def _ask_after_login(self) -> None:
+    def _read_capabilities_after_login(self) -> None:
         """Whether QUIT removes what was retrieved decides what is done with a mailbox, so who does
         not say it before the login is asked once more. An idle poll does without."""
         told = self._last.capabilities
         if self._after_login is None and told and "EXPIRE" not in told:
-            self._after_login = self._live().ask_more_capabilities()
+            self._after_login = self._live().read_more_capabilities()
 
     def _opened(self) -> FolderStatus:
         if self._session is None or self._status is None:

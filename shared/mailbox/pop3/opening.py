@@ -23,9 +23,9 @@ def open_session(opening: Opening) -> Mailbox:
                 if attempt.starts_plain:
                     session.start_tls(connection.endpoint[0])
                     attempt.upgrade(stream)
-            session.ask_capabilities()
+            session.read_capabilities()
             pop3_login.log_in(session, connection, login, renew=renew_first)
-            stream.rest()
+            stream.shrink()
         except BaseException as error:
             attempt.failed(error, "login")
             raise

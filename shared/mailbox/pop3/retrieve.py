@@ -47,7 +47,7 @@ def retrieve(
         raise
     finally:
         stream.resize(SMALL_BUFFER)
-        stream.rest()
+        stream.shrink()
 
 
 @dataclass(slots=True)
@@ -113,19 +113,19 @@ class _Retrieval:
                 self._stream.send(b"".join(command + b"\r\n" for command in commands))
             ref = under_way.popleft()
             ahead -= ref.size
-            self._one(ref)
+            self._read_answer(ref)
         if not noop_sent:
             self._stream.send(b"NOOP\r\n")
         self._stream.start_clock()
         self._next_answer()
         refusals.not_asked(ref for _, ref in wanted)
 
-    def _one(self, ref: MailRef) -> None:
+    def _read_answer(self, ref: MailRef) -> None:
         self._stream.start_clock()
         answer = self._next_answer()
         if answer.ok:
             self._read = self._body(ref)
-            self._refusals.given()
+            self._refusals.mail_came()
             return
         if ref.key in self._first_asked:
             self._session.retrieved.discard(ref.key)

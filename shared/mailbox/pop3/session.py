@@ -173,24 +173,24 @@ class Pop3Session:
         if line.startswith(b"-"):
             raise server_answers.of_greeting(self.greeting)
 
-    def ask_capabilities(self) -> None:
+    def read_capabilities(self) -> None:
         """CAPA (RFC 2449); a server without it has no capabilities.
 
         Asked again after the login where some of them depend on the user (section 6: `USER`).
         """
-        self.capabilities = self._asked_capabilities()
+        self.capabilities = self._capabilities_told()
 
-    def ask_more_capabilities(self) -> dict[str, str]:
+    def read_more_capabilities(self) -> dict[str, str]:
         """Asks again after the login, as servers may tell more then (section 5); returns that."""
         more = {
             name: arguments
-            for name, arguments in self._asked_capabilities().items()
+            for name, arguments in self._capabilities_told().items()
             if name not in self.capabilities
         }
         self.capabilities.update(more)
         return more
 
-    def _asked_capabilities(self) -> dict[str, str]:
+    def _capabilities_told(self) -> dict[str, str]:
         found: dict[str, str] = {}
         if self.command(b"CAPA").ok:
             for line in self.lines():

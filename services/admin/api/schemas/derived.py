@@ -39,7 +39,7 @@ def giving(*values: type) -> Callable[[type[M]], type[M]]:
 
     def decorate(model: type[M]) -> type[M]:
         found = {n: one for value in values for n, one in fields_of(value).items()}
-        given = {n: _given(one) for n, one in found.items() if n not in model.model_fields}
+        given = {n: _field_of(one) for n, one in found.items() if n not in model.model_fields}
         return _with(model, given)
 
     return decorate
@@ -55,7 +55,7 @@ def _with(model: type[M], fields: dict[str, Any]) -> type[M]:
     )
 
 
-def _given(one: Described) -> Any:
+def _field_of(one: Described) -> Any:
     annotation = one.annotation
     if words := words_of(one.kind):
         annotation = Annotated[one.kind, WithJsonSchema({"type": "string", "enum": words})]

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--no-write", action="store_true", help="only print")
     chosen = parser.parse_args(argv)
     questions = [
-        Question(f"{chosen.mails:,} mails of 8 KB", chosen.mails, small, 1.15),
+        Question(f"{chosen.mails:,} mails of 8 kB", chosen.mails, small, 1.15),
         Question(f"{chosen.large:,} mails of 1 to 10 MB", chosen.large, large, 1.20),
     ]
     lines = [

@@ -1,6 +1,6 @@
 """Many small mails: from Dovecot to the event on the handler's queue, beside mbsync and fetchmail.
 
-`make bench NAME=fetch`. Corpus A is 10,000 mails of 8 KB in one mailbox. In each turn mbsync (with
+`make bench NAME=fetch`. Corpus A is 10,000 mails of 8 kB in one mailbox. In each turn mbsync (with
 its default fsync), fetchmail (with a delivery agent that syncs each mail), a reader that only
 reads, and Posthouse with all its services fetch such a mailbox, one after the other.
 """
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         "",
         *report.parts(used, walls, chosen.mails),
     ]
-    drawing = report.plot("10,000 mails of 8 KB", "mails/s", series)
+    drawing = report.plot("10,000 mails of 8 kB", "mails/s", series)
     keep = others and not chosen.no_write
     report.write("fetch", lines, {"fetch": drawing}, keep=keep)
     return 0

@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     lines = [
         "# What each step of a fetch costs",
         "",
-        f"{chosen.mails:,} mails of 8 KB in batches of {size}, one process. {report.machine()}",
+        f"{chosen.mails:,} mails of 8 kB in batches of {size}, one process. {report.machine()}",
         "",
         "| step | processor time, µs a mail | wall clock, µs a mail |",
         "|---|---|---|",

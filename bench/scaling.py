@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
     lines = [
         "# Two fetchers against one",
         "",
-        f"{mails:,} mails of 8 KB in {MAILBOXES} mailboxes, due at once, deleted once they are "
+        f"{mails:,} mails of 8 kB in {MAILBOXES} mailboxes, due at once, deleted once they are "
         f"fetched, {chosen.turns} turns. Limited: {SHARE} cores for each fetcher, until the last "
         "mail is committed and settled, the decryptor paused; else until the last event. "
         f"{report.machine()}",

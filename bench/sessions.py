@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         f"each; polls of all: {chosen.turns}, median. Listening, the fetcher's process used "
         f"{100 * idle:.1f}% of a core in {_IDLE_S:.0f} s. {report.machine()}",
         "",
-        "| sessions | resident, MB | proportional, MB | KB each | fetcher: µs a poll |",
+        "| sessions | resident, MB | proportional, MB | kB each | fetcher: µs a poll |",
         "|---|---|---|---|---|",
         *rows,
         "",

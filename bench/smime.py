@@ -3,7 +3,7 @@
 Every figure is measured in turns with its limit, in the same run and on the same core, and given
 as the median of the turns: the machine may be busy, the ratio must not depend on it.
 
-- 8 KB mails (RSA-2048, AES-256-CBC) against the bare private key operation of the same library, 64
+- 8 kB mails (RSA-2048, AES-256-CBC) against the bare private key operation of the same library, 64
   of them in a call as the decryptor does it, and one by one;
 - two processes against one;
 - 10 MB mails against `openssl cms -decrypt`, once a mail.
@@ -139,7 +139,7 @@ class Rig:
         return one
 
     def opens_many(self, name: str) -> Callable[[], None]:
-        """Opens `TOGETHER` small mails as the decryptor does, each from bytes of its own."""
+        """Opens `TOGETHER` small mails as the decryptor does, each from octets of its own."""
         identities, trust, folder = self.identities(), self.trust, self.folder
         raws = [self.mail(name).read_bytes() for _ in range(TOGETHER)]
 
@@ -263,7 +263,7 @@ def measure(rig: Rig, turns: int, seconds: float) -> list[str]:
         rig.opens_many("small"), rig.bare(), turns, seconds, mails=TOGETHER
     )
     lines.append(
-        f"| 8 KB, RSA-2048, AES-256-CBC, {TOGETHER} together | {small:,.0f}/s "
+        f"| 8 kB, RSA-2048, AES-256-CBC, {TOGETHER} together | {small:,.0f}/s "
         f"| bare RSA private key {bare:,.0f}/s | {ratio:.2f} | ≥ 0.80 |"
     )
     single, bare, ratio = in_turns(rig.opens("small"), rig.bare(), turns, seconds)
@@ -287,10 +287,10 @@ def measure(rig: Rig, turns: int, seconds: float) -> list[str]:
             f"| {faster:.2f} | ≥ 3 |"
         )
     for name, label in (
-        ("oaep", "8 KB, RSA-OAEP-SHA256"),
-        ("gcm", "8 KB, AES-256-GCM"),
-        ("streamed", "8 KB, streamed"),
-        ("ecdh", "8 KB, ECDH P-256"),
+        ("oaep", "8 kB, RSA-OAEP-SHA256"),
+        ("gcm", "8 kB, AES-256-GCM"),
+        ("streamed", "8 kB, streamed"),
+        ("ecdh", "8 kB, ECDH P-256"),
     ):
         lines.append(f"| {label} | {rate(rig.opens(name), seconds):,.0f}/s | | | |")
     return lines

@@ -1,6 +1,6 @@
 """Mails that come one at a time, spread over many mailboxes: what does each cost?
 
-`make bench NAME=trickle`. Mailboxes at a real Dovecot over kept TLS sessions; mails of 8 KB are
+`make bench NAME=trickle`. Mailboxes at a real Dovecot over kept TLS sessions; mails of 8 kB are
 put into random Maildirs at a steady rate, as an MTA does it. Two tables: polled each minute, and
 pushed. `--before REF` measures the code of that commit in turns with this one, on the same machine
 in one run. The full size is `--mailboxes 2000 --rate 300`.

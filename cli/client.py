@@ -169,7 +169,7 @@ class Api:
             page += 1
 
     def download(self, path: str, **params: Any) -> Iterator[bytes]:
-        """The bytes of an answer, chunk by chunk."""
+        """The octets of an answer, chunk by chunk."""
         import httpx
 
         try:

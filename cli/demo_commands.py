@@ -13,6 +13,7 @@ import typer
 from cli.local.data_folder import default_folder, local_api, read_kept
 from cli.suggesting import Commands
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
+from shared.quantities import sized
 
 app = typer.Typer(cls=Commands, help="The demo mailbox of `up --demo`.", no_args_is_help=True)
 
@@ -77,7 +78,7 @@ def send(
             hint="Does it run? `posthouse up --demo` has one for its data folder.",
         ) from error
     if smtp:
-        typer.echo(f"Sent {len(octets)} octets to {USER}; it is fetched with the next poll.")
+        typer.echo(f"Sent {sized(len(octets))} to {USER}; it is fetched with the next poll.")
         return
     try:
         fetch_now(*local_api(root))
@@ -85,7 +86,7 @@ def send(
         soon = f"it is fetched with the next poll ({error})"
     else:
         soon = "it is on its way to the handler"
-    typer.echo(f"Sent {len(octets)} octets to {USER}; {soon}.")
+    typer.echo(f"Sent {sized(len(octets))} to {USER}; {soon}.")
 
 
 @app.command()

@@ -12,6 +12,7 @@ import typer
 from cli.client import Api
 from cli.completing import handlers
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain
+from shared.quantities import sized
 from shared.untrusted_text import json_shown, shown
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def tail(
         else:
             line = f"{event.time:%H:%M:%S}  {event.headers.sender}  {event.headers.subject}"
             secured = "" if event.security.status == "none" else f"  [{event.security.status}]"
-            typer.echo(shown(f"{line}{secured}  {event.size:,} octets  {event.id}"))
+            typer.echo(shown(f"{line}{secured}  {sized(event.size)}  {event.id}"))
 
 
 def _refuse_unknown(handler: str) -> None:

@@ -1,4 +1,4 @@
-"""Erases one person's mails: rows and bytes, and nobody else's.
+"""Erases one person's mails: rows and octets, and nobody else's.
 
 Mails of a batch share an object of the store (a pack), so each pack that holds one of the person's
 mails is written anew without it. Every step can be repeated: others' mails are moved first, then

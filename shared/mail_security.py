@@ -17,7 +17,7 @@ from shared.revocations import Revocation
 Status = Literal["none", "decrypted", "no_recipient", "unsupported", "failed"]
 #: Those of a mail that stayed encrypted.
 UNOPENED: Final = frozenset(("no_recipient", "unsupported", "failed"))
-#: `aead`: whoever changed the encrypted bytes would have been noticed. `none`: they may have been
+#: `aead`: whoever changed the encrypted octets would have been noticed. `none`: they may have been
 #: changed by anyone on the way (RFC 8551 section 6). None: nothing was decrypted.
 Integrity = Literal["aead", "none"]
 #: `valid`: all of what is handed out was signed by the owner of the one From address that every

@@ -1,4 +1,4 @@
-"""What the ledger knows of a mail, as values: where it came from, where its bytes are, its path.
+"""What the ledger knows of a mail, as values: where it came from, where its octets are, its path.
 
 Named tuples, as each mail makes several: a frozen dataclass sets every field by a call of its own.
 """
@@ -17,7 +17,7 @@ Key = int | str
 
 
 class RawRef(NamedTuple):
-    """Where bytes lie in the store: `size` octets from `offset` of the object `key`.
+    """Where octets lie in the store: `size` octets from `offset` of the object `key`.
 
     Many small mails share one object, so that one sync makes a whole batch durable.
     """

@@ -102,7 +102,7 @@ class Settings(StoreSettings):
     )
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         description="Keys that seal secrets at rest, comma separated, the first one seals; "
-        "each is id:base64 of 32 random bytes, or one column's, id/table.column:base64, as "
+        "each is id:base64 of 32 random octets, or one column's, id/table.column:base64, as "
         "`posthouse secrets keys-of` prints them"
     )
     public_url: str = Field(

@@ -1,6 +1,6 @@
 """The store of this installation, and no other: an id lies in it and in Postgres.
 
-A wrong STORE_URL, a bucket that was swapped, a database restored beside another store: bytes would
+A wrong STORE_URL, a bucket that was swapped, a database restored beside another store: octets would
 be looked for where they never were, written where nobody looks for them, and deleted because no
 row of this database points to them. So nothing is read, written or deleted before both ids were
 seen to be the same.

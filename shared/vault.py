@@ -118,7 +118,7 @@ class SecretKey:
         is_whole = not slash or (dot and table and column)
         if not key_id or len(key_id) > 64 or len(octets) != 32 or not is_whole:
             raise InvalidInput(
-                "A secret key is not of the form id:base64 of 32 bytes.",
+                "A secret key is not of the form id:base64 of 32 octets.",
                 field="secret_keys",
                 hint="`posthouse secrets new-key` prints one.",
             )

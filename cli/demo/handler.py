@@ -13,6 +13,7 @@ from rich.markup import escape
 from cli.demo.seed import HANDLER
 from posthouse import Consumer, MailEvent
 from shared.errors import InvalidInput
+from shared.quantities import sized
 from shared.settings import OutputSettings, load
 from shared.telemetry import logs
 from shared.untrusted_text import shown
@@ -37,7 +38,7 @@ def run() -> None:
 def described(event: MailEvent) -> str:
     """A mail in a few lines of rich's markup."""
     headers, security = event.headers, event.security
-    notes = [f"{event.size:,} octets"]
+    notes = [sized(event.size)]
     if security.encrypted:
         opened = security.status == "decrypted"
         reason = escape(security.reason)

@@ -52,7 +52,7 @@ _LARGE = 1 << 20
 _TOGETHER: Final = 200
 #: Jobs in hand for each thread that works: what is taken while it is busy goes together.
 JOBS_A_THREAD: Final = 4
-#: Seconds. A mail whose bytes are missing is tried again at least so often, and for so long.
+#: Seconds. A mail whose octets are missing is tried again at least so often, and for so long.
 _MISSING_LONGEST = 600.0
 _MISSING_GIVEN_UP = 86_400.0
 
@@ -96,7 +96,7 @@ class Claims:
 
 @dataclass(slots=True)
 class MissingBytes:
-    """Whether the store lacked bytes lately: a decryptor that cannot read mails is not ready."""
+    """Whether the store lacked octets lately: a decryptor that cannot read mails is not ready."""
 
     _noted_at: float = float("-inf")
 
@@ -221,7 +221,7 @@ class Decrypting:
             _log.warning("claims not given back", error=str(error))
 
     def _missing(self, mails: Sequence[Claimed], token: uuid.UUID, error: MissingObject) -> None:
-        """The store lacks bytes that are in the ledger: its fault, not the mails'.
+        """The store lacks octets that are in the ledger: its fault, not the mails'.
 
         They are tried again, ever more rarely; only after a day somebody has to decide.
         """
@@ -242,7 +242,7 @@ class Decrypting:
             outbox.release(session, token, releases)
             for mail in mails:
                 if (mail.missing_s or 0.0) >= _MISSING_GIVEN_UP:
-                    reason = f"Its bytes were not in the store for a day. {error}"
+                    reason = f"Its octets were not in the store for a day. {error}"
                     outbox.put_aside(session, token, mail.id, "bytes-missing", reason)
 
     def _quarantine(self, mail: Claimed, token: uuid.UUID) -> None:
@@ -312,7 +312,7 @@ class Decrypting:
     def _heads(self, part: Sequence[Claimed], token: uuid.UUID) -> Iterator[tuple[Claimed, bytes]]:
         """Each mail with its first octets: all of them where it is small.
 
-        Neighbours in the store are read in one go. A mail whose bytes are gone is given back.
+        Neighbours in the store are read in one go. A mail whose octets are gone is given back.
         """
         inline = self.settings.inline_max_bytes
         for run in _neighbours(part, inline):

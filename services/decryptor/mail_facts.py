@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 #: Whose Authentication-Results a mailbox's own provider writes.
 _TRUSTED: Final = {None: (), Provider.GOOGLE: GMAIL, Provider.MICROSOFT: MICROSOFT}
-#: Large mails whose facts are remembered: some 20 KB each, mostly their text.
+#: Large mails whose facts are remembered: some 20 kB each, mostly their text.
 _KEPT: Final = 200
 
 

@@ -65,7 +65,7 @@ def inner_fields(payload: Entity) -> dict[str, list[bytes]]:
 def compose(outer: Entity, inner: Mapping[str, Sequence[bytes]], content: Entity) -> bytes:
     """The header block of the opened mail, with its empty line.
 
-    The outer fields are kept byte for byte, but for those about the content, which are those of
+    The outer fields are kept octet for octet, but for those about the content, which are those of
     the opened entity. Of the `inner` fields, those that a mail has once take the place of their
     outer forms; the others stand behind all outer ones.
     """

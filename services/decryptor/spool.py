@@ -1,7 +1,7 @@
 """Where the intermediate forms of a mail lie: in memory while small, in a file once large.
 
-A mail of 150 MB must not cost 150 MB of memory, nor one of 8 KB a file. What is written goes to a
-`SpoolWriter`; what comes back is a `Region` of bytes or of a memory-mapped file, which the readers
+A mail of 150 MB must not cost 150 MB of memory, nor one of 8 kB a file. What is written goes to a
+`SpoolWriter`; what comes back is a `Region` of octets or of a memory-mapped file, which the readers
 treat alike.
 """
 
@@ -21,7 +21,7 @@ _OPEN_FILES: Final = Path("/proc/self/fd")
 
 
 class SpoolWriter:
-    """Collects bytes; `finish` gives them back as a region."""
+    """Collects octets; `finish` gives them back as a region."""
 
     __slots__ = ("_cut", "_file", "_parts", "_size", "_spool")
 
@@ -55,7 +55,7 @@ class SpoolWriter:
             self._file.write(data)
 
     def cut(self, count: int) -> None:
-        """Leaves the last `count` bytes out of what `finish` gives."""
+        """Leaves the last `count` octets out of what `finish` gives."""
         self._cut = count
 
     def finish(self) -> Region:
@@ -80,7 +80,7 @@ class SpoolWriter:
 class Spool:
     """The temporary files of one mail in `directory`; `close` removes them.
 
-    `memory` is up to how many bytes one form of the mail stays in memory.
+    `memory` is up to how many octets one form of the mail stays in memory.
     """
 
     __slots__ = ("_held", "_mappings", "_paths", "directory", "memory")

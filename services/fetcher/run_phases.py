@@ -1,6 +1,6 @@
 """The phases of a run: what is new becomes durable, is committed, settled and handed on.
 
-The order is the promise: bytes in the store, then the ledger, and only then a change on the
+The order is the promise: octets in the store, then the ledger, and only then a change on the
 server. Each line of `run.STEPS` may be the last one this process executes; the next run, on any
 fetcher, goes on from what the ledger says.
 """

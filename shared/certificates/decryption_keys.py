@@ -64,7 +64,7 @@ class Identity:
 class IdentityIndex:
     """Finds identities by what a recipient is called in a mail; newest first.
 
-    Looked up by the issuer's bytes and the serial number, then by the issuer's normalised name
+    Looked up by the issuer's octets and the serial number, then by the issuer's normalised name
     (senders re-encode names: other string types, other case), or by key id.
     """
 

@@ -35,7 +35,7 @@ class Claim:
 
 
 def signed(url: str, key: bytes, handler_id: int, message_id: str, now: float | None = None) -> str:
-    """`url`, an address of the mail's bytes, with what opens it until a day from `now`."""
+    """`url`, an address of the mail's octets, with what opens it until a day from `now`."""
     expires = int(time.time() if now is None else now) + VALID_S
     query = urlencode(
         {

@@ -52,7 +52,7 @@ class FolderStatus:
 
 @dataclass(frozen=True, slots=True)
 class MailRef:
-    """One mail on the server, before its bytes are here.
+    """One mail on the server, before its octets are here.
 
     `size` is what the server claims, in octets: a hint for batching and for the size limit, never
     trusted. `arrived` is INTERNALDATE or receivedDateTime. `seen` is None without a read flag.

@@ -30,6 +30,7 @@ SIGNATURES: Final = (
     "invalid",
 )
 _UNITS: Final = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9}
+_UNIT_NAMES: Final = {1: "B", 1000: "kB", 10**6: "MB", 10**9: "GB"}
 _SIZE: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]{1,12})\s*([kmg]?b)?", re.I)
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 _HEADER: Final = re.compile(r"([!-9;-~]+)(?::(.*))?", re.DOTALL)
@@ -164,7 +165,7 @@ def _size(value: str) -> str:
     found = _SIZE.fullmatch(value)
     if not found:
         raise ValueError("is not a size.")
-    return f"{found[1]} {int(found[2])} {(found[3] or 'B').upper()}"
+    return f"{found[1]} {int(found[2])} {_UNIT_NAMES[_UNITS[(found[3] or '').lower()]]}"
 
 
 def _type(value: str) -> str:
@@ -310,7 +311,7 @@ FIELDS: Final = {
         choices=_KINDS,
     ),
     "size": ConditionField(
-        "Size", "A comparison: > 10 MB, <= 500 KB, < 2000.",
+        "Size", "A comparison: > 10 MB, <= 500 kB, < 2000.",
         "of {}", _size, _in_size, _said_size,
     ),
     "part": ConditionField(

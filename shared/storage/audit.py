@@ -114,7 +114,7 @@ def entries(
 
 
 def _plain(value: object | None) -> dict[str, Any] | None:
-    """A JSON object; times as ISO 8601, bytes left out."""
+    """A JSON object; times as ISO 8601, octets left out."""
     if value is None:
         return None
     if is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Finds, moves and forgets mails when a person's mails are erased. Bytes: `shared.erasing`."""
+"""Finds, moves and forgets mails when a person's mails are erased. Octets: `shared.erasing`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _QUERIES = Queries("erasing")
 
 @dataclass(frozen=True, slots=True)
 class ErasedMail:
-    """One of the person's mails and the objects its bytes lie in."""
+    """One of the person's mails and the objects its octets lie in."""
 
     id: uuid.UUID
     objects: tuple[str, ...]

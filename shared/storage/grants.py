@@ -31,7 +31,7 @@ _EVERYBODY: Final = {
     "posthouse_schema": "r",
     "service": "rawd",
 }
-#: Of those that handle mails and the bytes of mails. The forwarder sees events alone.
+#: Of those that handle mails and the octets of mails. The forwarder sees events alone.
 _OF_MAILS: Final = {
     "store": "ra",
     "connection": "r",

@@ -58,7 +58,7 @@ class LeftOnServer:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one fetch commits: mails whose bytes are durable, and refused ones."""
+    """What one fetch commits: mails whose octets are durable, and refused ones."""
 
     lease: Lease
     place: FolderRef

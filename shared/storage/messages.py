@@ -210,7 +210,7 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
 
 
 def raw(session: Session, message_id: uuid.UUID, *, original: bool = False) -> RawRef:
-    """Where the bytes lie: the opened form where there is one, unless `original`."""
+    """Where the octets lie: the opened form where there is one, unless `original`."""
     with session.cursor(row_factory=dict_row) as cursor:
         row = cursor.execute(_SQL["raw"], {"id": message_id}).fetchone()
     if row is None:

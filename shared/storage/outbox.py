@@ -52,7 +52,7 @@ class Claimed(NamedTuple):
     repeat_handlers: frozenset[int]
     outcome: DecryptOutcome | None
     correlation_id: uuid.UUID | None = None
-    #: Seconds since the store was first seen to lack its bytes, None where it does not.
+    #: Seconds since the store was first seen to lack its octets, None where it does not.
     missing_s: float | None = None
     #: Handlers that shall have it too where their rules take it.
     asked_handlers: frozenset[int] = frozenset()
@@ -73,7 +73,7 @@ class Claimed(NamedTuple):
 class Release:
     """Gives a mail back for `delay` seconds.
 
-    `blameless`: the attempt does not count against it; `missing`: its bytes are not in the store.
+    `blameless`: the attempt does not count against it; `missing`: its octets are not in the store.
     """
 
     id: uuid.UUID

@@ -154,7 +154,7 @@ def never_downloaded(
     uid_validity: int | None,
     keys: Sequence[Key],
 ) -> int:
-    """How many of `keys` were put aside without their bytes: too large, or not given."""
+    """How many of `keys` were put aside without their octets: too large, or not given."""
     values = {
         "connection_id": connection_id,
         "folder": folder,

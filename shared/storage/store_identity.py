@@ -29,6 +29,6 @@ def replace(session: Session, identity: uuid.UUID) -> None:
 
 
 def has_mails(session: Session) -> bool:
-    """Whether bytes of any mail are expected in the store."""
+    """Whether octets of any mail are expected in the store."""
     row = session.execute(_SQL["has_mails"]).fetchone()
     return bool(row and row[0])

@@ -132,7 +132,7 @@ class Store(Protocol):
         ...
 
     def read(self, ref: RawRef) -> bytes:
-        """The bytes of one mail. Raises MissingObject where they are not there."""
+        """The octets of one mail. Raises MissingObject where they are not there."""
         ...
 
     def stream(self, ref: RawRef) -> Iterator[bytes]:

@@ -153,7 +153,7 @@ def _cleaned(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_cleaned(inner, depth + 1) for inner in value]
     if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
+        return f"<{len(value)} octets>"
     return value
 
 

@@ -164,7 +164,7 @@ DECRYPTED_MESSAGES: Final = _counter(
 )
 MISSING_BYTES: Final = _counter(
     "missing_bytes_total",
-    "Times that the store lacked the bytes of a mail that was to be opened; it is tried again.",
+    "Times that the store lacked the octets of a mail that was to be opened; it is tried again.",
 )
 DECRYPT_SECONDS: Final = _histogram(
     "decrypt_seconds", "How long opening and verifying one mail took.", _SECONDS

@@ -125,7 +125,7 @@ def test_a_mail_from_the_command_line_shows_up(machine: Machine) -> None:
     path.write_bytes(given)
     assert machine.run("demo", "send", str(path)).returncode == 0
     machine.wait_for("From a file")
-    machine.wait_for(f"{len(given)} octets")
+    machine.wait_for(f"{len(given)} B")
 
 
 def test_it_says_where_things_are_and_how_to_log_in(machine: Machine) -> None:

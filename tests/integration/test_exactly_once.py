@@ -68,7 +68,7 @@ def test_two_thousand_mails_among_three_handlers_of_a_group(
     """Each mail is with exactly one of them, and every other says why it is not there."""
     dovecot.deliver(mail_user, mails)
     stack = build_stack(broker_url)
-    stack.add_handler("small", group="desk", position=1, rules={"accept": [{"size": "< 3 KB"}]})
+    stack.add_handler("small", group="desk", position=1, rules={"accept": [{"size": "< 3 kB"}]})
     stack.add_handler(
         "expert", group="desk", position=2, rules={"expression": 'subject.matches("[02468]$")'}
     )

@@ -81,7 +81,7 @@ FITTING: dict[str, list[tuple[Any, set[str]]]] = {
         (["bounce", "person"], {"plain", "pdf", "large", "secret", "signed"}),
         ("receipt", set()),
     ],
-    "size": [("> 20 KB", {"large"}), ("> 1 MB", set())],
+    "size": [("> 20 kB", {"large"}), ("> 1 MB", set())],
     # What is in a mail that stays encrypted is not known: it is given in doubt.
     "part": [("application/pdf", {"pdf", "secret"}), ("image/*", {"secret"})],
     "folder": [("inbox", {"plain", "pdf", "machine", "large", "secret", "signed"}), ("X", set())],

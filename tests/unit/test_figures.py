@@ -31,8 +31,8 @@ FIGURES = [
     ("scale", r"which it takes (\d+) MB", "sessions", "polled 5,0", "resident, MB"),
     ("scale", r"one Dovecot it took (\d+) MB", "sessions", "polled 10,000", "resident, MB"),
     ("scale", r"and (\d+) where it listened", "sessions", "listening", "resident, MB"),
-    ("operations", r"TLS session takes (\d+) KB", "sessions", "polled 10,000", "KB each"),
-    ("operations", r"one with push (\d+) \(", "sessions", "listening", "KB each"),
+    ("operations", r"TLS session takes (\d+) kB", "sessions", "polled 10,000", "kB each"),
+    ("operations", r"one with push (\d+) \(", "sessions", "listening", "kB each"),
     ("operations", r"scheduler \| (\d+) MiB", "simulate", "Scheduler, memory", "1,000"),
     ("operations", r"(\d+) with 100,000 \|", "simulate", "Scheduler, memory", "100,000"),
     ("operations", r"([\d.]+) core with 1,000", "simulate", "Scheduler, cores", "1,000"),
@@ -53,8 +53,8 @@ FIGURES = [
         "large Postgres",
     ),
     ("scale", r"the scheduler ([\d.]+)\. So", "simulate", "Claims in the sched", "large Postgres"),
-    ("scale", r"log was (\d+) KB a conn", "simulate", "Claims in the log", "small Postgres"),
-    ("scale", r"GB` ([\d.]+) KB: set", "simulate", "Claims in the log", "large Postgres"),
+    ("scale", r"log was (\d+) kB a conn", "simulate", "Claims in the log", "small Postgres"),
+    ("scale", r"GB` ([\d.]+) kB: set", "simulate", "Claims in the log", "large Postgres"),
     ("scale", r"costs Redis (\d+) µs", "fetch", "Redis", "µs a mail"),
     (
         "operations",
@@ -68,7 +68,7 @@ FIGURES = [
 #: (document, sentence, report, sentence there): where a report says it outside its tables.
 SAID = [
     ("operations", r"([\d.]+) ms for an idle poll", "simulate", r"fetcher ([\d.]+) ms of proc"),
-    ("operations", r"backlog, ([\d.]+) ms where", "simulate", r"4 KB costs it ([\d.]+) ms"),
+    ("operations", r"backlog, ([\d.]+) ms where", "simulate", r"4 kB costs it ([\d.]+) ms"),
     ("operations", r"([\d.]+) ms where they come few", "simulate", r"the decryptor ([\d.]+) ms"),
     ("operations", r"its indexes: ([\d.]+) and", "search", r"table ([\d.]+) GB"),
     ("operations", r"and ([\d.]+) GB for 20", "search", r"indexes ([\d.]+) GB"),

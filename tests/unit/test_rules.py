@@ -148,7 +148,7 @@ def test_a_wrong_expression_is_refused_in_words(text: str, said: str) -> None:
         ({"authentication": "spf=none"}, True),
         ({"recipient": "support@example.net", "kind": "person"}, True),
         ({"recipient": "support@example.net", "kind": "list"}, False),
-        ({"size": "<= 2 KB"}, True),
+        ({"size": "<= 2 kB"}, True),
         ({"size": "< 2000"}, False),
         ({"header": "X-LOOP"}, True),
     ],
@@ -291,7 +291,7 @@ def test_facts_are_read_only_where_a_rule_asks() -> None:
 
 #: Anything that JSON can say, near enough to rules that some of it is.
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.sampled_from(["> 3 KB"]),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.sampled_from(["> 3 kB"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

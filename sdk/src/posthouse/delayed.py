@@ -50,7 +50,7 @@ class Delayed:
     ) -> None:
         due = time.monotonic() + min(delay_s, self._source.longest_delay_s)
         if self._source.keeps_held or (counts and not here):
-            held = replace(held, body=b"")  # it may wait for days: not with its bytes
+            held = replace(held, body=b"")  # it may wait for days: not with its octets
         entry = PutOff(due, next(self._numbers), held, event_id, counts, here)
         heapq.heappush(self._waiting, entry)
 

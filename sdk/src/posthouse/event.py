@@ -36,14 +36,14 @@ class InvalidEvent(ValueError):
 
 
 class RawMismatch(ValueError):
-    """The bytes behind an event are not those that it was made for."""
+    """The octets behind an event are not those that it was made for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailEvent:
     """One mail. `id` is the same whenever the same mail is delivered again.
 
-    `size` (octets) and `sha256` (hex) are those of the bytes that `raw` stands for; `sequence`
+    `size` (octets) and `sha256` (hex) are those of the octets that `raw` stands for; `sequence`
     rises with every mail of a connection. `redelivery` is None unless the handler had the mail and
     somebody asked for it once more.
     """
@@ -135,7 +135,7 @@ class MailEvent:
             ) as stream:
                 content = stream.read()
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise RawMismatch(f"the bytes of event {self.id} do not have its SHA-256")
+            raise RawMismatch(f"the octets of event {self.id} do not have its SHA-256")
         return content
 
     def open_raw(
@@ -151,7 +151,7 @@ class MailEvent:
 
             return io.BytesIO(self.raw.inline)
         if not self.raw.url:
-            raise RawMismatch(f"event {self.id} carries no bytes and no url")
+            raise RawMismatch(f"event {self.id} carries no octets and no url")
         return open_url(self.raw.url, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
 
     @property
@@ -215,7 +215,7 @@ class MailEvent:
         if self.raw.inline is not None:
             return part_of(self.raw.inline, path)
         if not self.raw.url:
-            raise RawMismatch(f"event {self.id} carries no bytes and no url")
+            raise RawMismatch(f"event {self.id} carries no octets and no url")
         address = f"{self.raw.url.removesuffix('/raw')}/parts/{path}"
         return open_url(address, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
 

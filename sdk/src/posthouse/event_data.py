@@ -1,4 +1,4 @@
-"""What an event says beside the mail: its connection, bytes, and findings about its security."""
+"""What an event says beside the mail: its connection, octets, and findings about its security."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """The bytes of a mail (RFC 5322): either `inline`, or at `url` for the handler's token."""
+    """The octets of a mail (RFC 5322): either `inline`, or at `url` for the handler's token."""
 
     inline: bytes | None = None
     url: str | None = None

@@ -72,7 +72,7 @@ def build_event(
 ) -> bytes:
     """The JSON of an event, made for speed: base64 is spliced in, never seen by the encoder.
 
-    The same arguments give the same bytes, so a repeat is a true repeat. `traceparent` is the
+    The same arguments give the same octets, so a repeat is a true repeat. `traceparent` is the
     trace that the event belongs to (CloudEvents' distributed tracing extension), `correlation_id`
     what every log line of Posthouse about this mail carries. `base64_encode` may be a faster one
     than the standard library's, without line ends, and `json_encode` a faster one than

@@ -28,7 +28,7 @@ class RawUnavailable(OSError):
 def open_url(
     url: str, *, token: str | None, timeout_s: float, posthouse_url: str | None = None
 ) -> IO[bytes]:
-    """A stream of the bytes at `url`. `timeout_s` bounds connecting and each read.
+    """A stream of the octets at `url`. `timeout_s` bounds connecting and each read.
 
     `posthouse_url` (default: the environment's POSTHOUSE_URL) is where Posthouse is; `url` has to
     be of the same origin (RFC 6454: scheme, host, port). Raises RawUnavailable.

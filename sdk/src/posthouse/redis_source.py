@@ -74,7 +74,7 @@ class RedisSource:
     def again(self, held: Held, *, counts: bool) -> Held | None:
         attempt = held.attempt + counts
         with border():
-            # Claiming one's own entry gives the bytes again.
+            # Claiming one's own entry gives the octets again.
             answer = self._client.execute_command(
                 "XCLAIM", self._key, GROUP, self._name, 0, held.token, "RETRYCOUNT", attempt
             )
@@ -162,7 +162,7 @@ class RedisSource:
     def _present(
         self, entries: Sequence[tuple[bytes, dict[bytes, bytes] | None]]
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Those whose bytes are there; Redis 6.2 also names entries that were deleted."""
+        """Those whose octets are there; Redis 6.2 also names entries that were deleted."""
         gone = [position for position, fields in entries if fields is None]
         if gone:
             self._client.xack(self._key, GROUP, *gone)

@@ -182,7 +182,7 @@ def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
     },
 )
 def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
-    """Its bytes; `404` where it was left on its server."""
+    """Its octets; `404` where it was left on its server."""
     size, chunks = quarantine.read_quarantined(ctx, entry_id)
     return download_mail(f"{entry_id}.eml", size, chunks)
 

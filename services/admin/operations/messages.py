@@ -45,7 +45,7 @@ class DeliveredAgain:
 
 @dataclass(frozen=True, slots=True)
 class RawMail:
-    """The bytes of one mail, in chunks of at most 1 MiB. `original`: as it was downloaded."""
+    """The octets of one mail, in chunks of at most 1 MiB. `original`: as it was downloaded."""
 
     size: int
     original: bool
@@ -79,7 +79,7 @@ def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False)
     """What a handler should read: decrypted where possible, unless `original`.
 
     A handler gets its own mails only: those published to it, or about to be.
-    Raises NotFound, also where retention has removed the bytes.
+    Raises NotFound, also where retention has removed the octets.
     """
     with ctx.transaction() as session:
         handler_id = ctx.principal.handler_id
@@ -165,7 +165,7 @@ def deliver_messages_again(
 
 
 def erase_person(ctx: Context, address: str) -> Erased:
-    """Erases every mail that `address` sent or was addressed in: rows and bytes.
+    """Erases every mail that `address` sent or was addressed in: rows and octets.
 
     The audit log keeps that it was done, and not whom it concerned. Raises InvalidInput.
     """

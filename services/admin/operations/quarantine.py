@@ -55,10 +55,10 @@ def get_quarantined(ctx: Context, entry_id: uuid.UUID) -> Quarantined:
 
 
 def read_quarantined(ctx: Context, entry_id: uuid.UUID) -> tuple[int, Iterator[bytes]]:
-    """Size and bytes. Raises NotFound where the mail was left on the server."""
+    """Size and octets. Raises NotFound where the mail was left on the server."""
     entry = get_quarantined(ctx, entry_id)
     if entry.raw is None:
-        raise NotFound("This mail was left on its server: its bytes are not here.")
+        raise NotFound("This mail was left on its server: its octets are not here.")
     with ctx.transaction() as session:
         ctx.record_reading(session, f"quarantine/{entry_id}")
     return entry.raw.size, ctx.app_state.store.stream(entry.raw)

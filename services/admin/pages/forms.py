@@ -94,7 +94,7 @@ async def posted(request: Request) -> PostedForm:
     signed_in = session_of(request)
     length = whole_number(request.headers.get("content-length", ""))
     if length is None or length > (LARGEST_FORM if signed_in else LARGEST_LOGIN):
-        raise InvalidInput("The form is larger than 2 MB, or than 16 KB before a login.")
+        raise InvalidInput("The form is larger than 2 MB, or than 16 kB before a login.")
     fields: dict[str, list[str]] = {}
     uploads: dict[str, bytes] = {}
     form = await request.form(max_files=8, max_fields=20_000)

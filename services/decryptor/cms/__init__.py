@@ -1,5 +1,5 @@
 """Cryptographic Message Syntax (RFC 5652), as mail uses it: a reader, never a writer.
 
-Structures are walked where they lie (bytes or a memory-mapped file), in linear time and with
+Structures are walked where they lie (octets or a memory-mapped file), in linear time and with
 bounded memory; nothing is copied but the content itself.
 """

@@ -1,7 +1,7 @@
 """Reading BER (X.690) in place: definite and indefinite lengths, chunked octet strings.
 
 Every function works on a buffer (bytes, memoryview or mmap) and offsets into it, touches each
-byte once, and raises `Malformed` for whatever is not BER. Positions are byte offsets. Tags are
+octet once, and raises `Malformed` for whatever is not BER. Positions are octet offsets. Tags are
 identifier octets (`0x30` for SEQUENCE, `0xA0` for a constructed [0]); tag numbers above 30 do not
 occur in CMS and are refused.
 """
@@ -24,8 +24,8 @@ CONSTRUCTED = 0x20
 INDEFINITE = -1
 #: Nesting of elements; CMS needs about 15.
 MAX_DEPTH = 48
-#: Chunks of one octet string. Senders use chunks of 1,000 bytes and more: 10^6 of them are more
-#: than the largest mail. Without a bound, chunks of one byte would cost a minute of work each mail.
+#: Chunks of one octet string. Senders use chunks of 1,000 octets and more: 10^6 of them are more
+#: than the largest mail. Without a bound, chunks of one octet would cost a minute of work a mail.
 MAX_CHUNKS = 1_000_000
 #: What is copied out of a message piece by piece (names, keys, certificates) is small; only its
 #: content can be large, and that is streamed.
@@ -135,7 +135,7 @@ def items(buffer: Buffer, start: int, stop: int) -> list[Item]:
 
 
 def small(buffer: Buffer, start: int, stop: int) -> bytes:
-    """A copy of the bytes between two offsets. Raises Malformed where that is no small thing."""
+    """A copy of the octets between two offsets. Raises Malformed where that is no small thing."""
     if stop - start > MAX_SMALL:
         raise Malformed(_TOO_LARGE)
     return bytes(buffer[start:stop])

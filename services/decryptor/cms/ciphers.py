@@ -207,7 +207,7 @@ class _CipherEnd:
 
 
 def _gathered(pieces: Iterable[memoryview]) -> Iterator[memoryview | bytes]:
-    """The same bytes in pieces worth a call: BER chunks of 1,000 bytes cost more than AES."""
+    """The same octets in pieces worth a call: BER chunks of 1,000 octets cost more than AES."""
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -14,7 +14,7 @@ from shared.mail.region import WINDOW, Region
 
 
 def decompress(body: Region, content: Reader, spool: Spool, limit: int) -> tuple[bytes, Region]:
-    """(content type, unpacked content of at most `limit` bytes).
+    """(content type, unpacked content of at most `limit` octets).
 
     Raises Malformed (damaged, or over the limit) or Unsupported.
     """
@@ -45,7 +45,7 @@ def _inflate(source: Reader, body: Region, sink: SpoolWriter, limit: int) -> Non
         while waiting and not stream.eof:
             sink.write(stream.decompress(waiting, WINDOW))
             if len(sink) > limit:
-                raise Malformed(f"The content unpacks to more than {limit} bytes.")
+                raise Malformed(f"The content unpacks to more than {limit} octets.")
             waiting = stream.unconsumed_tail
     if not stream.eof:
         raise Malformed("The compressed content is cut off.")

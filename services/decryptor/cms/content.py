@@ -28,7 +28,7 @@ def content_info(body: Region) -> ContentInfo:
 
 
 def pieces(chunks: Iterable[tuple[int, int]], body: Region) -> Iterator[memoryview]:
-    """The bytes of an octet string's chunks, in views of at most 256 KiB.
+    """The octets of an octet string's chunks, in views of at most 256 KiB.
 
     A view is valid until the next one is taken; pages of a file are given back on the way.
     """

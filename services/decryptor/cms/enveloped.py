@@ -60,7 +60,7 @@ class Envelope(NamedTuple):
 
 
 class OpenedEnvelope(NamedTuple):
-    """A decrypted content: its type, its bytes, and by which identity and algorithms."""
+    """A decrypted content: its type, its octets, and by which identity and algorithms."""
 
     content_type: bytes
     content: Region

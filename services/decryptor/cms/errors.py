@@ -8,7 +8,7 @@ class CmsError(Exception):
 
 
 class Malformed(CmsError):
-    """The bytes are not the structure that they claim to be, or exceed a limit."""
+    """The octets are not the structure that they claim to be, or exceed a limit."""
 
 
 class Unsupported(CmsError):

@@ -30,7 +30,7 @@ _DERIVATIONS: dict[bytes, hashes.HashAlgorithm] = {
 
 
 def encapsulated(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
-    """The content key, `length` bytes. Raises Unsupported, Malformed or NotOpened."""
+    """The content key, `length` octets. Raises Unsupported, Malformed or NotOpened."""
     wanted = ENCAPSULATIONS.get(recipient.algorithm.oid)
     if wanted is None:
         raise Unsupported(f"The encapsulation {dotted(recipient.algorithm.oid)} is not supported.")

@@ -2,7 +2,7 @@
 
 ML-KEM is in `key_encapsulation`.
 
-RSA PKCS #1 v1.5 never fails here: where the padding is wrong OpenSSL gives pseudo-random bytes
+RSA PKCS #1 v1.5 never fails here: where the padding is wrong OpenSSL gives pseudo-random octets
 (implicit rejection), and where their length is wrong a random key takes their place (RFC 3218
 section 2.3.2). The content then does not open, in the same time and with the same error as for
 any other damage; an attacker who can send many mails learns nothing from the answers.
@@ -105,7 +105,7 @@ def can_be_opened(recipient: CmsRecipient) -> bool:
 
 
 def unwrap(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
-    """The content key, `length` bytes.
+    """The content key, `length` octets.
 
     Raises Unsupported (the algorithm), Malformed, or NotOpened (never for PKCS #1 v1.5).
     """

@@ -1,6 +1,6 @@
-"""Object identifiers as they lie in the bytes: the content octets of an OBJECT IDENTIFIER.
+"""Object identifiers as they lie in the octets: the content octets of an OBJECT IDENTIFIER.
 
-Compared as bytes, so that reading a message never has to decode one; `dotted` is for messages.
+Compared as octets, so that reading a message never has to decode one; `dotted` is for messages.
 """
 
 from __future__ import annotations

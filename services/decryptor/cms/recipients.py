@@ -24,10 +24,10 @@ from shared.mail.region import made
 
 #: Distribution lists have some hundreds of members; each costs its parse.
 MAX_RECIPIENTS = 2_000
-#: A name is some lines of text, in bytes; what was made of it is remembered.
+#: A name is some lines of text, in octets; what was made of it is remembered.
 MAX_NAME = 1 << 13
 MAX_SERIAL = 64
-#: The usual lengths of a key that RSA wrapped, in bytes (2048, 3072 and 4096 bits), and how the
+#: The usual lengths of a key that RSA wrapped, in octets (2048, 3072 and 4096 bits), and how the
 #: OCTET STRING of each begins.
 _RSA_KEYS = tuple((size, b"\x04\x82" + size.to_bytes(2)) for size in (256, 384, 512))
 

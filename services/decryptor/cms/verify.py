@@ -1,6 +1,6 @@
 """Verifying one signature of a SignedData (RFC 5652 section 5.6, RFC 5754, RFC 8419).
 
-This says whether the bytes are what the holder of a key signed. Whose key it is, and whether
+This says whether the octets are what the holder of a key signed. Whose key it is, and whether
 anybody vouches for it, is the matter of `services.decryptor.trust`.
 """
 
@@ -97,7 +97,7 @@ class Content:
         self._digests: dict[tuple[str, bool], bytes] = {}
 
     def digests(self, kind: hashes.HashAlgorithm) -> Iterator[bytes]:
-        """The digest of the bytes as they are; then, for text, with CRLF line ends."""
+        """The digest of the octets as they are; then, for text, with CRLF line ends."""
         for canonical in (False, True) if self._text else (False,):
             key = (kind.name, canonical)
             if key not in self._digests:

@@ -34,7 +34,7 @@ def _triple_des(key: bytes, nonce: bytes, data: bytes) -> bytes:
     return context.update(data) + context.finalize()
 
 
-#: Key wraps (RFC 3394, RFC 5649, RFC 3217) by OID: length of the key that wraps, in bytes.
+#: Key wraps (RFC 3394, RFC 5649, RFC 3217) by OID: length of the key that wraps, in octets.
 WRAPS: dict[bytes, tuple[int, Unwrap]] = {
     oid(_AES + "5"): (16, keywrap.aes_key_unwrap),
     oid(_AES + "25"): (24, keywrap.aes_key_unwrap),

@@ -57,7 +57,7 @@ def decrypt_message(
     limit: int,
 ) -> OpenedMessage:
     """Decrypts with the first subkey that fits, of the newest key first. `limit` bounds the
-    unpacked content, in bytes.
+    unpacked content, in octets.
 
     Raises NoRecipient, Unsupported, Malformed (over the limit) or NotOpened.
     """
@@ -232,6 +232,6 @@ def _bounded(limit: int) -> Iterator[None]:
             # The binding raises it without its number.
             if error.errno != errno.EFBIG and f"(os error {errno.EFBIG})" not in str(error):
                 raise
-            raise Malformed(f"The content unpacks to more than {limit} bytes.") from error
+            raise Malformed(f"The content unpacks to more than {limit} octets.") from error
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

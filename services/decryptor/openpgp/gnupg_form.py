@@ -59,7 +59,7 @@ class Turned(NamedTuple):
 
 
 def turned(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -> Turned:
-    """The message of that subkey for a password. `limit` bounds what is unpacked, in bytes.
+    """The message of that subkey for a password. `limit` bounds what is unpacked, in octets.
 
     Raises NotOpened (damaged, or another key), Malformed (over the limit) or Unsupported.
     """
@@ -87,7 +87,7 @@ def _without_bzip2(plain: bytes, limit: int) -> bytes:
         if not unpacker.eof:
             if len(unpacked) < limit:
                 raise NotOpened
-            raise Malformed(f"The content unpacks to more than {limit} bytes.")
+            raise Malformed(f"The content unpacks to more than {limit} octets.")
     except (OSError, ValueError) as error:
         raise NotOpened from error
     return unpacked

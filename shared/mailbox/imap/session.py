@@ -293,7 +293,7 @@ class ImapSession:
 
 @lru_cache(maxsize=64)
 def _capabilities(words: bytes) -> frozenset[str]:
-    """One set for all sessions at a server: each is 4 KB, and thousands are kept open."""
+    """One set for all sessions at a server: each is 4 kB, and thousands are kept open."""
     names = words.decode("ascii", "replace").upper().split()
     return frozenset(name[:60] for name in names[:300])
 

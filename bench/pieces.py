@@ -23,8 +23,9 @@ from shared.errors import PosthouseError
 from shared.mailbox.base import Login, MailRef
 from shared.mailbox.open import open_mailbox
 from shared.storage import connections, leases, ledger, scheduling
+from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
-from shared.storage.ledger import FolderRef, Settled
+from shared.storage.ledger import Settled
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
 from shared.store import FileStore

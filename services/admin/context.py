@@ -58,12 +58,12 @@ class AppState:
 class Context:
     """One request: the state of the process and the person or program that asks.
 
-    What a principal may do is decided before an operation is called (`people.authorization`).
+    What a principal may do is decided before an operation is called (`people.route_permissions`).
     """
 
     app_state: AppState
     principal: Principal
-    #: The version that a change is made of (`operations.versions`); empty: whatever there is.
+    #: The version that a change is made of (`operations.edit_conflicts`); empty: whatever there is.
     expected: str = ""
 
     def transaction(self) -> AbstractContextManager[Session]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cryptography import x509
 
 from services.decryptor.cms.verify import Verified
-from services.decryptor.openpgp.verifying import PgpSignature
 from shared.mail_security import Format, Integrity, Signature, Status
+
+
+class PgpSignature(NamedTuple):
+    """What a signature is worth before the author of the mail is looked at.
+
+    `emails` are those of the key that signed; `name` says who it is where there are none.
+    `content` is what was verified, where the signature lies in a text.
+    """
+
+    signature: Signature
+    emails: tuple[str, ...] = ()
+    name: str | None = None
+    reason: str = ""
+    content: bytes = b""
 
 
 @dataclass(slots=True)

@@ -13,8 +13,7 @@ from cryptography import x509
 
 from services.decryptor.author import Author
 from services.decryptor.cms.verify import Verified
-from services.decryptor.layer_facts import EncryptedLayer, Facts, SignedLayer
-from services.decryptor.openpgp.verifying import PgpSignature
+from services.decryptor.layer_facts import EncryptedLayer, Facts, PgpSignature, SignedLayer
 from services.decryptor.revocation import revoked_sentence
 from services.decryptor.trust import TrustStore
 from shared.certificates.parsing import addresses

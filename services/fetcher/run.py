@@ -17,8 +17,9 @@ from shared.mailbox import wait_budget
 from shared.mailbox.base import Cursor, Mailbox, MailRef
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.messages import Key, NewMessage
+from shared.storage.folder_ref import FolderRef
 from shared.storage.leases import Lease
-from shared.storage.ledger import FolderRef, Settled
+from shared.storage.ledger import Settled
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
 from shared.store_identity import OwnStore

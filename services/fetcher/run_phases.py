@@ -27,8 +27,8 @@ from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import download_failures, leases, ledger, scheduling
 from shared.storage.download_failures import DownloadFailure
+from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails, add_known, prune
-from shared.storage.ledger import FolderRef
 from shared.telemetry import traces
 
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
@@ -133,11 +133,13 @@ def _fetch_listings(run: Run) -> None:
 
 def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
-    new = _without_known_content(run, known, listing)
+    new, already_known = _without_known_content(run, known, listing)
+    if run.rebinding:
+        settle_leftovers(run)
     run.report.found += len(new)
     labelled = without_duplicates(run, new)
     new = labelled.new
-    settle(run, labelled.duplicates)
+    settle(run, [*already_known, *labelled.duplicates])
     failed = _failed_downloads(run, new, listing.complete)
     handled = Batches(run, new, failed, more=not listing.complete).fetch()
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
@@ -163,22 +165,19 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     return run.is_over
 
 
-def _without_known_content(run: Run, known: KnownMails, listing: Listing) -> Sequence[MailRef]:
-    """The new mails, without those that came before under another key."""
+def _without_known_content(
+    run: Run, known: KnownMails, listing: Listing
+) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
+    """The new mails, and those that came before under another key and may be settled."""
     if run.place.uid_validity is None and (run.rebinding or keys_changed(known, listing)):
         if not run.rebinding:
             run.rebinding = True
             with run.tools.database.transaction() as session:
                 scheduling.validity_changed(session, run.place.connection_id, None)
-        new, already_known = rebind_by_headers(run, listing)
-        settle_leftovers(run)
-        settle(run, already_known)
-        return new
+        return rebind_by_headers(run, listing)
     if run.rebinding and run.place.uid_validity is not None:
-        new = rebind(run, listing.new)
-        settle_leftovers(run)
-        return new
-    return listing.new
+        return rebind(run, listing.new), ()
+    return listing.new, ()
 
 
 def _keep_cursor(run: Run, listing: Listing) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from shared.messages import Key
 from shared.storage.arrays import text_array
-from shared.storage.ledger import FolderRef
+from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from shared.connections import Connection
 from shared.storage import connections, known_sets, leases
+from shared.storage.folder_ref import FolderRef
 from shared.storage.leases import Lease
-from shared.storage.ledger import FolderRef
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

@@ -6,15 +6,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from shared.storage.arrays import octets_array
+from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import key_digest
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-
-if TYPE_CHECKING:
-    from shared.storage.ledger import FolderRef
 
 _SQL = Queries("key_contents")
 

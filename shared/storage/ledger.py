@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -18,6 +17,7 @@ from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
 from shared.storage import key_contents, known_sets, quarantine
 from shared.storage.arrays import array, octets_array, text_array
+from shared.storage.folder_ref import FolderRef
 from shared.storage.leases import Lease
 from shared.storage.packed_contents import short
 from shared.storage.pool import Session, wait_briefly
@@ -26,22 +26,6 @@ from shared.storage.queries import Queries
 _SQL = Queries("ledger")
 #: Seconds until the scheduler sends a decrypt job again for a mail that is not published.
 RESEND_GRACE = 30
-
-
-@dataclass(frozen=True, slots=True)
-class FolderRef:
-    """A folder of a connection, as it is now."""
-
-    connection_id: int
-    folder: str
-    uid_validity: int | None
-
-    def columns(self) -> dict[str, Any]:
-        return {
-            "connection_id": self.connection_id,
-            "folder": self.folder,
-            "uid_validity": self.uid_validity or 0,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 
 from shared.connection_editing import edit
 from shared.storage import connections
-from shared.storage.ledger import FolderRef
+from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Database
 from tests.rig.forkserver import Forkserver
 from tests.rig.queue_events import emptied

@@ -22,8 +22,9 @@ from shared.storage import (
     ledger,
     outbox,
 )
+from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
-from shared.storage.ledger import FolderRef, LeftOnServer, Settled
+from shared.storage.ledger import LeftOnServer, Settled
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 

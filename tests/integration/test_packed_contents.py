@@ -8,7 +8,8 @@ from hashlib import sha256
 import pytest
 
 from shared.storage import connections, known_sets, ledger, packed_contents, scheduling
-from shared.storage.ledger import FolderRef, Settled
+from shared.storage.folder_ref import FolderRef
+from shared.storage.ledger import Settled
 from shared.storage.pool import Database, Session
 from tests.integration.test_ledger import lease, message
 

@@ -27,7 +27,8 @@ from posthouse.identity import check_token
 from posthouse.ordering import OrderKey
 from posthouse.outcome import Outcome
 from posthouse.signing import MAX_AGE_S, Verifier
-from posthouse.source import Source, open_source
+from posthouse.source import Source
+from posthouse.source_opening import open_source
 
 
 class Consumer:

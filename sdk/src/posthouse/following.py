@@ -12,7 +12,8 @@ from posthouse.broker_address import REDIS_SCHEMES
 from posthouse.event import MailEvent
 from posthouse.signing import FIELD as SIGNATURE
 from posthouse.signing import HEADER, Unverified, Verifier
-from posthouse.source import SourceLost, open_source
+from posthouse.source import SourceLost
+from posthouse.source_opening import open_source
 
 _log = logging.getLogger("posthouse")
 _WAIT_S = 1.0

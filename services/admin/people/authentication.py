@@ -1,8 +1,8 @@
 """Who makes a request: asked in front of pages and API, for every path but a few public ones.
 
-What somebody may do is declared at each route (`people.authorization`). Bearer tokens are looked at
-under `/api/` only; people come in with a cookie. A change that rests on a cookie must carry the
-session's CSRF token: calls in a header, checked here; forms in a field, checked by
+What somebody may do is declared at each route (`people.route_permissions`). Bearer tokens are
+looked at under `/api/` only; people come in with a cookie. A change that rests on a cookie must
+carry the session's CSRF token: calls in a header, checked here; forms in a field, checked by
 `services.admin.pages` before any of its routes.
 """
 

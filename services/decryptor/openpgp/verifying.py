@@ -11,26 +11,12 @@ from pysequoia import Cert, Sig, verify
 from pysequoia.packet import PacketPile, SignatureType, Tag
 
 from services.decryptor.cms.verify import canonical_lines
+from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.spool import Spool
 from shared.certificates.openpgp import emails_of
 from shared.mail.region import Region
-from shared.mail_security import Signature
 
 _REVOCATIONS: Final = (SignatureType.KeyRevocation, SignatureType.SubkeyRevocation)
-
-
-class PgpSignature(NamedTuple):
-    """What a signature is worth before the author of the mail is looked at.
-
-    `emails` are those of the key that signed; `name` says who it is where there are none.
-    `content` is what was verified, where the signature lies in a text.
-    """
-
-    signature: Signature
-    emails: tuple[str, ...] = ()
-    name: str | None = None
-    reason: str = ""
-    content: bytes = b""
 
 
 class SenderKeys:

@@ -16,11 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pysequoia import SignatureMode, Tsk, sign, verify
 
 from services.decryptor.author import Author, read_author
-from services.decryptor.layer_facts import Facts, SignedLayer
+from services.decryptor.layer_facts import Facts, PgpSignature, SignedLayer
 from services.decryptor.layers import LayerReader
 from services.decryptor.opening import MailLimits, TrustStore
 from services.decryptor.openpgp.cleartext import signed_text
-from services.decryptor.openpgp.verifying import PgpSignature
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool
 from shared.certificates import IdentityIndex

@@ -20,6 +20,7 @@ from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTabl
 from shared.connections import Connection
 from shared.errors import PosthouseError
 from shared.mailbox.base import Cursor, Mailbox
+from shared.quantities import counted
 from shared.storage.pool import DatabaseUnavailable
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).

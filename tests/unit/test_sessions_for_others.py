@@ -25,7 +25,7 @@ class Others(OneFetcher):
     def request(self, place: str, held: int, many: int, limit: int) -> Granted:
         if not self.counts and place != HOST:
             return Granted(0, counted=False)
-        return super().ask(place, held, many, limit)
+        return super().request(place, held, many, limit)
 
     def contested(self) -> Sequence[str]:
         return list(self.may_keep)

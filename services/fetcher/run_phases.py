@@ -134,11 +134,11 @@ def _fetch_listings(run: Run) -> None:
 def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
     new, already_known = _without_known_content(run, known, listing)
-    if run.rebinding:
-        settle_leftovers(run)
     run.report.found += len(new)
     labelled = without_duplicates(run, new)
     new = labelled.new
+    if run.rebinding:
+        settle_leftovers(run)
     settle(run, [*already_known, *labelled.duplicates])
     failed = _failed_downloads(run, new, listing.complete)
     handled = Batches(run, new, failed, more=not listing.complete).fetch()

@@ -56,7 +56,7 @@ class ApiInvalid(InvalidInput, ApiRefused):
         )
 
 
-def _admin_beside() -> tuple[str, str] | None:
+def _local_admin() -> tuple[str, str] | None:
     """Address and token of the admin service that has this environment; None where none has."""
     token = os.environ.get("POSTHOUSE_ADMIN_TOKEN")
     path = os.environ.get("POSTHOUSE_ADMIN_TOKEN_FILE")
@@ -123,7 +123,7 @@ class Api:
                 field=missing,
                 hint="Both are needed to reach a Posthouse; neither for the local `posthouse up`.",
             )
-        if beside := _admin_beside():
+        if beside := _local_admin():
             return cls(*beside, timeout=timeout)
         from cli.local.data_folder import local_api
 

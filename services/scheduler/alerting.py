@@ -50,7 +50,7 @@ def deliver_due(
     while True:
         with database.transaction() as session:
             due = sorted(alert_deliveries.claim_due(session, _BATCH), key=lambda alert: alert.id)
-            wanted = [(alert, alert_deliveries.untold(session, alert)) for alert in due]
+            wanted = [(alert, alert_deliveries.undelivered(session, alert)) for alert in due]
         by_target: dict[int, list[tuple[Alert, Target]]] = defaultdict(list)
         for alert, targets in wanted:
             for target in targets:

@@ -46,12 +46,12 @@ def claim_due(session: Session, limit: int) -> list[Alert]:
     return [_alert(row) for row in rows]
 
 
-def untold(session: Session, alert: Alert) -> list[Target]:
+def undelivered(session: Session, alert: Alert) -> list[Target]:
     """The webhooks that want this alert and have not taken it yet."""
     only = alert.data.webhook_id if isinstance(alert.data, WebhookTest) else None
     kinds = [alert.kind, *alert.data.closes]
     values = {"id": alert.id, "raised_at": alert.at, "only": only, "kinds": kinds}
-    rows = session.execute(_QUERIES["untold_webhooks"], values)
+    rows = session.execute(_QUERIES["undelivered_webhooks"], values)
     return [Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows]
 
 

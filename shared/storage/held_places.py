@@ -92,13 +92,13 @@ class HeldPlaces:
             keeping = self._surplus(wanted, now)
         self._give_back(keeping)
 
-    def depart(self) -> None:
+    def release_all(self) -> None:
         """The process ends: its places are free at once. Raises DatabaseUnavailable."""
         with self._changed:
             known, self._mailboxes = bool(self._mailboxes), {}
         if known:
             with self._database.transaction() as session:
-                request_places.depart(session, self._holder)
+                request_places.release_all(session, self._holder)
 
     # ---- taking
 

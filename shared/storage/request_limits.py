@@ -74,6 +74,6 @@ class PostgresLimiter:
             except PosthouseError as error:
                 _log.warning("places at mailboxes were not looked after", error=str(error))
         try:
-            self._places.depart()
+            self._places.release_all()
         except PosthouseError as error:
             _log.warning("others wait for places of a process that ended", error=str(error))

@@ -66,9 +66,9 @@ def beat(session: Session, holder: UUID) -> bool:
     return False
 
 
-def depart(session: Session, holder: UUID) -> None:
+def release_all(session: Session, holder: UUID) -> None:
     """The process ends, and its places with it."""
-    session.execute(_SQL["depart"], {"holder": holder})
+    session.execute(_SQL["release_all"], {"holder": holder})
 
 
 def purge(session: Session) -> None:

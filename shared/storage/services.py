@@ -100,7 +100,7 @@ def raise_failing(session: Session) -> int:
             names = sorted({other for other, theirs, _ in now if theirs == check})
             alone = replace(alone, name=", ".join(names))
         raised += alerts.raise_transition(session, alone)
-    for subject, name, check in session.execute(_SQL["told"]).fetchall():
+    for subject, name, check in session.execute(_SQL["raised_alerts"]).fetchall():
         over = ServiceRecovered(name=name, check=check)
         if subject not in wrong and alerts.end_episode(session, subject):
             raised += alerts.raise_transition(session, over)

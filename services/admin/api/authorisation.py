@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from services.admin.api.route_parameters import Ctx, IdInPath, beside
+from services.admin.api.route_parameters import Ctx, IdInPath, run_in_mail_threads
 from services.admin.api.schemas.connections import (
     AuthorisationLinkOut,
     AuthorisationOut,
@@ -44,7 +44,9 @@ router = APIRouter(tags=["authorisation"])
 async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> AuthorizeOut:
     """Begins a login at the provider. The browser (or token) that began it has to finish it."""
     by = _session(request)
-    address = await beside(request, lambda: authorisation.start(ctx, connection_id, session=by))
+    address = await run_in_mail_threads(
+        request, lambda: authorisation.start(ctx, connection_id, session=by)
+    )
     return AuthorizeOut(authorization_url=address)
 
 
@@ -62,7 +64,9 @@ async def revoke(
     connections live on it, this is refused (`grant-shared`) until `others` says what becomes of
     them: `end` ends them too, `keep` only forgets the tokens here.
     """
-    confirmed = await beside(request, lambda: authorisation.revoke(ctx, connection_id, others))
+    confirmed = await run_in_mail_threads(
+        request, lambda: authorisation.revoke(ctx, connection_id, others)
+    )
     return RevokedOut(confirmed=confirmed)
 
 
@@ -127,7 +131,7 @@ async def callback(request: Request, ctx: Ctx) -> Response:
         return JSONResponse({"consented": consent.given, "detail": consent.text})
     begun_for = authorisation.connection_of(ctx, query)
     try:
-        connection, done = await beside(
+        connection, done = await run_in_mail_threads(
             request, lambda: authorisation.finish(ctx, query, session=by)
         )
     except PosthouseError as error:
@@ -153,7 +157,9 @@ async def _finish_by_link(request: Request, ctx: Context, query: dict[str, str])
         text = "This login was begun in another browser, or too long ago."
         return redirect("/authorise", text, "bad")
     try:
-        await beside(request, lambda: authorisation_links.finish(ctx, query, browser=browser))
+        await run_in_mail_threads(
+            request, lambda: authorisation_links.finish(ctx, query, browser=browser)
+        )
     except PosthouseError as error:
         answer = redirect(f"/authorise/{quote(token, safe='')}", _for_owner(error), "bad")
     else:

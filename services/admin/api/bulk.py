@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from services.admin.api.connections import split, to_out
-from services.admin.api.route_parameters import Ctx, IdInPath, SearchText, Tag, beside
+from services.admin.api.route_parameters import Ctx, IdInPath, SearchText, Tag, run_in_mail_threads
 from services.admin.api.schemas.bulk import (
     BulkBody,
     BulkOut,
@@ -57,7 +57,7 @@ async def change_many(request: Request, ctx: Ctx, body: BulkBody) -> BulkOut:
     chosen = typed.ids("ids", body.get("ids"))
     if not 1 <= len(chosen) <= bulk.MOST:
         raise InvalidInput(f"Give 1 to {bulk.MOST} ids.", field="ids")
-    found = await beside(request, lambda: bulk.change_many(ctx, chosen, wanted))
+    found = await run_in_mail_threads(request, lambda: bulk.change_many(ctx, chosen, wanted))
     return BulkOut(items=[OutcomeOut.model_validate(one) for one in found])
 
 
@@ -75,7 +75,7 @@ async def save_many(request: Request, ctx: Ctx, body: ManyBody) -> ManyOut:
     if odd:
         raise InvalidInput(f"There is no field {odd[0]!r}.", field=odd[0])
     every = [_wanted(one) for one in items]
-    found = await beside(request, lambda: saving_many.save_many(ctx, every))
+    found = await run_in_mail_threads(request, lambda: saving_many.save_many(ctx, every))
     return ManyOut(
         items=[
             SavingOut(id=one.id, error=problem_body(one.error) if one.error else None)

@@ -17,7 +17,7 @@ from services.admin.api.route_parameters import (
     PerPage,
     SearchText,
     Tag,
-    beside,
+    run_in_mail_threads,
     tag,
 )
 from services.admin.api.schemas.common import NamedOut, PageOut
@@ -101,7 +101,7 @@ async def create(request: Request, ctx: Ctx, body: ConnectionBody) -> SavedOut:
     """Adds a connection. It starts disabled, unless it says `enabled: true` and its new mails are
     acknowledged."""
     changes, acknowledged, start_from = split(body)
-    saved = await beside(
+    saved = await run_in_mail_threads(
         request,
         lambda: connections.create_connection(
             ctx, changes, acknowledged=acknowledged, start_from=start_from
@@ -121,7 +121,9 @@ async def test_unsaved(
     ] = None,
 ) -> TestOut:
     """Tests a connection that is not saved (so). Changes nothing."""
-    return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection)))
+    return _tested(
+        await run_in_mail_threads(request, lambda: connection_tests.test(ctx, body, connection))
+    )
 
 
 @router.get("/tags", dependencies=[VIEW_PART], responses=responses())
@@ -151,7 +153,7 @@ async def update(
     """Changes the given fields. Where an enabled connection would then read other mails, or is
     enabled by it, the answer is `409` with the estimate until `acknowledged: true`."""
     changes, acknowledged, start_from = split(body)
-    saved = await beside(
+    saved = await run_in_mail_threads(
         request,
         lambda: connections.update_connection(
             ctx, connection_id, changes, acknowledged=acknowledged, start_from=start_from
@@ -180,7 +182,9 @@ async def test_saved(
     body: Annotated[TestChanges | None, Body()] = None,
 ) -> TestOut:
     """Tests a connection as it is, or as it would be after some changes. Changes nothing."""
-    return _tested(await beside(request, lambda: connection_tests.test(ctx, body, connection_id)))
+    return _tested(
+        await run_in_mail_threads(request, lambda: connection_tests.test(ctx, body, connection_id))
+    )
 
 
 @router.post(
@@ -195,7 +199,7 @@ async def examine(
     """Sends the mail server every form of request that a run may send, once, and says what it made
     of each. Changes nothing. Takes up to a minute."""
     record = body.record if body else False
-    found = await beside(
+    found = await run_in_mail_threads(
         request, lambda: doctor.examine_connection(ctx, connection_id, record=record)
     )
     return DoctorOut.model_validate(found)
@@ -212,7 +216,7 @@ async def estimate(
 ) -> EstimateOut:
     """Counts what enabling would download, within 20 seconds. Changes nothing."""
     start_from = body.start_from if body else None
-    found = await beside(
+    found = await run_in_mail_threads(
         request,
         lambda: enabling.estimate_connection(ctx, connection_id, start_from=start_from),
     )
@@ -231,7 +235,7 @@ async def enable(
     """Enables at once where nothing is new, else `409` with the estimate until it comes with
     `acknowledged: true`."""
     wanted = body or EnableIn()
-    saved = await beside(
+    saved = await run_in_mail_threads(
         request,
         lambda: connections.enable_connection(
             ctx,
@@ -268,7 +272,7 @@ def fetch(ctx: Ctx, connection_id: IdInPath) -> dict[str, bool]:
 )
 async def folders(request: Request, ctx: Ctx, connection_id: IdInPath) -> list[FolderOut]:
     """The mailbox's folders as the server lists them now."""
-    found = await beside(request, lambda: drafts.folders(ctx, None, connection_id))
+    found = await run_in_mail_threads(request, lambda: drafts.folders(ctx, None, connection_id))
     return [FolderOut.model_validate(folder) for folder in found]
 
 
@@ -280,7 +284,7 @@ async def folders_unsaved(
     connection: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> list[FolderOut]:
     """The same for a connection that is not saved (so)."""
-    found = await beside(request, lambda: drafts.folders(ctx, body, connection))
+    found = await run_in_mail_threads(request, lambda: drafts.folders(ctx, body, connection))
     return [FolderOut.model_validate(folder) for folder in found]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 
 from services.admin.api.handlers import to_out
-from services.admin.api.route_parameters import Ctx, IdInPath, Limit, beside
+from services.admin.api.route_parameters import Ctx, IdInPath, Limit, run_in_mail_threads
 from services.admin.api.schemas.forwards import (
     AttemptsOut,
     ForwardAttemptOut,
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/handlers", tags=["handlers"])
 async def test_new(request: Request, ctx: Ctx, body: TestForwardIn) -> TestedForwardOut:
     """Sends one made-up event to where a handler is to be forwarded, before there is one."""
     given = body.forward or {}
-    return _tested(await beside(request, lambda: forwards.send_test(ctx, None, given)))
+    return _tested(await run_in_mail_threads(request, lambda: forwards.send_test(ctx, None, given)))
 
 
 @router.post("/{handler_id}/forward/test", dependencies=[OPERATE], responses=responses(404))
@@ -41,7 +41,9 @@ async def test(
 ) -> TestedForwardOut:
     """Sends one made-up event to where the handler is forwarded, as saved or as given."""
     given = body.forward if body else None
-    return _tested(await beside(request, lambda: forwards.send_test(ctx, handler_id, given)))
+    return _tested(
+        await run_in_mail_threads(request, lambda: forwards.send_test(ctx, handler_id, given))
+    )
 
 
 @router.post("/{handler_id}/forward/pause", dependencies=[OPERATE], responses=responses(404, 409))

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, SearchText, beside, tag
+from services.admin.api.route_parameters import (
+    Ctx,
+    EditingCtx,
+    IdInPath,
+    SearchText,
+    run_in_mail_threads,
+    tag,
+)
 from services.admin.api.schemas.common import CountOut, PageOut
 from services.admin.api.schemas.forwards import ForwardOut
 from services.admin.api.schemas.handlers import (
@@ -137,14 +144,16 @@ def end_former_signing_key(ctx: Ctx, handler_id: IdInPath) -> HandlerOut:
 async def make_broker_account(request: Request, ctx: Ctx, handler_id: IdInPath) -> BrokerAccountOut:
     """An account of the broker for the handler's program alone, with a new password. Where
     Posthouse may not make it, the answer has the commands that do. Asks the broker."""
-    made = await beside(request, lambda: handlers.make_broker_account(ctx, handler_id))
+    made = await run_in_mail_threads(request, lambda: handlers.make_broker_account(ctx, handler_id))
     return BrokerAccountOut.model_validate(made)
 
 
 @router.get("/{handler_id}/dead-letters", dependencies=[VIEW], responses=responses(404, 502))
 async def dead(request: Request, ctx: Ctx, handler_id: IdInPath) -> list[DeadLetterOut]:
     """The oldest hundred events that the handler rejected or did not manage. Asks the broker."""
-    found = await beside(request, lambda: dead_letters.list_dead_letters(ctx, handler_id))
+    found = await run_in_mail_threads(
+        request, lambda: dead_letters.list_dead_letters(ctx, handler_id)
+    )
     return [
         DeadLetterOut(
             **dataclasses.asdict(one.letter),
@@ -168,7 +177,7 @@ async def deliver_dead_again(
     queue."""
     chosen = _chosen(body)
     act = dead_letters.deliver_dead_letters_again
-    return CountOut(count=await beside(request, lambda: act(ctx, handler_id, chosen)))
+    return CountOut(count=await run_in_mail_threads(request, lambda: act(ctx, handler_id, chosen)))
 
 
 @router.post(
@@ -181,7 +190,7 @@ async def discard_dead(
     can be delivered again."""
     chosen = _chosen(body)
     act = dead_letters.discard_dead_letters
-    return CountOut(count=await beside(request, lambda: act(ctx, handler_id, chosen)))
+    return CountOut(count=await run_in_mail_threads(request, lambda: act(ctx, handler_id, chosen)))
 
 
 def _chosen(body: DeadLettersIn | None) -> DeadChoice:

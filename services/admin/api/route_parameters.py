@@ -59,7 +59,7 @@ def tag(response: Response, value: Versioned) -> None:
     response.headers["ETag"] = f'"{version_of(value)}"'
 
 
-async def beside(request: Request, work: Callable[[], T]) -> T:
+async def run_in_mail_threads(request: Request, work: Callable[[], T]) -> T:
     """Runs what may wait for a mail server, so that the other routes keep their threads."""
     limiter: CapacityLimiter | None = getattr(request.app.state, "waiting", None)
     if limiter is None:

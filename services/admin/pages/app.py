@@ -36,7 +36,7 @@ from services.admin.pages import (
     webhooks,
 )
 from services.admin.pages.app_state import PagesState
-from services.admin.pages.forms import posted
+from services.admin.pages.forms import read_form
 from services.admin.pages.progress import ProgressLines
 from services.admin.pages.rendering import STATIC, redirect, refusal
 from services.admin.people.route_permissions import PUBLIC, NotAllowed
@@ -45,11 +45,11 @@ from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
 def build(app_state: PagesState) -> FastAPI:
     """The pages over `app_state`; `services.admin.people.authentication` stands before them."""
-    # Every route depends on `posted`, so no form is taken without its CSRF token.
+    # Every route depends on `read_form`, so no form is taken without its CSRF token.
     app = FastAPI(
         openapi_url=None,
         redirect_slashes=False,  # which is absolute, and http behind a proxy; `_refused` does it
-        dependencies=[Depends(posted)],
+        dependencies=[Depends(read_form)],
         exception_handlers={
             PosthouseError: _failed,
             RequestValidationError: _malformed,

@@ -83,7 +83,7 @@ class Values(dict[str, Any]):
         return ""
 
 
-async def posted(request: Request) -> PostedForm:
+async def read_form(request: Request) -> PostedForm:
     """Reads the form and checks its CSRF token. Every page depends on it, so none can forget.
 
     Postgres knows no NUL in a text, so no page takes one, in its address or in a form."""
@@ -117,4 +117,4 @@ async def posted(request: Request) -> PostedForm:
     return found
 
 
-Form = Annotated[PostedForm, Depends(posted)]
+Form = Annotated[PostedForm, Depends(read_form)]

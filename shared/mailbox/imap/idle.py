@@ -48,7 +48,7 @@ class IdleWait:
     def begin(self) -> None:
         self._session.stream.socket.setblocking(False)
         self._tag = self._session.send(b"IDLE")
-        self._become(_State.STARTING)
+        self._change_to(_State.STARTING)
 
     def end(self) -> None:
         self._ends = True
@@ -60,7 +60,7 @@ class IdleWait:
         stream.start_clock()
         arrived = False
         while not self.ended:
-            line = stream.line_now()
+            line = stream.buffered_line()
             if line is not None:
                 arrived = self._understand(line) or arrived
             elif not stream.fill_now():
@@ -85,7 +85,7 @@ class IdleWait:
         session = self._session
         session.stream.transcript.received(line)
         if line.startswith(b"+"):
-            self._become(_State.IDLING)
+            self._change_to(_State.IDLING)
             if self._ends:
                 self._done()
             return False
@@ -98,7 +98,7 @@ class IdleWait:
                     code="no-push",
                 )
             self._ends = False
-            self._become(_State.ENDED)
+            self._change_to(_State.ENDED)
             return False
         if line[:6].upper() == b"* BYE ":
             session.farewell = session.stream.transcript.clean(line[6:])
@@ -109,9 +109,9 @@ class IdleWait:
         )
 
     def _done(self) -> None:
-        self._become(_State.ENDING)
+        self._change_to(_State.ENDING)
         self._session.stream.transcript.sent(b"DONE")
         self._session.stream.send(b"DONE\r\n")
 
-    def _become(self, state: _State) -> None:
+    def _change_to(self, state: _State) -> None:
         self._state, self.since = state, time.monotonic()

@@ -206,7 +206,7 @@ class Stream:
             return False
         return True
 
-    def line_now(self) -> bytes | None:
+    def buffered_line(self) -> bytes | None:
         """The next line if all of it is in the buffer."""
         at = self.buffer.find(b"\n", self.pos, self.end)
         if at < 0:

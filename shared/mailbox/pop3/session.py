@@ -178,19 +178,19 @@ class Pop3Session:
 
         Asked again after the login where some of them depend on the user (section 6: `USER`).
         """
-        self.capabilities = self._capabilities_told()
+        self.capabilities = self._listed_capabilities()
 
     def read_more_capabilities(self) -> dict[str, str]:
         """Asks again after the login, as servers may tell more then (section 5); returns that."""
         more = {
             name: arguments
-            for name, arguments in self._capabilities_told().items()
+            for name, arguments in self._listed_capabilities().items()
             if name not in self.capabilities
         }
         self.capabilities.update(more)
         return more
 
-    def _capabilities_told(self) -> dict[str, str]:
+    def _listed_capabilities(self) -> dict[str, str]:
         found: dict[str, str] = {}
         if self.command(b"CAPA").ok:
             for line in self.lines():

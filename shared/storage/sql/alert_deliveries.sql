@@ -9,7 +9,7 @@ WHERE id IN (
     ORDER BY next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 RETURNING id, kind, subject, data, attempts
 
--- name: untold_webhooks
+-- name: undelivered_webhooks
 -- Enabled webhooks that want this alert and have not taken it yet; one made after the alert is not
 -- told (the alert's time is another machine's, hence the seconds of grace). Who asked for a test
 -- gets it, whatever else is wanted.

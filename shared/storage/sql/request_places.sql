@@ -18,7 +18,7 @@ SELECT EXISTS (SELECT FROM known WHERE until > clock_timestamp());
 -- name: forget
 DELETE FROM request_place WHERE holder = %(holder)s;
 
--- name: depart
+-- name: release_all
 DELETE FROM request_process WHERE holder = %(holder)s;
 
 -- name: purge

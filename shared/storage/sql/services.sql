@@ -35,7 +35,7 @@ SELECT name, 'heartbeat', 'No process of it is at work since ' || to_char(
 FROM service GROUP BY name
 HAVING max(seen_at) < now() - make_interval(secs => %(silent)s + %(after)s);
 
--- name: told
+-- name: raised_alerts
 SELECT dedupe, data ->> 'name', data ->> 'check' FROM alert WHERE dedupe LIKE 'service/%%';
 
 -- name: ballast

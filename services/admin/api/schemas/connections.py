@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import NamedOut, Out, described
-from services.admin.api.schemas.derived import giving, showing
+from services.admin.api.schemas.derived import input_of, output_of
 from services.admin.operations.authorisation_links import (
     MOST_DAYS,
     VALID_DAYS,
@@ -34,7 +34,7 @@ START_FROM = (
 )
 
 
-@showing(ConnectionWarning)
+@output_of(ConnectionWarning)
 class WarningOut(Out):
     """Something to know before relying on it; `serious` ones in red."""
 
@@ -43,7 +43,7 @@ class CertificateRef(NamedOut):
     label: str = Field(examples=["Billing (2026)"])
 
 
-@showing(Authorisation, without=("connection_id", "refreshed_at", "grant_ends_at"))
+@output_of(Authorisation, without=("connection_id", "refreshed_at", "grant_ends_at"))
 class AuthorisationOut(Out):
     """Who authorised a connection at its OAuth2 provider, and whether that still holds."""
 
@@ -54,7 +54,7 @@ class AuthorizeOut(BaseModel):
     authorization_url: str = Field(description="Open it in the browser that will come back")
 
 
-@showing(AuthorisationLink)
+@output_of(AuthorisationLink)
 class AuthorisationLinkOut(Out):
     """A link with which the owner of the mailbox authorises it, without its address."""
 
@@ -79,7 +79,7 @@ class RevokedOut(BaseModel):
     confirmed: bool = Field(description="Whether the provider confirmed; Microsoft never does")
 
 
-@showing(Connection, ConnectionStatus, without=("skip_existing",))
+@output_of(Connection, ConnectionStatus, without=("skip_existing",))
 class ConnectionOut(BaseModel):
     """A connection with its health. Secrets are never part of it."""
 
@@ -89,7 +89,7 @@ class ConnectionOut(BaseModel):
     authorisation: AuthorisationOut | None = None
 
 
-@showing(Estimate)
+@output_of(Estimate)
 class EstimateOut(Out):
     """What enabling would download now."""
 
@@ -101,12 +101,12 @@ class EstimateOut(Out):
     )
 
 
-@showing(Step)
+@output_of(Step)
 class StepOut(Out):
     status: Literal["ok", "failed", "skipped"]
 
 
-@showing(Capabilities, without=("keeps_open", "settles_by_ending"))
+@output_of(Capabilities, without=("keeps_open", "settles_by_ending"))
 class CapabilitiesOut(Out):
     dates: bool = Field(description="Mails can be chosen by date")
     expires_days: int | None = Field(
@@ -118,7 +118,7 @@ class CapabilitiesOut(Out):
     login_delay: float = Field(description="POP3: seconds between two logins (LOGIN-DELAY)")
 
 
-@showing(TestReport)
+@output_of(TestReport)
 class TestOut(Out):
     """What a test found, step by step."""
 
@@ -127,7 +127,7 @@ class TestOut(Out):
     warnings: list[WarningOut]
 
 
-@showing(FormResult)
+@output_of(FormResult)
 class DoctorRowOut(Out):
     """A form of request, and what the server made of it."""
 
@@ -138,7 +138,7 @@ class DoctorRowOut(Out):
     milliseconds: int | None = Field(description="The longest that one took")
 
 
-@showing(DoctorReport)
+@output_of(DoctorReport)
 class DoctorOut(Out):
     """What the doctor found: every form of request that a run may send, sent once."""
 
@@ -167,22 +167,22 @@ class SavedOut(ConnectionOut):
     )
 
 
-@showing(Folder)
+@output_of(Folder)
 class FolderOut(Out):
     """A folder as the server lists it now."""
 
 
-@showing(RecordedRun)
+@output_of(RecordedRun)
 class RunOut(Out):
     started_at: datetime
 
 
-@showing(Day)
+@output_of(Day)
 class DayOut(Out):
     """What the runs of one day (UTC) brought."""
 
 
-@giving(Connection, ConnectionEdit)
+@input_of(Connection, ConnectionEdit)
 class ConnectionIn(BaseModel):
     """The fields of a connection. Those that the mode has no use for are refused."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import described
-from services.admin.api.schemas.derived import giving, showing
+from services.admin.api.schemas.derived import input_of, output_of
 from services.admin.problems import UserOut
 from shared.credentials import ClientSecrets, Credential
 
 
-@showing(Credential)
+@output_of(Credential)
 class CredentialOut(BaseModel):
     """An OAuth2 credential; its secrets are never shown."""
 
@@ -27,7 +27,7 @@ class CredentialOut(BaseModel):
     used_by: list[UserOut] | None
 
 
-@giving(Credential, ClientSecrets)
+@input_of(Credential, ClientSecrets)
 class CredentialIn(BaseModel):
     """An OAuth2 credential; secrets are write-only."""
 

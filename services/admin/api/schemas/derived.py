@@ -14,7 +14,7 @@ from shared.kinds import Feature, kinds_with
 M = TypeVar("M", bound=BaseModel)
 
 
-def showing(*values: type, without: tuple[str, ...] = ()) -> Callable[[type[M]], type[M]]:
+def output_of(*values: type, without: tuple[str, ...] = ()) -> Callable[[type[M]], type[M]]:
     """Adds the fields of these dataclasses, as they are shown; what the class has itself stays."""
 
     def decorate(model: type[M]) -> type[M]:
@@ -34,7 +34,7 @@ def values_of(value: Any) -> dict[str, Any]:
     return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
 
 
-def giving(*values: type) -> Callable[[type[M]], type[M]]:
+def input_of(*values: type) -> Callable[[type[M]], type[M]]:
     """Adds the described fields of these dataclasses, as people give them."""
 
     def decorate(model: type[M]) -> type[M]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from services.admin.api.schemas.common import Id, Out, described
-from services.admin.api.schemas.derived import giving
+from services.admin.api.schemas.derived import input_of
 from services.admin.api.schemas.forwards import ForwardIn, ForwardOut
 from services.admin.operations.rules import DAYS, MOST_DAYS, MOST_LISTED
 from shared.handlers import Handler
@@ -208,7 +208,7 @@ class DeadLettersIn(BaseModel):
     )
 
 
-@giving(Handler)
+@input_of(Handler)
 class HandlerIn(BaseModel):
     """A named subscription."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import Id, Out
-from services.admin.api.schemas.derived import showing
+from services.admin.api.schemas.derived import output_of
 from services.admin.operations.messages import (
     Delivered,
     DeliveredAgain,
@@ -24,7 +24,7 @@ from shared.erasing import Erased
 from shared.mail.kinds import MailKind
 
 
-@showing(LoggedMessage)
+@output_of(LoggedMessage)
 class MessageOut(Out):
     """A mail as the list shows it."""
 
@@ -56,7 +56,7 @@ class FindingOut(Out):
     detail: str
 
 
-@showing(Stop)
+@output_of(Stop)
 class StopOut(Out):
     """One stop on a mail's path."""
 
@@ -83,7 +83,7 @@ class StopOut(Out):
     ]
 
 
-@showing(Delivered)
+@output_of(Delivered)
 class DeliveryOut(Out):
     """One handler's event."""
 
@@ -94,14 +94,14 @@ class DeliveryOut(Out):
     in_hand: dict[str, Any] | None = Field(description="consumer, since, deliveries")
 
 
-@showing(NotFor)
+@output_of(NotFor)
 class NotForOut(Out):
     """A handler that does not get the mail, and why."""
 
     decided_by: Literal["rules", "group"]
 
 
-@showing(MessageDetail, without=("message", "headers", "handed_out", "raw", "opened", "history"))
+@output_of(MessageDetail, without=("message", "headers", "handed_out", "raw", "opened", "history"))
 class MessageDetailOut(MessageOut):
     """A mail with its whole path."""
 
@@ -120,7 +120,7 @@ class MessageDetailOut(MessageOut):
     path: list[StopOut]
 
 
-@showing(MessagePage)
+@output_of(MessagePage)
 class MessagePageOut(Out):
     """Newest first; give `next` as `before` to continue."""
 
@@ -130,21 +130,21 @@ class MessagePageOut(Out):
     )
 
 
-@showing(DeliveredAgain)
+@output_of(DeliveredAgain)
 class DeliveredAgainOut(Out):
     """How many mails are on their way again."""
 
     next: uuid.UUID | None = Field(description="Where more match: repeat with it as `before`")
 
 
-@showing(Quarantined, without=("raw", "native_key", "uid_validity"))
+@output_of(Quarantined, without=("raw", "native_key", "uid_validity"))
 class QuarantinedOut(Out):
     """A mail that cannot be processed, with the reason."""
 
     has_raw: bool
 
 
-@showing(QuarantinePage)
+@output_of(QuarantinePage)
 class QuarantinePageOut(Out):
     """Newest first; give `next` as `before` to continue."""
 
@@ -195,7 +195,7 @@ class EraseIn(BaseModel):
     address: str = Field(min_length=3, max_length=320, description="The person's mail address")
 
 
-@showing(Erased)
+@output_of(Erased)
 class ErasedOut(Out):
     """How many mails are gone and how many objects of the store were removed or written anew."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from services.admin.api.schemas.common import HealthWord, Out
-from services.admin.api.schemas.derived import showing
+from services.admin.api.schemas.derived import output_of
 from services.admin.api.schemas.handlers import HandlerOut
 from services.admin.operations.overview import (
     Backend,
@@ -19,47 +19,47 @@ from services.admin.operations.overview import (
 )
 
 
-@showing(Slot)
+@output_of(Slot)
 class SlotOut(Out):
     """Mails downloaded from `start` on, until the next slot."""
 
 
-@showing(Backlog)
+@output_of(Backlog)
 class BacklogOut(Out):
     """Mails that are safe here and not yet with every handler."""
 
 
-@showing(Delays)
+@output_of(Delays)
 class DelaysOut(Out):
     """Seconds from download to event, of the newest thousand mails of the last day."""
 
 
-@showing(SickConnection)
+@output_of(SickConnection)
 class SickOut(Out):
     """An enabled connection that fails, waits for an authorisation or is overdue."""
 
     health: HealthWord
 
 
-@showing(Expiring)
+@output_of(Expiring)
 class ExpiringOut(Out):
     """A certificate or client secret that ends soon, or has ended."""
 
     kind: Literal["certificate", "credential"]
 
 
-@showing(ServiceHeartbeat)
+@output_of(ServiceHeartbeat)
 class ServiceOut(Out):
     """A process of Posthouse. `failing`: what it cannot reach, and why."""
 
 
-@showing(Backend)
+@output_of(Backend)
 class BackendOut(Out):
     """Postgres, the broker, the handlers' queues. `trouble`: what is wrong, empty where nothing is,
     null where no process is at work that could tell."""
 
 
-@showing(Overview)
+@output_of(Overview)
 class OverviewOut(Out):
     """The figures of the overview."""
 

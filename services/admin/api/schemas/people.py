@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import Out, Tags, Text, described
-from services.admin.api.schemas.derived import showing
+from services.admin.api.schemas.derived import output_of
 from services.admin.operations.people import Entry
 from services.admin.operations.webhooks import Delivery, LoggedAlert, Webhook
 from shared.alerts.kinds import CHOICES
@@ -22,7 +22,7 @@ AlertKindWord = Annotated[str, Field(json_schema_extra={"enum": list(CHOICES)})]
 PARTS = "Sees connections with one of these tags alone, and their mails; empty: all"
 
 
-@showing(Person)
+@output_of(Person)
 class PersonOut(Out):
     """Somebody who may log in. The password is never shown."""
 
@@ -38,7 +38,7 @@ class PersonOut(Out):
     )
 
 
-@showing(Rights)
+@output_of(Rights)
 class RightsOut(Out):
     """What somebody may, and for which connections."""
 
@@ -46,7 +46,7 @@ class RightsOut(Out):
     tags: list[str] = Field(description=PARTS)
 
 
-@showing(ApiToken)
+@output_of(ApiToken)
 class TokenOut(Out):
     """A program's way in."""
 
@@ -61,7 +61,7 @@ class TokenOut(Out):
     )
 
 
-@showing(Entry)
+@output_of(Entry)
 class AuditEntryOut(Out):
     """One change: only the fields that differ, secrets masked."""
 
@@ -75,7 +75,7 @@ class AuditPageOut(BaseModel):
     next: uuid.UUID | None
 
 
-@showing(Webhook)
+@output_of(Webhook)
 class WebhookOut(Out):
     """Where alerts go. Its address and secret are never shown."""
 
@@ -84,12 +84,12 @@ class WebhookOut(Out):
     muted_until: datetime | None = Field(description="It is sent nothing before then")
 
 
-@showing(Delivery, without=("alert_id",))
+@output_of(Delivery, without=("alert_id",))
 class AlertAttemptOut(Out):
     """One attempt to deliver an alert."""
 
 
-@showing(LoggedAlert, without=("alert",))
+@output_of(LoggedAlert, without=("alert",))
 class LoggedAlertOut(Out):
     """One alert, and every attempt to deliver it."""
 

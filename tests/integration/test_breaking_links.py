@@ -84,14 +84,8 @@ def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
     )
     with ScriptedServer(script) as there:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="cut",
-            mode=mode,
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-            after_download="mark-read",
+        connection = stack.add_plain_connection(
+            there.port, name="cut", mode=mode, after_download="mark-read"
         )
         check_two_intervals(stack, connection, redis_url, OTHERS)
         for _ in LINKS[link]:
@@ -132,14 +126,7 @@ def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
     stack.add_handler()
     with ScriptedServer(imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)) as there:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="never",
-            mode="imap",
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-        )
+        connection = stack.add_plain_connection(there.port, name="never", mode="imap")
         check_two_intervals(stack, connection, redis_url, OTHERS)
         while come < 6:
             assert stack.count("quarantine") == 0
@@ -182,14 +169,7 @@ def test_a_server_that_ends_each_session_after_one_mail_is_not_the_mails_fault(
     stack.add_handler()
     with ScriptedServer(imap({"UID FETCH": fetch}, mails=few, settles=True)) as there:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="away",
-            mode="imap",
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-        )
+        connection = stack.add_plain_connection(there.port, name="away", mode="imap")
         ended = "SELECT last_run_at IS NOT NULL FROM connection_state"
         stack.wait(lambda: stack.query(ended) == [(True,)], "the first run")
         asked = "SELECT health, error ->> 'message' FROM connection_state"
@@ -220,14 +200,7 @@ def test_a_mail_alone_in_its_mailbox_is_not_blamed_for_what_may_be_the_server(
     script = imap({"UID FETCH": breaking_imap(hangs_up)}, mails={BAD: BY_NUMBER[BAD]})
     with ScriptedServer(script) as there:
         stack.start("scheduler", "fetcher")
-        connection = stack.add_connection(
-            name="broken",
-            mode="imap",
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-        )
+        connection = stack.add_plain_connection(there.port, name="broken", mode="imap")
         for _ in range(4):
             stack.run_once(connection)
         stack.stop()
@@ -251,14 +224,7 @@ def test_our_own_failures_are_no_break_by_a_mail(
         if raw.exists():
             raw.rename(stack.store / "raw-aside")
         raw.write_text("a file where the folder of raw mails belongs")
-        connection = stack.add_connection(
-            name="ours",
-            mode="imap",
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-        )
+        connection = stack.add_plain_connection(there.port, name="ours", mode="imap")
         for _ in range(4):
             stack.run_once(connection)
         assert stack.query("SELECT health FROM connection_state") == [("failing",)]

@@ -70,14 +70,8 @@ def test_one_mail_that_breaks_the_session_stops_no_other(
     )
     with ScriptedServer(script) as there:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="broken",
-            mode=mode,
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-            after_download=after_download,
+        connection = stack.add_plain_connection(
+            there.port, name="broken", mode=mode, after_download=after_download
         )
         check_two_intervals(stack, connection, redis_url, OTHERS)
         if code == "mail-refused" and after_download == "delete":

@@ -220,13 +220,8 @@ def test_a_limit_in_words_that_nobody_knows_serves_all_mailboxes(
     stack.add_handler()
     with limited(words) as server, FetcherHere(stack).working() as here:
         mailboxes = [
-            stack.add_connection(
-                name=f"mailbox {number}",
-                mode="imap",
-                host="127.0.0.1",
-                port=server.port,
-                security="none",
-                username=f"user-{number}",
+            stack.add_plain_connection(
+                server.port, name=f"mailbox {number}", mode="imap", username=f"user-{number}"
             )
             for number in range(4)
         ]
@@ -246,13 +241,8 @@ def test_a_login_that_is_refused_in_strange_words_is_told_all_the_same(
     stack.add_handler()
     with limited("E4711", most=9, never="user-1") as server, FetcherHere(stack).working() as here:
         for number in range(3):
-            mailbox = stack.add_connection(
-                name=f"mailbox {number}",
-                mode="imap",
-                host="127.0.0.1",
-                port=server.port,
-                security="none",
-                username=f"user-{number}",
+            mailbox = stack.add_plain_connection(
+                server.port, name=f"mailbox {number}", mode="imap", username=f"user-{number}"
             )
             here.run(mailbox)
     asked = "SELECT health, error ->> 'code' FROM connection_state ORDER BY connection_id"

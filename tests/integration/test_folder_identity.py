@@ -69,15 +69,7 @@ def test_another_folder_under_the_same_name_and_validity_loses_no_mail(
     stack = build_stack(redis_url)
     stack.add_handler()
     stack.start("scheduler", "decryptor")
-    number = stack.add_connection(
-        name="renamed",
-        mode="imap",
-        host="127.0.0.1",
-        port=server.port,
-        security="none",
-        username="alice",
-        selection="all",
-    )
+    number = stack.add_plain_connection(server.port, name="renamed", mode="imap", selection="all")
     old = dict(served.mails)
     with FetcherHere(stack).working() as fetcher:
         fetcher.run_until_idle(number)
@@ -102,15 +94,7 @@ def test_the_same_folder_is_no_other_one(
     stack = build_stack(redis_url)
     stack.add_handler()
     stack.start("scheduler", "decryptor")
-    number = stack.add_connection(
-        name="same",
-        mode="imap",
-        host="127.0.0.1",
-        port=server.port,
-        security="none",
-        username="alice",
-        selection="all",
-    )
+    number = stack.add_plain_connection(server.port, name="same", mode="imap", selection="all")
     with FetcherHere(stack).working() as fetcher:
         for _ in range(3):
             fetcher.run_until_idle(number)

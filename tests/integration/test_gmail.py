@@ -33,12 +33,10 @@ def stack(build_stack: Callable[..., Stack], redis_url: str) -> Stack:
 
 
 def watch(stack: Stack, gmail: GmailFront, user: str, folder: str = "", **fields: Any) -> int:
-    return stack.add_connection(
+    return stack.add_plain_connection(
+        gmail.port,
         name=f"{user} {folder or 'inbox'}",
         mode="imap",
-        host="127.0.0.1",
-        port=gmail.port,
-        security="none",
         username=user,
         folder=folder,
         **{"selection": "all", **fields},

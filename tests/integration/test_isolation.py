@@ -33,14 +33,8 @@ def test_others_are_served_beside_hanging_servers_and_a_huge_mailbox(
     stack.start("scheduler", "fetcher", "decryptor")
     port = free_port()
     silent = [
-        stack.add_connection(
-            name=f"silent{number}",
-            mode="imap",
-            host="127.0.0.1",
-            port=port,
-            security="none",
-            username=f"silent{number}",
-            timeout_ms=60_000,
+        stack.add_plain_connection(
+            port, name=f"silent{number}", mode="imap", username=f"silent{number}", timeout_ms=60_000
         )
         for number in range(SILENT)
     ]

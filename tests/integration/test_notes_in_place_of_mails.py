@@ -30,14 +30,8 @@ def test_a_note_is_put_aside_and_its_original_never_deleted(
     stack.add_handler()
     with ScriptedServer(script) as server:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="exchange",
-            mode=mode,
-            host="127.0.0.1",
-            port=server.port,
-            security="none",
-            username="alice",
-            after_download="delete",
+        connection = stack.add_plain_connection(
+            server.port, name="exchange", mode=mode, after_download="delete"
         )
         stack.wait_settled(3)
         stack.run_once(connection)

@@ -92,14 +92,8 @@ def test_over_imap(after_download: str, redis_url: str, build_stack: Callable[..
     stack = build_stack(redis_url)
     stack.add_handler()
     with ScriptedServer(imap(answers, live=box)) as server:
-        connection = stack.add_connection(
-            name="hold",
-            mode="imap",
-            host="127.0.0.1",
-            port=server.port,
-            security="none",
-            username="alice",
-            after_download=after_download,
+        connection = stack.add_plain_connection(
+            server.port, name="hold", mode="imap", after_download=after_download
         )
 
         def deliver(mails: list[bytes]) -> None:
@@ -145,13 +139,7 @@ def test_over_pop3(redis_url: str, build_stack: Callable[..., Stack]) -> None:
     stack.add_handler()
     with RuledPop3(refuse_deletion=lambda mail: mail.raw == SENT[1]) as server:
         server.deliver("alice", SENT[:2])
-        connection = stack.add_connection(
-            name="hold",
-            mode="pop3",
-            host="127.0.0.1",
-            port=server.pop3_port,
-            security="none",
-            username="alice",
-            after_download="delete",
+        connection = stack.add_plain_connection(
+            server.pop3_port, name="hold", mode="pop3", after_download="delete"
         )
         check(stack, connection, lambda mails: server.deliver("alice", mails), redis_url)

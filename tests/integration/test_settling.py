@@ -37,14 +37,8 @@ def test_a_deletion_that_the_server_refused_is_asked_for_again(
     stack.add_handler()
     with ScriptedServer(pop3({"DELE": refuse_at_first})) as server:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="poor",
-            mode="pop3",
-            host="127.0.0.1",
-            port=server.port,
-            security="none",
-            username="alice",
-            after_download="delete",
+        connection = stack.add_plain_connection(
+            server.port, name="poor", mode="pop3", after_download="delete"
         )
         stack.wait(lambda: stack.count("delivery") == len(MAILS), "every mail is delivered")
         stack.wait(
@@ -144,14 +138,7 @@ def test_the_folder_is_left_at_the_end_of_a_run_that_settled(
     stack.add_handler()
     with ScriptedServer(imap(capability=capability, settles=True)) as server:
         stack.start("scheduler", "fetcher", "decryptor")
-        stack.add_connection(
-            name="one",
-            mode="imap",
-            host="127.0.0.1",
-            port=server.port,
-            security="none",
-            username="alice",
-        )
+        stack.add_plain_connection(server.port, name="one", mode="imap")
         stack.wait_settled(len(MAILS))
         asked = "SELECT last_success_at IS NOT NULL FROM connection_state"
         stack.wait(lambda: stack.query(asked) == [(True,)], "the run is over")

@@ -82,14 +82,8 @@ SERVERS: dict[str, Callable[[Callable[[bytes], bool]], AbstractContextManager[Ma
 
 
 def add(here: FetcherHere, mailbox: Mailbox, after_download: str, *, name: str = "alice") -> int:
-    return here.stack.add_connection(
-        name=name,
-        mode=mailbox.mode,
-        host="127.0.0.1",
-        port=mailbox.port,
-        security="none",
-        username="alice",
-        after_download=after_download,
+    return here.stack.add_plain_connection(
+        mailbox.port, name=name, mode=mailbox.mode, after_download=after_download
     )
 
 

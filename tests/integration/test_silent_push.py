@@ -34,15 +34,8 @@ def test_polls_notice_that_idle_never_tells(
         stack = build_stack(redis_url)
         stack.add_handler()
         stack.start("scheduler", "decryptor")
-        number = stack.add_connection(
-            name="silent",
-            mode="imap",
-            host="127.0.0.1",
-            port=server.port,
-            security="none",
-            username="alice",
-            selection="all",
-            push=True,
+        number = stack.add_plain_connection(
+            server.port, name="silent", mode="imap", selection="all", push=True
         )
         silent = "SELECT push_silent FROM connection_state"
         with FetcherHere(stack).working() as fetcher:

@@ -124,14 +124,7 @@ def test_forty_mails_throttled_after_two_and_freed_later(
     stack.add_handler()
     with scripted(mode, words, budget) as there:
         stack.start("scheduler", "fetcher", "decryptor")
-        connection = stack.add_connection(
-            name="busy",
-            mode=mode,
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-        )
+        connection = stack.add_plain_connection(there.port, name="busy", mode=mode)
         error = failing(stack, connection)
         assert words.decode().rpartition("] ")[2].rstrip(".") in error["message"]
         assert "tried again by itself" in error["hint"]
@@ -169,14 +162,7 @@ def test_runs_that_make_progress_are_not_backed_off(
     stack.add_handler()
     script = imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)
     with ScriptedServer(script) as there, FetcherHere(stack).working() as here:
-        connection = stack.add_connection(
-            name="slow",
-            mode="imap",
-            host="127.0.0.1",
-            port=there.port,
-            security="none",
-            username="alice",
-        )
+        connection = stack.add_plain_connection(there.port, name="slow", mode="imap")
         asked = "SELECT health, failures, due_at - now() <= interval '1 minute'"
         for number in range(1, 6):
             here.run(connection)

@@ -236,13 +236,10 @@ def check_quarantined(stack: Stack, telling: Telling, words: str, metric: str) -
 def test_it_is_told(name: str, stack: Stack, telling: Telling) -> None:
     situation = SITUATIONS[name]
     with situation.serve() as server:
-        connection = stack.add_connection(
+        connection = stack.add_plain_connection(
+            server.pop3_port if isinstance(server, RuledPop3) else server.port,
             name="watched",
             mode=situation.mode,
-            host="127.0.0.1",
-            port=server.pop3_port if isinstance(server, RuledPop3) else server.port,
-            security="none",
-            username="alice",
             enabled=situation.since is None,
             **situation.fields,
         )

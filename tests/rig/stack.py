@@ -247,6 +247,16 @@ class Stack:
             scheduling.enable(session, identifier)
         return identifier
 
+    def add_plain_connection(self, port: int, *, username: str = "alice", **fields: Any) -> int:
+        """One to a server of this machine, without TLS."""
+        local: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": port,
+            "security": "none",
+            "username": username,
+        }
+        return self.add_connection(**local, **fields)
+
     def add_certificate(self, certificate: DemoCertificate, connection_id: int) -> None:
         """What encrypted mails of this connection are opened with."""
         parsed = parse_certificate(certificate.pkcs12, PASSWORD)

@@ -98,12 +98,10 @@ class Storm:
             self.dovecot.deliver(user, [])
             self.proxies.append(proxy)
             self.boxes.append((user, mode, after))
-            self.stack.add_connection(
+            self.stack.add_plain_connection(
+                proxy.port,
                 name=user,
                 mode=mode,
-                host="127.0.0.1",
-                port=proxy.port,
-                security="none",
                 username=user,
                 after_download=after,
                 timeout_ms=3000,

@@ -10,17 +10,16 @@ authority.answer(question)                       # what its responder says, DER
 from __future__ import annotations
 
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 
+from tests.servers.loopback_http import LoopbackServer, QuietRequest
 from tests.servers.processes import ServerProcess
 
 _CONFIG = """
@@ -189,7 +188,7 @@ class OpensslCa:
         return whole
 
 
-class AuthorityHost:
+class AuthorityHost(LoopbackServer):
     """An HTTP server on a loopback port, which answers each path as it is told.
 
     `answers[path]` is what lies there, or a function that writes to the open answer; `asked` are
@@ -201,9 +200,7 @@ class AuthorityHost:
         self.asked: list[str] = []
         host = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietRequest):
             def do_GET(self) -> None:
                 host.asked.append(self.path)
                 found = host.answers.get(self.path)
@@ -215,27 +212,10 @@ class AuthorityHost:
                 self.end_headers()
                 self.wfile.write(found or b"")
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
+        super().__init__(Handler)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
-
-    def __enter__(self) -> AuthorityHost:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture

@@ -11,18 +11,15 @@ Its discovery documents are those of Entra's v2.0 endpoint and of OpenID Connect
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import ssl
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
 from tests.servers.certificates import ServerIdentity
+from tests.servers.loopback_http import LoopbackServer, TlsRequest, tls_of
 
 #: A key to verify with: RFC 8037 appendix A.2.
 _KEY = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
@@ -38,7 +35,7 @@ class Said:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class ScriptedProvider:
+class ScriptedProvider(LoopbackServer):
     """Listens on a loopback port. `asked` holds every request: its path and its form."""
 
     def __init__(self, identity: ServerIdentity) -> None:
@@ -47,29 +44,10 @@ class ScriptedProvider:
         self._discovery: Said | None = None
         self.more: dict[str, Any] = {}
         self.asked: list[tuple[str, dict[str, str]]] = []
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(identity.certificate, identity.key)
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                self.request.settimeout(30)
-                self.request = context.wrap_socket(self.request, server_side=True)
-                super().setup()
-
-            def handle(self) -> None:
-                with contextlib.suppress(OSError):
-                    super().handle()
-
-            def finish(self) -> None:
-                with contextlib.suppress(OSError):
-                    super().finish()
-                    self.request.close()
-
-            def log_message(self, *_: Any) -> None:
-                pass
+        class Handler(TlsRequest):
+            context = tls_of(identity)
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
@@ -85,25 +63,8 @@ class ScriptedProvider:
 
             do_GET = do_POST = _serve
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # clients that hang up are part of the tests
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port = int(self._server.server_address[1])
+        super().__init__(Handler)
         self.issuer = f"https://localhost:{self.port}/tenant"
-
-    def __enter__(self) -> ScriptedProvider:
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        ).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     # ---- what it says
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 
 from tests.servers.certificates import ServerIdentity
+from tests.servers.loopback_http import LoopbackServer, TlsRequest, tls_of
 
 _CHUNK = 16_384
 
@@ -64,34 +61,14 @@ def parse_target(target: str) -> tuple[str, list[tuple[str, str]]]:
     return unquote(parts.path), parse_qsl(parts.query, keep_blank_values=True)
 
 
-class HttpsServer:
+class HttpsServer(LoopbackServer):
     """Threads, one a connection; connections stay open between requests."""
 
     def __init__(self, identity: ServerIdentity, answer: Callable[[Request], Answer]) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(identity.certificate, identity.key)
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(TlsRequest):
+            context = tls_of(identity)
             disable_nagle_algorithm = True
             wbufsize = -1
-
-            def setup(self) -> None:
-                self.request.settimeout(30)
-                self.request = context.wrap_socket(self.request, server_side=True)
-                super().setup()
-
-            def handle(self) -> None:
-                with contextlib.suppress(OSError):
-                    super().handle()
-
-            def finish(self) -> None:
-                with contextlib.suppress(OSError):
-                    super().finish()
-                    self.request.close()
-
-            def log_message(self, *_: Any) -> None:
-                pass
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
@@ -127,25 +104,7 @@ class HttpsServer:
                     self.close_connection = True
                     self.request.close()
 
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # clients that hang up are part of the tests
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 class Refused(Exception):

@@ -27,7 +27,7 @@ _UNUSED: Final = 600.0
 Limit = Callable[[str], int]
 
 
-class Granted(NamedTuple):
+class GrantedShare(NamedTuple):
     """By how many a share may rise. `lost`: the shares at other places were given to others.
     `counted`: False where one more session needs no share."""
 
@@ -39,7 +39,7 @@ class Granted(NamedTuple):
 class ShareTable(Protocol):
     """Where the shares of all fetchers are counted."""
 
-    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
         """Asks for `many` more at a place."""
         ...
 
@@ -70,11 +70,11 @@ class AllFetchers:
         self._owner = owner
         self._ttl = ttl
 
-    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
         with self._database.transaction() as session:
             if not session_shares.is_counted(session, place):
-                return Granted(0, counted=False)
-            return Granted(
+                return GrantedShare(0, counted=False)
+            return GrantedShare(
                 *session_shares.request(
                     session, self._owner, place, held=held, many=many, limit=limit, ttl=self._ttl
                 )
@@ -109,8 +109,8 @@ class OneFetcher:
     def __init__(self) -> None:
         self._learned: dict[str, int] = {}
 
-    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
-        return Granted(max(0, min(many, self._learned.get(place, limit) - held)))
+    def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
+        return GrantedShare(max(0, min(many, self._learned.get(place, limit) - held)))
 
     def learn(self, place: str, held: int) -> int:
         self._learned[place] = max(1, held)

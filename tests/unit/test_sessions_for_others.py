@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_pool import SessionPool
-from services.fetcher.session_shares import Granted, Limit, OneFetcher
+from services.fetcher.session_shares import GrantedShare, Limit, OneFetcher
 from tests.unit.test_kept_sessions import Opened, connection, use
 
 HOST = "mail.example.org"
@@ -22,9 +22,9 @@ class Others(OneFetcher):
         self.told: dict[str, int] = {}
         self.counts = True
 
-    def request(self, place: str, held: int, many: int, limit: int) -> Granted:
+    def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
         if not self.counts and place != HOST:
-            return Granted(0, counted=False)
+            return GrantedShare(0, counted=False)
         return super().request(place, held, many, limit)
 
     def contested(self) -> Sequence[str]:

@@ -107,13 +107,13 @@ def _changed(ctx: Context, session: Session, wanted: Wanted) -> int | None:
     change = checked_change(
         replace(ctx, expected=wanted.version), session, before, wanted.changes, wanted.start_from
     )
-    if _asks(change, wanted):
+    if _may_ask_a_server(change, wanted):
         return None
     write_change(ctx, session, change)
     return wanted.id
 
 
-def _asks(change: CheckedChange, wanted: Wanted) -> bool:
+def _may_ask_a_server(change: CheckedChange, wanted: Wanted) -> bool:
     return is_other_access(change.before, change.after) or (
         change.asks and asks_server(change.wanted, change.start, acknowledged=wanted.acknowledged)
     )

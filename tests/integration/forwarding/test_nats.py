@@ -15,7 +15,7 @@ from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
 from shared.forward_kinds import ForwardProtocol
 from shared.forwarding.outcome import ForwardVerdict
 from shared.forwarding.senders import open_sender
-from shared.forwards import Endpoint, Options
+from shared.forwards import Endpoint, ForwardOptions
 from tests.integration.forwarding.conftest import Rig, mails
 from tests.servers.certificates import Authority
 from tests.servers.nats import NatsServer
@@ -189,7 +189,7 @@ def test_a_server_that_says_no_end_fills_no_memory(words: bytes) -> None:
 
     threading.Thread(target=serve, daemon=True).start()
     address = f"nats://127.0.0.1:{listener.getsockname()[1]}"
-    options = Options(timeout_seconds=20, subject="mail.crm")
+    options = ForwardOptions(timeout_seconds=20, subject="mail.crm")
     sender = open_sender(
         Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
     )
@@ -221,7 +221,7 @@ def test_a_server_that_another_one_names_is_not_connected_to() -> None:
     for name, listener, answer in (("known", known, b""), ("named", named, b"PONG\r\n")):
         threading.Thread(target=serve, args=(name, listener, answer), daemon=True).start()
     address = f"nats://127.0.0.1:{known.getsockname()[1]}"
-    options = Options(timeout_seconds=3, subject="mail.crm")
+    options = ForwardOptions(timeout_seconds=3, subject="mail.crm")
     sender = open_sender(
         Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
     )

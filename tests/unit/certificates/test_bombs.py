@@ -17,8 +17,8 @@ from pysequoia.packet import Packet, PacketPile, Tag
 
 from shared import bounded_process
 from shared.certificates import parse_upload
-from shared.client_certificates import pem_of
 from shared.errors import InvalidInput, TryAgain
+from shared.microsoft_certificates import pem_of
 from tests.unit.certificates.test_parsing import pkcs12
 from tests.unit.smime.pki import Holder, Pki, rsa_key
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from shared.alerts.delivery import Template
+from shared.alerts.raised import Template
 from shared.storage import webhooks
 from shared.vault import SecretPath
 from tests.rig import alert_rules

@@ -21,7 +21,7 @@ _SHOWN: Final = 300  # characters of a provider's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class GrantedRole:
     """What somebody gets, and of which groups."""
 
     role: Role
@@ -36,7 +36,7 @@ class Groups:
     claim: str = "groups"
     granted: Mapping[str, Granted] = field(default_factory=dict)
 
-    def grant(self, claims: Mapping[str, Any]) -> Given:
+    def grant(self, claims: Mapping[str, Any]) -> GrantedRole:
         """The highest role that one of the groups gives, with the tags of the groups that give it:
         nobody gets what no group of theirs has. Raises LoginRefused where none gives anything."""
         named = self._named(claims)
@@ -53,7 +53,7 @@ class Groups:
         tags: tuple[str, ...] = ()
         if all(one.tags for one in deciding.values()):
             tags = tuple(dict.fromkeys(tag for one in deciding.values() for tag in one.tags))
-        return Given(role=role, tags=tags, groups=tuple(deciding))
+        return GrantedRole(role=role, tags=tags, groups=tuple(deciding))
 
     def _named(self, claims: Mapping[str, Any]) -> frozenset[str]:
         """Raises LoginRefused where the token has no such claim, or says where it would be."""

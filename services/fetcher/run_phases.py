@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from services.fetcher.batches import Batches
 from services.fetcher.changed_keys import keys_changed, rebind_by_headers
@@ -19,6 +20,7 @@ from services.fetcher.quarantining import quarantine, undated
 from services.fetcher.run import Run
 from services.fetcher.settling import settle, settle_at_end, settle_leftovers, unless_stopped
 from services.fetcher.uidvalidity import end_rebinding, note_uid_validity, rebind
+from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
 from shared.mailbox.base import Listing, MailRef
@@ -33,6 +35,8 @@ from shared.telemetry import traces
 
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
 _LISTED_AT_ONCE = 5000
+#: How far a mail server's clock may be ahead of ours.
+_CLOCKS_APART: Final = timedelta(minutes=10)
 
 
 def fetch(run: Run) -> None:
@@ -105,10 +109,13 @@ def _skip_existing(run: Run) -> None:
 
 def _arrived_since(run: Run, since: datetime) -> set[Key]:
     """What came after "from now on" was chosen and before this first look at the folder, by the
-    server's dates: the server may have been away, or nobody took the connection."""
+    server's dates: the server may have been away, or nobody took the connection. A date that is to
+    come says nothing of when a mail came, and what was there before stays untouched."""
     place = run.place
     known = KnownMails(run.tools.database, place.connection_id, place.folder, place.uid_validity)
-    return {ref.key for ref in run.mailbox.list_new(known, Selection.ALL, since=since).new}
+    latest = utc_now() + _CLOCKS_APART
+    listed = run.mailbox.list_new(known, Selection.ALL, since=since).new
+    return {ref.key for ref in listed if ref.arrived is not None and ref.arrived <= latest}
 
 
 def _fetch_listings(run: Run) -> None:

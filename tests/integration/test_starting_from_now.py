@@ -50,3 +50,20 @@ def test_what_arrives_while_the_server_is_away_is_not_passed_over(
         here.run_until_idle(connection)
         assert here.had() == digests([NEW, LATER])
         assert len(server.flags(mail_user)) == 3
+
+
+@pytest.mark.promise("M17")
+def test_a_date_that_is_to_come_is_not_that_of_an_arrival(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail that was copied into the folder with a wrong date was there, too: it is not taken."""
+    today = datetime.now(UTC)
+    monkeypatch.setattr("services.fetcher.run_phases.utc_now", lambda: today - timedelta(days=1))
+    dovecot.deliver(mail_user, [OLD])  # dated tomorrow, for who lives a day earlier
+    connection = here.stack.watch(dovecot, mail_user, after_download="delete")
+    with here.stack.database.transaction() as transaction:
+        chosen = today - timedelta(days=1)
+        connections.start_from(transaction, connection, since=chosen, skip_existing=True)
+    here.run_until_idle(connection)
+    assert here.had() == []
+    assert len(dovecot.flags(mail_user)) == 1

@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from shared.errors import NotFound
 from shared.mail.summary import MailHeaders, findings_from_json
+from shared.mail_security import PLAIN
 from shared.messages import RawRef
 from shared.storage import message_paths
 from shared.storage.message_paths import Delivered, Past, Stop
@@ -259,7 +260,8 @@ def _without_content(security: Mapping[str, Any] | None) -> dict[str, Any] | Non
     """Without what was read inside the encryption: that is for those who may read mails."""
     if security is None:
         return None
-    return {name: value for name, value in security.items() if name not in _CONTENT}
+    whole = {**PLAIN, **security}
+    return {name: value for name, value in whole.items() if name not in _CONTENT}
 
 
 def _opened(row: Mapping[str, Any]) -> RawRef | None:

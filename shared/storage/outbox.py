@@ -25,7 +25,8 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("outbox")
-_PLAIN = Jsonb(PLAIN)
+#: What the ledger keeps of `PLAIN`, as nearly all mails are: that they were looked into.
+_PLAIN: Final = Jsonb({})
 
 
 #: That a mail was asked for on purpose once more: {count, time (RFC 3339), reason}.
@@ -112,7 +113,7 @@ def _claimed(row: tuple[Any, ...]) -> Claimed:
     outcome = None
     if security is not None:  # it was opened before
         opened = None if opened_key is None else RawRef(opened_key, opened_offset, opened_size)
-        outcome = DecryptOutcome(identifier, security, opened, opened_sha256)
+        outcome = DecryptOutcome(identifier, security or PLAIN, opened, opened_sha256)
     return Claimed(
         id=identifier,
         connection_id=connection_id,
@@ -201,7 +202,10 @@ def record_outcomes(session: Session, outcomes: Sequence[DecryptOutcome]) -> Non
         _SQL["record_outcomes"],
         {
             "ids": uuid_array(outcome.id for outcome in outcomes),
-            "securities": [Jsonb(dict(outcome.security)) for outcome in outcomes],
+            "securities": [
+                _PLAIN if outcome.security is PLAIN else Jsonb(dict(outcome.security))
+                for outcome in outcomes
+            ],
             "keys": [ref and ref.key for ref in opened],
             "offsets": [ref and ref.offset for ref in opened],
             "sizes": [ref and ref.size for ref in opened],

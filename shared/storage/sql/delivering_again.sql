@@ -75,7 +75,8 @@ SELECT message_id, decided_at, 'filtered', handler_id,
 WITH before AS (
     INSERT INTO message_history (message_id, at, what, detail)
     SELECT id, opened_at, 'opened', jsonb_build_object(
-        'status', security -> 'status', 'signature', security -> 'signature')
+        'status', coalesce(security ->> 'status', 'none'),
+        'signature', coalesce(security ->> 'signature', 'none'))
     FROM message WHERE id = ANY(%(ids)s::uuid[]) AND opened_at IS NOT NULL
 )
 UPDATE message SET security = NULL, opened_key = NULL, opened_offset = NULL, opened_size = NULL,

@@ -17,8 +17,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from shared.storage.secrets import columns_of
+from shared.vault import SecretKey
 from tests.servers.processes import private_folder
 from tests.servers.up import Machine
 
@@ -138,6 +141,33 @@ def test_it_says_where_things_are_and_how_to_log_in(machine: Machine) -> None:
     with urllib.request.urlopen(request, timeout=30) as answer:
         (connection,) = json.load(answer)["items"]
     assert connection["name"] == "Demo mailbox" and connection["health"] == "working"
+
+
+@pytest.mark.parametrize(
+    ("service", "readable"),
+    [
+        ("fetcher", {"connection.password"}),
+        ("decryptor", {"certificate.private_key"}),
+        ("forwarder", set()),
+    ],
+)
+def test_each_service_has_an_account_and_keys_of_its_own(
+    machine: Machine, service: str, readable: set[str]
+) -> None:
+    machine.started()
+    pairs = Path(f"/proc/{machine.pid_of(service)}/environ").read_text().split("\0")
+    given = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    assert "POSTHOUSE_ADMIN_TOKEN" not in given
+    keys = [SecretKey.parse(one) for one in given["POSTHOUSE_SECRET_KEYS"].split(",")]
+    assert tuple(key.column for key in keys) == columns_of(service)
+    found = set()
+    with psycopg.connect(given["POSTHOUSE_DATABASE_URL"], autocommit=True) as session:
+        for place in ("connection.password", "certificate.private_key", "person.name"):
+            table, column = place.split(".")
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                session.execute(f"SELECT {column} FROM {table}".encode())
+                found.add(place)
+    assert found == readable
 
 
 def test_tail_shows_events_and_takes_none_away(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,46 @@ def test_author_of_an_unsigned_mail_is_not_taken_from_inside(
         assert opened.headers.subject == "Geheime Rechnung €"
         assert isinstance(opened.content, bytes)
         assert b"ceo@example.org" not in opened.content
+
+
+@pytest.mark.parametrize(
+    ("before", "word"),
+    [
+        (b"Comments: one\0two\r\n", "nul"),
+        (b"Comments : one\r\n", "space-before-colon"),
+        (b"Comments: one\x01two\r\n", "control-character"),
+        (b"".join(b"X-%d: %s\r\n" % (n, b"x" * 900) for n in range(2400)), "header-too-long"),
+    ],
+    ids=["nul", "space", "control", "long"],
+)
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_header_that_ends_elsewhere_for_others_proves_no_author(
+    before: bytes, word: str, behind: bool, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Some readers stop there, and show no author or one that comes behind it."""
+    alice = holders["alice"]
+    head, _, body = multipart_signed(alice.cert, alice.key).partition(b"\r\n\r\n")
+    fields = HEADER + head + b"\r\n"
+    fields = fields + before if behind else before + fields
+    with opener(fields + b"\r\n" + body) as opened:
+        if word == "header-too-long" and not behind:
+            assert opened.security.signature == "none"  # what comes behind it is not read
+            return
+        assert opened.security.signature == "ambiguous"
+        assert word in opened.security.reason
+
+
+@pytest.mark.parametrize("letter", ["\u202e", "\u200b", "\u2028", "\u2066", "\xad"], ids=ascii)
+@pytest.mark.parametrize("form", ["{}", "=?utf-8?b?{}?="])
+def test_a_name_with_invisible_letters_proves_no_author(
+    letter: str, form: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    name = f"Al{letter}ice"
+    shown = name if form == "{}" else form.format(base64.b64encode(name.encode()).decode())
+    header = HEADER.replace(b"Alice Example", shown.encode())
+    with opener(header + multipart_signed(alice.cert, alice.key)) as opened:
+        assert opened.security.signature == "ambiguous"
 
 
 def test_another_author_inside_is_never_valid(opener: Opener, holders: dict[str, Holder]) -> None:

@@ -27,7 +27,7 @@ Description = Annotated[str | None, typer.Option(show_default=False)]
 
 
 Events = Annotated[
-    list[str] | None, typer.Argument(help="Events as `dead` shows them; default: all.")
+    list[str] | None, typer.Argument(help="Events as `dead-letters` shows them; default: all.")
 ]
 Reason = Annotated[str | None, typer.Option(help="Those with this very reason.")]
 Group = Annotated[
@@ -72,7 +72,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     for one in found["queue"]["consumers"] or ():
         held = "" if one["in_hand"] is None else f", {one['in_hand']} in hand"
         silent = one["idle_s"] if (one["idle_s"] or 0) > _SILENT_S else None
-        said = "" if silent is None else f", silent for {silent:.0f} s"
+        said = "" if silent is None else f", silent for {printing.span(silent)}"
         printing.say(f"consumer {one['name']}{held}{said}")
     for one in work["in_hand"]:
         what = one["subject"] or "(no subject)"

@@ -131,11 +131,17 @@ def when(value: str | None) -> str:
         return ""
     at = datetime.fromisoformat(value)
     seconds = (datetime.now(UTC) - at).total_seconds()
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if abs(seconds) >= size:
-            amount = f"{int(abs(seconds) // size)} {unit}"
-            return f"{amount} ago" if seconds > 0 else f"in {amount}"
-    return "now"
+    if abs(seconds) < 1:
+        return "now"
+    return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
+
+
+def span(seconds: float) -> str:
+    """`3 min`: the largest unit that fits, rounded down."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def mailbox(name: str, address: str) -> str:

@@ -46,7 +46,8 @@ class Feature(StrEnum):
     PERMANENT_DELETE = "permanent-delete"
 
 
-_LINES: Final = ("authorisation", "dns", "tcp", "tls", "greeting", "login", "folder")
+#: A token is asked for when the mail server has greeted.
+_LINES: Final = ("dns", "tcp", "tls", "greeting", "authorisation", "login", "folder")
 _REQUESTS: Final = ("authorisation", "dns", "tcp", "tls", "login", "folder")
 #: For service accounts over IMAP: the same access, and every label of the mailbox is shown.
 _GOOGLE_DELEGATED: Final = "https://www.googleapis.com/auth/gmail.imap_admin"

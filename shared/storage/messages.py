@@ -172,7 +172,7 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         if base is None or more is None:
             raise NotFound(
                 f"There is no mail {message_id}.",
-                hint="Retention removes published mails after RETENTION_DAYS.",
+                hint="Retention removes published mails after POSTHOUSE_RETENTION_DAYS.",
             )
         deliveries = tuple(
             Delivered(**row) for row in cursor.execute(_SQL["deliveries"], {"id": message_id})

@@ -204,7 +204,8 @@ def identity_in(text: bytes) -> uuid.UUID:
 
 def missing_object(key: str) -> MissingObject:
     return MissingObject(
-        f"The store has no object {key}.", hint="Retention removes raw mail after RETENTION_DAYS."
+        f"The store has no object {key}.",
+        hint="Retention removes raw mail after POSTHOUSE_RETENTION_DAYS.",
     )
 
 
@@ -212,7 +213,7 @@ def translated(error: OSError, action: str) -> OwnFailure:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StoreFull(
             "The store is full: no mail is fetched until there is room again.",
-            hint="Make room on its disk, or lower RETENTION_DAYS.",
+            hint="Make room on its disk, or lower POSTHOUSE_RETENTION_DAYS.",
         )
     return OwnFailure(f"Posthouse could not {action} the store: {error.strerror}.")
 

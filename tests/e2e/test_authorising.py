@@ -73,7 +73,7 @@ def browser(site: Site) -> Iterator[Page]:
 def to_the_login(site: Site, page: Page, connection: int) -> None:
     """From the connection's page to the provider's login."""
     page.goto(f"{site.url}/connections/{connection}")
-    page.get_by_role("button", name="Authorise").first.click()
+    page.get_by_role("button", name="Authorise", exact=True).first.click()  # not "again"
     page.get_by_role("link", name="Go to the login").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 
 import yaml
 from axe_playwright_python.sync_playwright import Axe
@@ -39,6 +40,41 @@ def test_from_the_menu_to_a_setting(site: Site, page: Page) -> None:
         assert target.startswith(("/documents/", "#", "https://")), target
     page.get_by_role("link", name="settings.md").first.click()
     expect(page).to_have_url(f"{site.url}/documents/settings")
+
+
+def test_from_a_handler_to_what_its_author_reads(site: Site, page: Page) -> None:
+    number = site.add_handler(site.add_connection(site.new_mailbox()), f"read-{uuid.uuid4().hex}")
+    page.goto(f"{site.url}/handlers/{number}")
+    page.get_by_role("link", name="the handler's guide").click()
+    expect(page.get_by_role("heading", name="What a callback can do")).to_be_visible()
+    for word in ("Retry(delay_s)", "Reject(reason)", "idempotency_key", "./sdk[redis]", "Node"):
+        expect(page.get_by_role("article")).to_contain_text(word)
+    page.get_by_role("link", name="rules", exact=True).click()
+    expect(page).to_have_url(f"{site.url}/documents/rules")
+    page.get_by_role("link", name="All documents").click()
+    expect(page.get_by_role("link", name="The file of posthouse apply")).to_be_visible()
+
+
+def test_a_phone_shows_a_table_of_settings_without_scrolling_it(site: Site) -> None:
+    with site.visitor(token=None, phone=True) as page:
+        page.goto(f"{site.url}/documents/settings")
+        wide = page.locator(".document table").evaluate_all(
+            "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
+        )
+        assert wide == 0
+    with site.visitor(token=None) as page:
+        page.goto(f"{site.url}/documents/settings")
+        name = page.locator("td code", has_text="POSTHOUSE_STORE_URL").first
+        assert name.evaluate("one => one.getClientRects().length") == 1, "no name is broken"
+
+
+def test_the_answer_to_a_form_that_is_opened_again_leads_to_where_it_began(
+    site: Site, page: Page
+) -> None:
+    number = site.add_connection(site.new_mailbox())
+    page.goto(f"{site.url}/connections/{number}/enable")
+    expect(page).to_have_url(f"{site.url}/connections/{number}")
+    expect(page.get_by_text("That page is the answer to a form")).to_be_visible()
 
 
 def test_a_document_that_is_not_there(site: Site, page: Page) -> None:

@@ -138,6 +138,28 @@ def test_a_stuck_handler_shows_the_oldest_that_waits_and_what_is_in_hand(
     ]
 
 
+def test_what_is_in_hand_and_was_delivered_again_meanwhile_is_still_known(
+    session: Session, mails: list[uuid.UUID]
+) -> None:
+    """Its delivery has the position of the later event; the former one is in the history."""
+    held(session, mails[-3])
+    (handler, *_) = handlers(session)
+    session.execute(
+        "INSERT INTO message_history (message_id, at, what, handler_id, detail)"
+        " SELECT message_id, published_at, 'published', handler_id,"
+        " jsonb_build_object('position', position) FROM delivery"
+        " WHERE message_id = %s AND handler_id = %s",
+        (mails[-3], handler),
+    )
+    session.execute(
+        "UPDATE delivery SET position = '9999999999999-0', repeats = 1, published_at = now()"
+        " WHERE message_id = %s AND handler_id = %s",
+        (mails[-3], handler),
+    )
+    (one,) = handler_queues.in_hand(session, handler)
+    assert (one.message_id, one.subject) == (mails[-3], f"mail {MAILS - 3}")
+
+
 def test_a_queue_that_only_counts_shows_as_many_as_it_has(
     session: Session, mails: list[uuid.UUID]
 ) -> None:

@@ -14,7 +14,12 @@ from services.admin.operations.drafts import (
     draft,
     with_mailbox,
 )
-from services.admin.operations.warnings import ConnectionWarning, of_server, warnings_of
+from services.admin.operations.warnings import (
+    ConnectionWarning,
+    of_server,
+    together,
+    warnings_of,
+)
 from shared.connections import Connection
 from shared.errors import PosthouseError
 from shared.mailbox.base import Capabilities, Mailbox
@@ -107,7 +112,7 @@ def test(
     return TestReport(
         ok=failure is None,
         steps=_steps(connection, progress, failure),
-        warnings=(*said, *warnings_of(ctx, connection)),
+        warnings=tuple(together(said, warnings_of(ctx, connection))),
         log=tuple(getattr(failure, "transcript", ()) or progress.transcript)[-60:],
         duration_ms=int((time.monotonic() - started) * 1000),
         **report,

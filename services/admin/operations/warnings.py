@@ -153,6 +153,15 @@ def warnings_for(
     return sorted(found, key=lambda warning: not warning.serious)
 
 
+def together(
+    said: Sequence[ConnectionWarning], known: Sequence[ConnectionWarning]
+) -> list[ConnectionWarning]:
+    """What a server said, and what is known without it: mails that the server deletes do not stay
+    there as they are."""
+    deletes = any(one.code == "server-deletes" for one in said)
+    return [*said, *(one for one in known if not (deletes and one.code == "pop3-keeps"))]
+
+
 def of_server(connection: Connection, capabilities: Capabilities) -> list[ConnectionWarning]:
     """What the server itself said that somebody should know; the serious ones first."""
     found = []

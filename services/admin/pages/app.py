@@ -158,4 +158,8 @@ async def _refused(request: Request, error: Exception) -> Response:
         return redirect(path.rstrip("/") + query)
     if error.status_code == 404:
         return refusal(request, 404, "There is no such page.")
+    if error.status_code == 405 and request.method == "GET":  # a form's answer, opened again
+        return redirect(
+            path.rpartition("/")[0] or "/", "That page is the answer to a form: start from here."
+        )
     return refusal(request, error.status_code, error.detail)

@@ -10,6 +10,8 @@ from posthouse.broker_address import split_sentinels
 from services.admin.operations.handlers import HandlerView
 from services.admin.settings import AdminSettings
 
+_FROM_SOURCE = "from Posthouse's source it is pip install './sdk[redis]'"
+
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
@@ -42,7 +44,7 @@ python3 -m posthouse run my_handler:handle"""
             "key",
             "\n".join(f"export {name}={quote(value)}" for name, value in known.items()),
         ),
-        Snippet("Python, with the package posthouse", python),
+        Snippet(f"Python, with the package posthouse (on no index yet: {_FROM_SOURCE})", python),
     ]
     if rabbitmq:
         found.append(Snippet("Any other language: the RabbitMQ queue", handler.rabbitmq_queue))

@@ -26,6 +26,8 @@ router = APIRouter(prefix="/documents")
 _PACKAGED: Final = Path(__file__).parents[1] / "documents"
 #: As the wheel has them, or as the tree has them.
 FOLDER: Final = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "docs"
+#: The SDK's README: the one document that is not of `docs/`.
+_SDK: Final = "sdk"
 
 
 @router.get("", dependencies=[PUBLIC])
@@ -43,7 +45,7 @@ def document(request: Request, name: str) -> Response:
 @cache
 def titles() -> dict[str, str]:
     """Name in the address → first heading, in the order of the headings."""
-    found = {path.stem: _heading(path) for path in FOLDER.glob("*.md")}
+    found = {name: _heading(path) for name, path in _files().items()}
     return dict(sorted(found.items(), key=lambda item: item[1].casefold()))
 
 
@@ -52,7 +54,7 @@ def as_html(name: str) -> Markup:
     """A document as HTML. Its headings can be linked to as on code hosts: `#a-heading`."""
     # Raw HTML stays text: what is shown is what was written here, but nothing has to rely on it.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse((FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+    tokens = markdown.parse(_files()[name].read_text(encoding="utf-8"))
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", _anchor(tokens[at + 1].content))
@@ -65,9 +67,16 @@ def as_html(name: str) -> Markup:
     return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704
 
 
+@cache
+def _files() -> dict[str, Path]:
+    """Those of `docs/`, and what authors of handlers read."""
+    found = {path.stem: path for path in FOLDER.glob("*.md")}
+    return found if FOLDER == _PACKAGED else found | {_SDK: FOLDER.parent / "sdk/README.md"}
+
+
 def _heading(path: Path) -> str:
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip()
+    return first.removeprefix("#").replace("`", "").strip()
 
 
 def _anchor(heading: str) -> str:
@@ -95,5 +104,5 @@ def _target(address: str) -> str | None:
     path, mark, anchor = address.partition("#")
     if address.startswith("https://") or (mark and not path):
         return address
-    name = path.removesuffix(".md")
+    name = _SDK if path == "../sdk/README.md" else path.removeprefix("../docs/").removesuffix(".md")
     return f"/documents/{name}{mark}{anchor}" if name in titles() else None

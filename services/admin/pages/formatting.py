@@ -47,6 +47,11 @@ def ago(at: datetime, now: datetime | None = None) -> str:
     return f"{span(distance)} ago" if distance > timedelta() else f"in {span(-distance)}"
 
 
+def seconds(value: float) -> str:
+    """The same of seconds: `3 minutes`."""
+    return span(timedelta(seconds=value))
+
+
 def exact(at: datetime) -> str:
     """`2026-11-22 13:05:09 UTC`."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -88,6 +88,7 @@ def _environment() -> Environment:
         "exact",
         "milliseconds",
         "number",
+        "seconds",
         "span",
     ):
         environment.filters[name] = getattr(formatting, name)

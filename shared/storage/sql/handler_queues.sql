@@ -171,12 +171,20 @@ WITH held AS MATERIALIZED (
     SELECT d.message_id, d.position FROM delivery AS d
     WHERE d.handler_id = %(id)s AND d.published_at >= (SELECT min(watermark) FROM held)
       AND d.position = ANY(ARRAY(SELECT one ->> 'position' FROM held))
+), former AS MATERIALIZED ( -- what was delivered again meanwhile has another position now
+    SELECT d.message_id, e.detail ->> 'position' AS position FROM delivery AS d
+    JOIN message_history AS e
+      ON e.message_id = d.message_id AND e.handler_id = d.handler_id AND e.what = 'published'
+    WHERE (SELECT count(*) FROM held) > (SELECT count(*) FROM delivered)
+      AND d.handler_id = %(id)s AND d.published_at >= (SELECT min(watermark) FROM held)
+      AND d.repeats > 0
 )
-SELECT d.message_id, m.subject, h.one ->> 'consumer', (h.one ->> 'since')::timestamptz,
+SELECT m.id, m.subject, h.one ->> 'consumer', (h.one ->> 'since')::timestamptz,
        (h.one ->> 'deliveries')::integer
 FROM held AS h
 LEFT JOIN delivered AS d ON d.position = h.one ->> 'position'
-LEFT JOIN message AS m ON m.id = d.message_id
+LEFT JOIN former AS f ON f.position = h.one ->> 'position'
+LEFT JOIN message AS m ON m.id = coalesce(d.message_id, f.message_id)
 ORDER BY h.place;
 
 -- name: born

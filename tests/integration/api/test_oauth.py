@@ -55,6 +55,22 @@ def graph(credential: int, **changes: Any) -> dict[str, Any]:
     return values | {"username": ALICE, "credential_id": credential} | changes
 
 
+@pytest.mark.promise("M14")
+def test_no_token_is_said_to_be_there_before_the_mail_server_was_reached(
+    api: Api, offered: Any, oidc: OidcServer
+) -> None:
+    where = {"authority": oidc.issuer, "ca_certificate": oidc.ca, "imap_host": "nowhere.invalid"}
+    credential = offered(grant="authorization-code", settings=where)
+    body = {"name": uuid.uuid4().hex, "mode": "microsoft-imap", "username": ALICE}
+    body |= {"credential_id": credential, "host_override": "nowhere.invalid"}
+    report = api.http.post("connections/test", json=body).json()
+    assert [(step["name"], step["status"]) for step in report["steps"]] == [
+        ("dns", "failed"),
+        *((name, "skipped") for name in ("tcp", "tls", "greeting", "authorisation", "login")),
+        ("folder", "skipped"),
+    ]
+
+
 @pytest.mark.promise("A3")
 def test_application_access_is_tested_when_the_credential_is_chosen(
     api: Api, offered: Any, graph_server: GraphServer
@@ -156,7 +172,7 @@ def test_pop3_with_a_credential_by_the_api(
     }
     saved = api.http.post("connections", json=body).json()
     names = [step["name"] for step in saved["access"]["steps"]]
-    assert names == ["authorisation", "dns", "tcp", "tls", "greeting", "login", "folder"]
+    assert names == ["dns", "tcp", "tls", "greeting", "authorisation", "login", "folder"]
     assert saved["has_password"] is False
     refused = problem(api.http.patch(f"connections/{saved['id']}", json={"password": "x"}), 422)
     assert refused["field"] == "credential_id"

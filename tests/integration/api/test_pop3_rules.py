@@ -70,6 +70,7 @@ def test_a_test_warns_at_a_real_mailutils_that_lets_go_of_what_was_fetched(
     (warning,) = [one for one in report["warnings"] if one["code"] == "server-deletes"]
     assert warning["serious"]
     assert "EXPIRE 0" in warning["text"]
+    assert "pop3-keeps" not in {one["code"] for one in report["warnings"]}, "they do not stay"
     assert len(mailutils.flags(mail_user)) == len(MAILS)
 
 

@@ -201,7 +201,9 @@ def crawl(site: Site, page: Page, first: list[str]) -> tuple[set[str], list[tupl
         pages[kind] += 1
         answer = page.goto(url)
         assert answer is not None
-        if answer.status != 200:
+        # Who opens a form's answer by its address is led back; no link of ours leads to one.
+        astray = page.get_by_text("That page is the answer to a form").count()
+        if answer.status != 200 or astray:
             refused.append((found_on, url, answer.status))
             continue
         for method, target in page.evaluate(_BUTTONS):

@@ -181,6 +181,23 @@ def test_a_mail_whose_lines_would_lose_a_dot_is_put_aside_and_stays_on_the_serve
         assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
 
 
+@pytest.mark.promise("H4", "I1")
+def test_a_server_that_was_seen_not_to_double_dots_is_believed_in_none_behind(
+    here: FetcherHere,
+) -> None:
+    """Two dots may be one that was doubled, or two that were not."""
+    start = b"Subject: dots\r\nDate: Mon, 01 Jun 2026 10:00:00 +0000\r\n\r\n"
+    altered = [start + b".hidden\r\n", start + b"..and so on\r\n"]
+    plain = b"Subject: plain\r\n\r\nno dot\r\n"
+    with RuledPop3(stuffs=False, size=lambda raw: len(raw) + 40) as server:
+        server.deliver("alice", [altered[0], plain, altered[1]])
+        connection = watch(here, server, "delete")
+        here.run_until_idle(connection)
+        assert here.had() == digests([plain])
+        assert quarantined(here) == ["mail-altered"] * 2
+        assert server.left("alice") == altered
+
+
 @pytest.mark.promise("I1")
 @pytest.mark.parametrize(
     "size",

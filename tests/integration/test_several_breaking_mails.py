@@ -295,3 +295,65 @@ def test_a_kept_session_that_breaks_at_the_only_new_mail_is_replaced_in_the_run(
     assert asked == [1, 2, 2]
     assert here.had() == digests(MAILS[:2])
     assert health(here) == "working"
+
+
+@contextmanager
+def imap_ending(ends: Callable[[int, Conversation], None]) -> Iterator[tuple[Mailbox, list[int]]]:
+    """`ends` may end the session at a mail. With the UIDs that were asked for alone."""
+    alone: list[int] = []
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        uids = sorted(read_set(rest.split(b" ")[0], COUNT))
+        alone.extend(uids if len(uids) == 1 else [])
+        for uid in uids:
+            ends(uid, talk)
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"UID FETCH": fetch}, mails=BY_NUMBER, settles=True)) as there:
+        yield Mailbox("imap", there.port, lambda: 0, there), alone
+
+
+@pytest.mark.promise("M27")
+def test_a_mail_that_broke_a_session_alone_is_asked_for_once_a_run(here: FetcherHere) -> None:
+    """Also where the first one under way, and asked for last, was the victim of a link; and though
+    all others came, the run does not end well."""
+    victims = [5]
+    others = [raw for number, raw in BY_NUMBER.items() if number not in {7, 9}]
+
+    def ends(uid: int, talk: Conversation) -> None:
+        if uid in {7, 9} or (uid in victims and not victims.remove(uid)):
+            talk.hang_up()
+
+    with imap_ending(ends) as (mailbox, alone):
+        connection = add(here, mailbox, "mark-read")
+        for runs in (1, 2):
+            here.run(connection)
+            assert here.had() == digests(others)
+            assert health(here) == "failing"
+            assert (alone.count(7), alone.count(9)) == (runs, runs)
+    assert here.stack.count("quarantine") == 0
+
+
+@pytest.mark.promise("M27", "H4")
+def test_where_one_of_two_is_put_aside_the_connection_is_failing_for_the_other(
+    here: FetcherHere,
+) -> None:
+    """Whose session the server itself ends is known sooner than who is cut off without a word."""
+
+    def ends(uid: int, talk: Conversation) -> None:
+        if uid == 5:
+            talk.send(b"* BYE Cached message size larger than expected\r\n")
+        if uid in {5, 9}:
+            talk.hang_up()
+
+    with imap_ending(ends) as (mailbox, _):
+        connection = add(here, mailbox, "mark-read")
+        for _ in range(2):
+            here.run(connection)
+            assert health(here) == "failing"
+        assert here.stack.query("SELECT native_key FROM quarantine") == [("5",)]
+        here.run(connection)
+        here.run(connection)
+        assert here.stack.count("quarantine") == 2
+        assert health(here) == "working"

@@ -331,7 +331,8 @@ class Pop3Mailbox:
             if self._session is not None:
                 break
             try:
-                self._session = self._last = self._log_in_again()
+                before, self._session = self._last, self._log_in_again()
+                self._last, self._session.stuffs = self._session, before.stuffs
                 self._last.capabilities.update(self._after_login or {})
             except Unreachable as error:
                 # A session of ours that was closed without QUIT holds the lock a moment longer.

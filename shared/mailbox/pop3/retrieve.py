@@ -66,8 +66,6 @@ class _Retrieval:
         self._sink = sink
         self._limit = limit
         self._read: _Read | None = None
-        #: A mail of this retrieval showed that the server does not.
-        self._stuffs = True
         self._refusals = RefusedMails(sink)
         #: Asked for by this retrieval and by none before in the session.
         self._first_asked: set[Key] = set()
@@ -148,8 +146,8 @@ class _Retrieval:
     def _end(self, read: _Read) -> None:
         """A mail of which all came: whole, unless dots were removed that were its own."""
         dots, missing = read.dots, read.ref.size - read.octets
-        self._stuffs = self._stuffs and not dots.single
-        if dots.removed and (not self._stuffs or missing == dots.removed):
+        self._session.stuffs = self._session.stuffs and not dots.single
+        if dots.removed and (not self._session.stuffs or missing == dots.removed):
             self._sink.abandon(read.ref, _not_stuffed(dots))
         else:
             self._sink.end()

@@ -71,6 +71,8 @@ class Pop3Session:
         self.login_ways: tuple[str, ...] = ()
         self.retrieved: set[Key] = set()
         self.used_top = False
+        #: False once a mail showed that the server does not double dots at the start of lines.
+        self.stuffs = True
 
     @property
     def pipelining(self) -> bool:

@@ -177,3 +177,19 @@ def test_json_is_an_object_and_a_list_its_items(api: Api, filled: Filled) -> Non
         assert ran.returncode == 0 or [*told] == ["error"], (words, told)
         if words.split()[-1] in ("list", "runs", "lists"):
             assert isinstance(told["items"], list), words
+
+
+def test_a_file_of_many_connections_shows_how_far_it_is(api: Api, tmp_path: Path) -> None:
+    """New ones, and the same ones changed."""
+    mark, file = uuid.uuid4().hex[:8], tmp_path / "posthouse.yaml"
+    (tmp_path / "password").write_text("secret")
+    for interval in (1, 9):
+        lines = [
+            f"- {{name: {mark} {n:03}, mode: imap, host: mail.invalid, username: ann,"
+            f" password: 'file:password', interval_minutes: {interval}}}"
+            for n in range(60)
+        ]
+        file.write_text("\n".join(["connections:", *lines]))
+        said = in_terminal(api, f"apply -f {file}", 80)
+        assert re.search(r"Applying .*\d+%", said), said
+        assert "60 of 60 changes made" in said

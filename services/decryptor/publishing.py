@@ -181,6 +181,7 @@ class Publisher:
             Release(mail_id, reason[:1000], _OUTPUT_RETRY) for mail_id, reason in failures
         ]
         given_back = _first_of_each(releases)
+        repeated = {(mail.id, handler) for mail in ours for handler in mail.repeat_handlers}
 
         def record(session: Session) -> list[uuid.UUID]:
             held = outbox.hold(session, ids, token)
@@ -198,6 +199,11 @@ class Publisher:
                 )
             outbox.record_outcomes(
                 session, [ready[r.id].outcome for r in given_back if r.id in held]
+            )
+            outbox.note_repeated(
+                session,
+                token,
+                [row[:2] for row in given if row[:2] in repeated and row[0] in failed],
             )
             outbox.release(session, token, given_back)
             return finished

@@ -193,6 +193,19 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
         )
 
 
+def note_repeated(
+    session: Session, token: uuid.UUID, rows: Sequence[tuple[uuid.UUID, int]]
+) -> None:
+    """(message, handler) of mails that are given back: these handlers got it once more."""
+    if rows:
+        values = {
+            "claim": token,
+            "ids": uuid_array(message_id for message_id, _ in rows),
+            "handlers": [handler for _, handler in rows],
+        }
+        session.execute(_SQL["note_repeated"], values)
+
+
 def record_outcomes(session: Session, outcomes: Sequence[DecryptOutcome]) -> None:
     """What was found inside: kept, so that a mail is opened once however often it is published."""
     if not outcomes:

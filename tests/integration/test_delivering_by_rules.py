@@ -11,7 +11,7 @@ import pytest
 
 from cli.demo.certificate import DemoCertificate
 from cli.demo.samples import encrypted
-from shared.storage import delivering_again
+from shared.storage import delivering_again, handlers
 from tests.integration.api.conftest import Api
 from tests.integration.test_interruption import lose_queue
 from tests.integration.test_rules import letters
@@ -72,6 +72,34 @@ def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had
     assert len(open_queue(redis_url, "archive").events()) == 4
     (event,) = open_queue(redis_url, "new").events()
     assert event["data"]["headers"]["subject"] == "pdf"
+
+
+@pytest.mark.promise("I3")
+def test_who_has_a_mail_once_more_gets_no_other_while_one_waits_that_cannot(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Events for `new` cannot be signed. Each attempt for it gave `archive` one more."""
+    dovecot.deliver(mail_user, letters()[:2])
+    stack = build_stack(redis_url)
+    stack.add_handler("archive")
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    stack.wait_settled(2)
+    new = stack.add_handler("new")
+    ids = [row[0] for row in stack.query("SELECT id FROM message")]
+    with stack.database.transaction() as session:
+        handlers.write_signing_keys(session, new, b"unreadable", None)
+        delivering_again.deliver_again(session, ids)
+
+    def given_back() -> bool:
+        waiting = "SELECT count(*) FROM outbox WHERE error <> '' AND next_attempt_at > now()"
+        return stack.query(waiting) == [(2,)]
+
+    stack.wait(given_back, "it was tried")
+    stack.execute("UPDATE outbox SET error = '', next_attempt_at = now()")
+    stack.wait(given_back, "it was tried once more")
+    stack.stop()
+    assert len(open_queue(redis_url, "archive").events()) == 4
 
 
 @pytest.mark.promise("R1", "I2")

@@ -81,6 +81,17 @@ FROM unnest(%(ids)s::uuid[], %(errors)s::text[], %(delays)s::double precision[],
      AS r(id, error, delay, blameless, missing)
 WHERE o.message_id = r.id AND o.claim = %(claim)s;
 
+-- name: note_repeated
+-- These handlers have it once more. Whoever tries again, for others, leaves them alone.
+WITH done AS (
+    SELECT message_id, array_agg(handler_id) AS handlers
+    FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
+    GROUP BY message_id
+)
+UPDATE outbox AS o
+SET repeat_handlers = ARRAY(SELECT unnest(o.repeat_handlers) EXCEPT SELECT unnest(done.handlers))
+FROM done WHERE o.message_id = done.message_id AND o.claim = %(claim)s;
+
 -- name: record_outcomes
 UPDATE message AS m
 SET opened_at = now(), security = o.security, opened_key = o.opened_key,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from services.decryptor import author
 from services.decryptor.opening import MailLimits, may_be_secured, open_mail
+from shared.mail.addresses import read_addresses
 from shared.mail.region import region
 from shared.mail.structure import entity
 from tests.unit.smime.mails import (
@@ -189,6 +191,28 @@ def test_a_name_with_invisible_letters_proves_no_author(
     shown = name if form == "{}" else form.format(base64.b64encode(name.encode()).decode())
     header = HEADER.replace(b"Alice Example", shown.encode())
     with opener(header + multipart_signed(alice.cert, alice.key)) as opened:
+        assert opened.security.signature == "ambiguous"
+
+
+def test_a_signed_header_that_names_two_authors_proves_none(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    twice = b"From: Mallory <mallory@example.org>\r\n"
+    for inside in (PROTECTED.replace(b"To: ", twice + b"To: "), twice + PROTECTED):
+        with opener(HEADER + multipart_signed(alice.cert, alice.key, entity=inside)) as opened:
+            assert opened.security.signature == "ambiguous"
+            assert "The signed header is ambiguous: duplicate-from" in opened.security.reason
+
+
+def test_an_author_that_our_own_pages_read_otherwise_is_none(
+    opener: Opener, holders: dict[str, Holder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both readers are ours, and no mail is known on which they differ: should there be one."""
+    alice = holders["alice"]
+    other = read_addresses(b"Mallory <mallory@example.org>")
+    monkeypatch.setattr(author, "read_addresses", lambda _: other)
+    with opener(HEADER + multipart_signed(alice.cert, alice.key)) as opened:
         assert opened.security.signature == "ambiguous"
 
 

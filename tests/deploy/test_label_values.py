@@ -17,15 +17,23 @@ import pytest
 
 import services.fetcher
 import shared.mailbox
+from services.forwarder.delivering import Delivering
 from services.scheduler.emitting import _LANES
+from services.scheduler.revocation_requests import Asker
 from shared import errors, mail_security, revocations
 from shared.connections import AfterDownload, Health
 from shared.kinds import Provider
+from shared.mailbox.errors.refused_mails import MailRefused
+from shared.storage.ledger import LeftOnServer
+from shared.store.objects import ObjectStore
 from shared.telemetry import metrics
 from tests.deploy.manifests import ROOT
 from tests.deploy.test_documents import REFERENCE, expressions, selectors
 
 Labels = dict[tuple[str, str], set[str]]
+
+#: What is made with the code of a mail that is put aside.
+_PUT_ASIDE = {one.__name__ for one in (errors.MailFailure, MailRefused, LeftOnServer)}
 
 #: Labels whose values are names of what an installation has, or of the product's own kinds.
 OPEN = {"chore", "check", "connection", "handler", "method", "mode", "name", "queue", "route"}
@@ -74,7 +82,7 @@ def quarantine_codes() -> set[str]:
         for node in ast.walk(tree(ROOT / path)):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", "")
-                if name in ("MailFailure", "Quarantined", "RefusedMail"):
+                if name in _PUT_ASIDE:
                     for keyword in node.keywords:
                         found |= words(keyword.value) if keyword.arg == "code" else set()
     found |= {one.code for one in errors.MailFailure.__subclasses__()}
@@ -96,18 +104,18 @@ def of_code() -> Labels:
         | texts("services/fetcher/main.py", r'^        \w+: "([\w-]+)",$')
         | texts("services/fetcher/main.py", r'\), "(internal)"\n'),
         ("forward_lanes", "state"): counted("FORWARD_LANES", 0),
-        ("forwarded_events_total", "outcome"): given(delivering, "_note", 2),
+        ("forwarded_events_total", "outcome"): given(delivering, Delivering._note.__name__, 2),
         ("housekeeping_removed_total", "what"): {*rows, "message", "partition", "object", "spool"},
         ("provider_throttled_total", "provider"): counted("PROVIDER_THROTTLED", 0),
         ("published_events_total", "kind"): counted("PUBLISHED_EVENTS", 0),
         ("quarantined_total", "code"): quarantine_codes(),
         ("resent_total", "what"): counted("RESENT", 0),
         ("revocation_certificates", "status"): {*get_args(revocations.Status)},
-        ("revocation_requests_total", "source"): given(asking, "_ask", 0),
+        ("revocation_requests_total", "source"): given(asking, Asker._fetch.__name__, 0),
         ("revocation_requests_total", "outcome"): counted("REVOCATION_REQUESTS", 1),
         ("settled_messages_total", "action"): {one.value for one in AfterDownload},
         ("signatures_total", "signature"): {*get_args(mail_security.Signature)} - {"none"},
-        ("store_requests_total", "operation"): given(objects, "_ask", 0),
+        ("store_requests_total", "operation"): given(objects, ObjectStore._call.__name__, 0),
         ("token_refreshes_total", "provider"): {one.value for one in Provider},
         ("token_refreshes_total", "outcome"): texts(tokens, r'outcome = "(\w+)"'),
     }

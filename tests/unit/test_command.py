@@ -56,6 +56,8 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         (("handlers", "remove"), "'delete'"),
         (("connection", "list"), "'connections'"),
         (("mails",), "'messages'"),
+        (("certificates", "add"), "'upload'"),
+        (("messages", "search"), "'list'"),
         (("status",), "'overview'"),
     ],
 )

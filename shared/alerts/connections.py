@@ -74,18 +74,25 @@ class ConnectionNeedsAuthorisation(ConnectionFailing):
 class ConnectionRecovered(_OfConnection):
     kind = "connection-recovered"
     level = Severity.INFO
-    text = "{0._who} again."
+    text = "{0._what}."
     closes = (ConnectionFailing.kind, ConnectionNeedsAuthorisation.kind)
 
     failures: int = 0
     host: str = ""
     count: int = 1
+    #: The last of them was disabled or deleted, and is not known to work.
+    unwatched: bool = False
 
     @property
-    def _who(self) -> str:
+    def _what(self) -> str:
+        if self.count == 1 and self.unwatched:
+            return f"Connection “{self.name}”, which failed, is not watched any more"
         if self.count == 1:
-            return f"Connection “{self.name}” works"
-        return f"All {counted(self.count, 'connection')} at {self.host} that failed work"
+            return f"Connection “{self.name}” works again"
+        failed = f"{counted(self.count, 'connection')} at {self.host} that failed"
+        if self.unwatched:
+            return f"Of {failed} none fails any more: they work or are not watched"
+        return f"All {failed} work again"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,9 +84,10 @@ def hasten(session: Session, connection_id: int) -> None:
     session.execute(_QUERIES["hasten"], {"connection_id": connection_id})
 
 
-def recover(session: Session, connection_id: int) -> bool:
-    """Notes that a connection works; whether that was raised. Those that were told of together
-    are told together again, when the last of them works; what nobody was told of is withdrawn."""
+def recover(session: Session, connection_id: int, *, unwatched: bool = False) -> bool:
+    """Notes that a connection works, or is `unwatched` from now on; whether that was raised. Those
+    that were told of together are told together again, when the last of them works; what nobody was
+    told of is withdrawn."""
     raised = False
     for identifier, kind, fields, untold in _of_ill(session, connection_id):
         data = from_json(kind, fields)
@@ -114,6 +115,7 @@ def recover(session: Session, connection_id: int) -> bool:
                     failures=data.failures,
                     host=data.host,
                     count=data.count,
+                    unwatched=unwatched,
                 ),
             )
     return raised

@@ -60,6 +60,14 @@ SAMPLES: list[tuple[AlertData, str]] = [
     ),
     (ConnectionRecovered(connection_id=7, name="Box"), "works again"),
     (
+        ConnectionRecovered(connection_id=7, name="Box", unwatched=True),
+        "Connection “Box”, which failed, is not watched any more.",
+    ),
+    (
+        ConnectionRecovered(connection_id=7, name="Box", host="mx", count=4, unwatched=True),
+        "Of 4 connections at mx that failed none fails any more: they work or are not watched.",
+    ),
+    (
         ConnectionsOverdue(name="Box", count=3, oldest_success_at="2026-11-22T10:00:00+00:00"),
         "3 connections are overdue. Of “Box”, the last success was at 2026-11-22 10:00 UTC.",
     ),

@@ -28,6 +28,7 @@ from shared.connections import Connection
 from shared.errors import Conflict
 from shared.microsoft_certificates import pem_of
 from shared.storage import (
+    alerts,
     authorisations,
     connections,
     handlers,
@@ -237,6 +238,7 @@ def delete_connection(ctx: Context, connection_id: int) -> None:
     with ctx.transaction() as session:
         before = connections.get_locked(session, connection_id)
         check_version(ctx, session, f"connection/{connection_id}", before)
+        alerts.recover(session, connection_id, unwatched=True)
         connections.delete(session, connection_id)
         ctx.record(session, "delete", f"connection/{connection_id}", before=before)
 
@@ -247,6 +249,7 @@ def _schedule(session: Session, connection: Connection) -> None:
         scheduling.enable(session, connection.id)
     else:
         scheduling.disable(session, connection.id)
+        alerts.recover(session, connection.id, unwatched=True)
 
 
 def _keep_secrets(

@@ -331,7 +331,7 @@ def _saved(saved: Saved) -> SavedOut:
     )
 
 
-def _tested(report: connection_tests.TestReport) -> TestOut:
+def _tested(report: connection_tests.ConnectionTestReport) -> TestOut:
     return TestOut.model_validate(report)
 
 

@@ -15,9 +15,9 @@ from services.admin.api.route_parameters import Ctx, IdInPath, Limit, run_in_mai
 from services.admin.api.schemas.forwards import (
     AttemptsOut,
     ForwardAttemptOut,
+    ForwardTestIn,
     PauseIn,
     TestedForwardOut,
-    TestForwardIn,
 )
 from services.admin.api.schemas.handlers import HandlerOut
 from services.admin.operations import forwards, handlers
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/handlers", tags=["handlers"])
 
 
 @router.post("/forward/test", dependencies=[OPERATE], responses=responses())
-async def test_new(request: Request, ctx: Ctx, body: TestForwardIn) -> TestedForwardOut:
+async def test_new(request: Request, ctx: Ctx, body: ForwardTestIn) -> TestedForwardOut:
     """Sends one made-up event to where a handler is to be forwarded, before there is one."""
     given = body.forward or {}
     return _tested(await run_in_mail_threads(request, lambda: forwards.send_test(ctx, None, given)))
@@ -37,7 +37,7 @@ async def test_new(request: Request, ctx: Ctx, body: TestForwardIn) -> TestedFor
 
 @router.post("/{handler_id}/forward/test", dependencies=[OPERATE], responses=responses(404))
 async def test(
-    request: Request, ctx: Ctx, handler_id: IdInPath, body: TestForwardIn | None = None
+    request: Request, ctx: Ctx, handler_id: IdInPath, body: ForwardTestIn | None = None
 ) -> TestedForwardOut:
     """Sends one made-up event to where the handler is forwarded, as saved or as given."""
     given = body.forward if body else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from services.admin.context import Context
-from services.admin.operations.connection_tests import TestReport, test
+from services.admin.operations.connection_tests import ConnectionTestReport, test
 from shared.connections import Connection
 from shared.storage import credentials
 
@@ -21,7 +21,9 @@ _DECIDING: Final = (
 )
 
 
-def check_access(ctx: Context, before: Connection | None, after: Connection) -> TestReport | None:
+def check_access(
+    ctx: Context, before: Connection | None, after: Connection
+) -> ConnectionTestReport | None:
     """Tests application access where it was just chosen for a saved connection; None elsewhere.
 
     Nobody logs in at the provider with such a credential, so nobody else would notice that it
@@ -43,7 +45,7 @@ def is_other_access(before: Connection, after: Connection) -> bool:
     return after.credential_id is not None and differs
 
 
-def access_notice(report: TestReport | None) -> str:
+def access_notice(report: ConnectionTestReport | None) -> str:
     """The same in a sentence, empty where there is nothing to say."""
     if report is None:
         return ""

@@ -54,14 +54,12 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestReport:
+class ConnectionTestReport:
     """What a test found. `unread` is None where the protocol has no read flag.
 
     `log` holds the last lines of the protocol, without secrets; `near` folders whose names look
     like one that does not exist.
     """
-
-    __test__ = False
 
     ok: bool
     steps: tuple[Step, ...]
@@ -78,7 +76,7 @@ class TestReport:
 
 def test(
     ctx: Context, changes: Mapping[str, Any] | None = None, connection_id: int | None = None
-) -> TestReport:
+) -> ConnectionTestReport:
     """Tests a saved connection (`connection_id`), an edited one (both), or an unsaved one.
 
     Never raises for what the mail server does: that is the report. Changes no flag and no row.
@@ -109,7 +107,7 @@ def test(
         report["near"] = error.near if isinstance(error, FolderMissing) else ()
     capabilities: Capabilities | None = report.get("capabilities")
     said = () if capabilities is None else of_server(connection, capabilities)
-    return TestReport(
+    return ConnectionTestReport(
         ok=failure is None,
         steps=_steps(connection, progress, failure),
         warnings=tuple(together(said, warnings_of(ctx, connection))),

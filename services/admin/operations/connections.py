@@ -14,7 +14,7 @@ from services.admin.operations.connection_changes import (
     is_other_mailbox,
     recorded,
 )
-from services.admin.operations.connection_tests import TestReport
+from services.admin.operations.connection_tests import ConnectionTestReport
 from services.admin.operations.connection_views import ConnectionView, view_of
 from services.admin.operations.credentials import refuse_misfit
 from services.admin.operations.drafts import checked_edit, refuse_moved_password
@@ -46,7 +46,7 @@ class Saved:
     view: ConnectionView
     notice: str = ""
     estimate: Estimate | None = None
-    access: TestReport | None = None
+    access: ConnectionTestReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,7 @@ def _form(
     connection_id: int | None = None,
     error: PosthouseError | None = None,
     *,
-    report: connection_tests.TestReport | None = None,
+    report: connection_tests.ConnectionTestReport | None = None,
     needed: AcknowledgementNeeded | None = None,
     typed: PostedForm | None = None,
 ) -> Response:

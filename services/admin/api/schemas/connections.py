@@ -14,7 +14,7 @@ from services.admin.operations.authorisation_links import (
     VALID_DAYS,
     AuthorisationLink,
 )
-from services.admin.operations.connection_tests import Step, TestReport
+from services.admin.operations.connection_tests import ConnectionTestReport, Step
 from services.admin.operations.connection_views import (
     Authorisation,
     ConnectionStatus,
@@ -118,7 +118,7 @@ class CapabilitiesOut(Out):
     login_delay: float = Field(description="POP3: seconds between two logins (LOGIN-DELAY)")
 
 
-@output_of(TestReport)
+@output_of(ConnectionTestReport)
 class TestOut(Out):
     """What a test found, step by step."""
 

@@ -125,9 +125,8 @@ class ForwardOut(Out):
     secret: str | None = Field(default=None, description="Only in the answer that made it")
 
 
-class TestForwardIn(BaseModel):
+class ForwardTestIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    __test__ = False
 
     forward: dict[str, Any] | None = Field(
         default=None, description="Instead of what is saved; is not saved"

@@ -342,7 +342,7 @@ def test_where_one_of_two_is_put_aside_the_connection_is_failing_for_the_other(
     """Whose session the server itself ends is known sooner than who is cut off without a word."""
 
     def ends(uid: int, talk: Conversation) -> None:
-        if uid == 5:
+        if uid == 9:
             talk.send(b"* BYE Cached message size larger than expected\r\n")
         if uid in {5, 9}:
             talk.hang_up()
@@ -352,7 +352,7 @@ def test_where_one_of_two_is_put_aside_the_connection_is_failing_for_the_other(
         for _ in range(2):
             here.run(connection)
             assert health(here) == "failing"
-        assert here.stack.query("SELECT native_key FROM quarantine") == [("5",)]
+        assert here.stack.query("SELECT native_key FROM quarantine") == [("9",)]
         here.run(connection)
         here.run(connection)
         assert here.stack.count("quarantine") == 2

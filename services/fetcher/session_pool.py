@@ -276,9 +276,7 @@ class SessionPool:
                 if any(shares[place] and self._count[place] >= needed[place] for place in places):
                     continue  # Others were quicker: nobody has to go where the share can grow.
                 for place in places:
-                    limit = self._reservations.at(place, needed[place])
-                    if not shares[place]:
-                        limit = self._limit(place)
+                    limit = self._limit(place)  # a share may have been given up meanwhile
                     going = sum(place in kept.places for kept in victims.values())
                     if self._count[place] - going < limit:
                         continue

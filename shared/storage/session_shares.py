@@ -134,25 +134,38 @@ def _shares(session: Session, owner: str, place: str) -> dict[str, Share]:
 def _without_share(
     session: Session, owner: str, place: str, shares: Collection[str]
 ) -> list[Share]:
-    """Sessions that others opened at a mailbox while it had one connection, and keep."""
+    """Sessions that others opened at a mailbox while it had one connection: for the run that has
+    its lease, or kept since."""
     if not is_mailbox(place):
         return []
-    kept = _connections_at(session, place)
-    return [Share(1, None) for who in kept if who not in {None, owner, *shares}]
+    found = _connections_at(session, place)
+    leased: dict[str, str] = dict(
+        session.execute(_SQL["leased"], {"mailboxes": [key for key, _ in found]})
+    )
+    users = [leased.get(key, affinity) for key, affinity in found]
+    return [Share(1, None) for user in users if user not in {None, owner, *shares}]
 
 
-def _connections_at(session: Session, mailbox: str) -> list[str | None]:
-    """The fetcher that keeps the session of each connection to a mailbox; None where nobody does.
-    A mailbox of the same name may be at another server."""
+def _connections_at(session: Session, mailbox: str) -> list[tuple[str, str | None]]:
+    """Lease key of each connection to a mailbox, and the fetcher that keeps its session; None where
+    nobody does. A mailbox of the same name may be at another server."""
     rows = session.execute(_SQL["at_mailbox"], {"mailbox": mailbox.rpartition(" at ")[0]})
-    return [
-        affinity
-        for mode, host, override, user, affinity in rows
-        if mailbox
-        in Connection(
-            name="", mode=Mode(mode), host=host, host_override=override, username=user
-        ).session_places()
+    found = [
+        (
+            Connection(
+                name="",
+                mode=Mode(mode),
+                host=host,
+                port=port,
+                host_override=override,
+                username=user,
+                folder=folder,
+            ),
+            affinity,
+        )
+        for mode, host, port, override, user, folder, affinity in rows
     ]
+    return [(one.lease_key(), who) for one, who in found if mailbox in one.session_places()]
 
 
 def known_limit(session: Session, place: str) -> int | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 
 from services.fetcher.session_shares import AllFetchers, SessionShares
-from shared.storage import affinity
+from shared.storage import affinity, connections, leases
 from shared.storage.pool import Database
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
@@ -171,6 +172,36 @@ def test_what_a_server_takes_is_known_to_all_fetchers(
     assert two.shares.knows(HOST)
     assert one.opens(3) == 0
     assert one.shares.allowed(HOST) == 3
+
+
+@pytest.mark.promise("M27")
+@pytest.mark.parametrize("known_by", ["lease", "affinity"])
+def test_a_session_from_before_the_second_folder_counts(
+    known_by: str, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """With one connection nobody had to count it; others see it all the same, in use or kept."""
+    stack = build_stack(redis_url)
+    fields: dict[str, Any] = {
+        "mode": "imap",
+        "host": HOST,
+        "port": 993,
+        "security": "tls",
+        "username": "Team",
+    }
+    place = f"team at {HOST}"
+    first = stack.add_connection(name="first", folder="one", **fields)
+    one, two = (Fetcher(stack.database, name, 2) for name in ("one", "two"))
+    assert one.shares.request(place, 1)
+    assert stack.query("SELECT 1 FROM session_share") == []
+    with stack.database.transaction() as session:
+        if known_by == "lease":
+            (connection,) = connections.get_many(session, [first])
+            leases.acquire(session, [connection.lease_key()], "one", 60)
+        else:
+            session.execute("UPDATE connection_state SET affinity = 'one'")
+    stack.add_connection(name="second", folder="two", **fields)
+    assert two.shares.request(place, 1)
+    assert not two.shares.request(place, 2)
 
 
 class Fetcher:

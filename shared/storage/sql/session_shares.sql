@@ -22,9 +22,13 @@ WHERE s.host = %(place)s AND (f.until > clock_timestamp() OR s.owner = %(owner)s
 SELECT allowed FROM session_limit WHERE host = %(place)s AND until > now();
 
 -- name: at_mailbox
-SELECT c.mode, c.host, c.host_override, coalesce(nullif(c.shared_mailbox, ''), c.username), s.affinity
+SELECT c.mode, c.host, c.port, c.host_override, coalesce(nullif(c.shared_mailbox, ''), c.username),
+       c.folder, s.affinity
 FROM connection AS c JOIN connection_state AS s ON s.connection_id = c.id
 WHERE c.enabled AND lower(coalesce(nullif(c.shared_mailbox, ''), c.username)) = lower(%(mailbox)s);
+
+-- name: leased
+SELECT mailbox, owner FROM lease WHERE mailbox = ANY(%(mailboxes)s) AND until > now();
 
 -- name: set
 INSERT INTO session_share AS s (host, owner, held) VALUES (%(place)s, %(owner)s, %(held)s)

@@ -149,13 +149,14 @@ def _without_share(
 def _connections_at(session: Session, mailbox: str) -> list[tuple[str, str | None]]:
     """Lease key of each connection to a mailbox, and the fetcher that keeps its session; None where
     nobody does. A mailbox of the same name may be at another server."""
-    rows = session.execute(_SQL["at_mailbox"], {"mailbox": mailbox.rpartition(" at ")[0]})
+    name, _, host = mailbox.rpartition(" at ")
+    rows = session.execute(_SQL["at_mailbox"], {"mailbox": name, "host": host})
     found = [
         (
             Connection(
                 name="",
                 mode=Mode(mode),
-                host=host,
+                host=server,
                 port=port,
                 host_override=override,
                 username=user,
@@ -163,7 +164,7 @@ def _connections_at(session: Session, mailbox: str) -> list[tuple[str, str | Non
             ),
             affinity,
         )
-        for mode, host, port, override, user, folder, affinity in rows
+        for mode, server, port, override, user, folder, affinity in rows
     ]
     return [(one.lease_key(), who) for one, who in found if mailbox in one.session_places()]
 

@@ -22,10 +22,12 @@ WHERE s.host = %(place)s AND (f.until > clock_timestamp() OR s.owner = %(owner)s
 SELECT allowed FROM session_limit WHERE host = %(place)s AND until > now();
 
 -- name: at_mailbox
+-- Kinds whose host is known have none here; who asks compares it.
 SELECT c.mode, c.host, c.port, c.host_override, coalesce(nullif(c.shared_mailbox, ''), c.username),
        c.folder, s.affinity
 FROM connection AS c JOIN connection_state AS s ON s.connection_id = c.id
-WHERE c.enabled AND lower(coalesce(nullif(c.shared_mailbox, ''), c.username)) = lower(%(mailbox)s);
+WHERE c.enabled AND lower(coalesce(nullif(c.shared_mailbox, ''), c.username)) = lower(%(mailbox)s)
+  AND (c.host = '' OR lower(c.host) = %(host)s);
 
 -- name: leased
 SELECT mailbox, owner FROM lease WHERE mailbox = ANY(%(mailboxes)s) AND until > now();

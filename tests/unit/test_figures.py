@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "bench" / "results"
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
+QUIET = "a machine of its own"
+MICROS = "Postgres, µs a connection"
 #: (document, sentence with the number as a group, report, row, column). The number is the cell's
 #: first one, or the one of that position, rounded as the sentence has it.
 FIGURES = [
@@ -44,15 +46,18 @@ FIGURES = [
     ("operations", r"(\d+) µs for a mail of a", "fetch", "fetcher", "µs a mail"),
     ("operations", r"(\d+) µs for a plain mail", "fetch", "decryptor", "µs a mail"),
     ("operations", r"included \(([\d.]+) MiB/s", "simulate", "WAL", "10,000"),
-    ("scale", r"claimed ([\d,]+) a second", "simulate", "Claimed and sent", "large Postgres"),
+    ("scale", r"claimed ([\d,]+) a second", "simulate", "Sent to be", QUIET),
     (
         "scale",
-        r"costs Postgres ([\d.]+) ms",
+        r"([\d.]+) s late at the 99th percentile, for",
         "simulate",
-        "Claims in Postgres, ms",
-        "large Postgres",
+        "Lag of these",
+        f"{QUIET}#2",
     ),
-    ("scale", r"the scheduler ([\d.]+)\. So", "simulate", "Claims in the sched", "large Postgres"),
+    ("scale", r"Postgres took ([\d.]+) of a core", "simulate", "All of Postgres", QUIET),
+    ("scale", r"the scheduler ([\d.]+) \(`bench", "simulate", "All of the sched", QUIET),
+    ("scale", r"cost Postgres (\d+) µs more", "hot_state", "begun and ended", MICROS),
+    ("scale", r"need ([\d.]+) cores of it", "hot_state", "all", "cores for 16,700 a second"),
     ("scale", r"log was (\d+) kB a conn", "simulate", "Claims in the log", "small Postgres"),
     ("scale", r"GB` ([\d.]+) kB: set", "simulate", "Claims in the log", "large Postgres"),
     ("scale", r"costs Redis (\d+) µs", "fetch", "Redis", "µs a mail"),

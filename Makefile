@@ -52,7 +52,7 @@ servers: ## the servers that the tests talk to (Debian packages), where they are
 	tests/servers/install.sh
 
 test: $(VENV)/.dev $(VENV)/.policy servers ## all tests, against real servers that the session starts itself
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long $(NOT_HERE)" \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not image $(NOT_HERE)" \
 		-o cache_dir=.pytest_cache/all --cache-clear $(ARGS) || $(BIN)/python -m tests.alone $$?
 
 servers-check: $(VENV)/.dev servers ## the long suites, over every mail server: about an hour

@@ -19,7 +19,6 @@ import httpx
 import pytest
 
 from tests.deploy.manifests import ROOT
-from tests.deploy.test_image import image_is_there
 from tests.rig.storm_handlers import Recorder
 from tests.servers.processes import free_port
 
@@ -38,18 +37,7 @@ with smtplib.SMTP("127.0.0.1", 1025) as session:
 """
 
 
-def has_compose() -> bool:
-    done = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-    return done.returncode == 0
-
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1500),
-    pytest.mark.skipif(
-        not (image_is_there() and has_compose()), reason="no Docker engine with image and Compose"
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.image, pytest.mark.timeout(1500)]
 
 
 class Composition:

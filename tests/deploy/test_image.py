@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,14 +26,7 @@ COUNT = 2000
 ONE_EACH = {"scheduler": 1, "fetcher": 1, "decryptor": 1, "forwarder": 1, "admin": 1}
 
 
-def image_is_there() -> bool:
-    return bool(shutil.which("docker")) and docker("image", "inspect", IMAGE).returncode == 0
-
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not image_is_there(), reason=f"no Docker engine has {IMAGE}"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.image]
 
 
 @pytest.fixture

@@ -53,16 +53,24 @@ def test_what_it_would_have_taken_is_delivered_when_asked_for(
     assert left == [("large",), ("secret",), ("signed",)]
 
 
-@pytest.mark.promise("R3")
-def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had_it(
+def with_two_in_archive(
     redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
-) -> None:
+) -> Stack:
+    """Services that gave two mails to the one handler there was."""
     dovecot.deliver(mail_user, letters()[:2])
     stack = build_stack(redis_url)
     stack.add_handler("archive")
     stack.start("scheduler", "fetcher", "decryptor")
     stack.watch(dovecot, mail_user)
     stack.wait_settled(2)
+    return stack
+
+
+@pytest.mark.promise("R3")
+def test_delivered_again_to_all_a_mail_asks_the_rules_of_handlers_that_never_had_it(
+    redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
+) -> None:
+    stack = with_two_in_archive(redis_url, dovecot, mail_user, build_stack)
     stack.add_handler("new", rules={"accept": [{"subject": "pdf"}]})
     ids = [row[0] for row in stack.query("SELECT id FROM message")]
     with stack.database.transaction() as session:
@@ -79,12 +87,7 @@ def test_who_has_a_mail_once_more_gets_no_other_while_one_waits_that_cannot(
     redis_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Events for `new` cannot be signed. Each attempt for it gave `archive` one more."""
-    dovecot.deliver(mail_user, letters()[:2])
-    stack = build_stack(redis_url)
-    stack.add_handler("archive")
-    stack.start("scheduler", "fetcher", "decryptor")
-    stack.watch(dovecot, mail_user)
-    stack.wait_settled(2)
+    stack = with_two_in_archive(redis_url, dovecot, mail_user, build_stack)
     new = stack.add_handler("new")
     ids = [row[0] for row in stack.query("SELECT id FROM message")]
     with stack.database.transaction() as session:

@@ -48,6 +48,10 @@ STEPS_WITH_RULES: Final = (*STEPS[:4], "decided", *STEPS[4:])
 #: Octets of mails that are worked on together, and of one that is worked on alone.
 _BATCH_OCTETS = 8 << 20
 _LARGE = 1 << 20
+#: Octets of a mail that is read whole into memory, once for everything that is asked of it.
+_READ_WHOLE: Final = 16 << 20
+#: Octets of an encrypted or signed mail that is opened in memory, not by way of a file.
+_OPENED_IN_MEMORY: Final = 1 << 18
 #: Mails of several jobs that are worked on together, at most.
 _TOGETHER: Final = 200
 #: Jobs in hand for each thread that works: what is taken while it is busy goes together.
@@ -280,7 +284,7 @@ class Decrypting:
                         ReadyMail(outcome, head, read) if whole else ReadyMail(outcome)
                     )
                     plain += 1
-                elif len(head) == mail.size:
+                elif mail.size <= max(self.settings.inline_max_bytes, _OPENED_IN_MEMORY):
                     small.setdefault(mail.connection_id, []).append((mail, head))
                 else:
                     connection = by_id.get(mail.connection_id)
@@ -304,34 +308,35 @@ class Decrypting:
         return results
 
     def _is_secured(self, mail: Claimed, read: Entity, head: bytes) -> bool:
-        """Whether the mail must be opened. A large one is searched where its parts may tell."""
+        """Whether the mail must be opened. A very large one is searched where parts may tell."""
         if may_be_secured(read, head):
             return True
-        return len(head) < mail.size and is_searched(read) and self.secured.search(mail)
+        return len(head) < mail.size and is_searched(read) and self.secured.search(mail, read)
 
     def _heads(self, part: Sequence[Claimed], token: uuid.UUID) -> Iterator[tuple[Claimed, bytes]]:
-        """Each mail with its first octets: all of them where it is small.
+        """Each mail with its first octets: all of them unless it is very large.
 
         Neighbours in the store are read in one go. A mail whose octets are gone is given back.
         """
-        inline = self.settings.inline_max_bytes
-        for run in _neighbours(part, inline):
-            first = run[0].raw
-            total = run[-1].raw.offset + min(run[-1].raw.size, _head_size(run[-1], inline))
+        for run in _neighbours(part):
+            first, last = run[0].raw, run[-1].raw
+            octets = last.offset + _head_size(run[-1]) - first.offset
             try:
-                block = self.store.read(RawRef(first.key, first.offset, total - first.offset))
+                block = self.store.read(RawRef(first.key, first.offset, octets))
             except MissingObject as error:
                 self._missing(run, token, error)
                 continue
-            view = memoryview(block)
+            if len(run) == 1:
+                yield run[0], block
+                continue
             for mail in run:
                 start = mail.raw.offset - first.offset
-                yield mail, bytes(view[start : start + _head_size(mail, inline)])
+                yield mail, block[start : start + mail.raw.size]
 
 
-def _head_size(mail: Claimed, inline: int) -> int:
-    """Octets of a mail that are read at once: all of a small one, else enough for its header."""
-    return mail.raw.size if mail.raw.size <= max(inline, 1 << 18) else HEADER_LIMIT
+def _head_size(mail: Claimed) -> int:
+    """Octets of a mail that are read at once: of a very large one enough for its header."""
+    return mail.raw.size if mail.raw.size <= _READ_WHOLE else HEADER_LIMIT
 
 
 def _parts(claimed: Sequence[Claimed]) -> Iterator[list[Claimed]]:
@@ -357,14 +362,13 @@ def _record(session: Session, outcomes: Sequence[DecryptOutcome], token: uuid.UU
     outbox.record_outcomes(session, [outcome for outcome in outcomes if outcome.id in held])
 
 
-def _neighbours(part: Sequence[Claimed], inline: int) -> Iterator[list[Claimed]]:
-    """Runs of mails that lie one after the other in one object and are read whole."""
+def _neighbours(part: Sequence[Claimed]) -> Iterator[list[Claimed]]:
+    """Runs of mails that lie one after the other in one object; a very large one is alone."""
     run: list[Claimed] = []
     for mail in part:
         if run:
             last = run[-1].raw
-            whole = _head_size(run[-1], inline) == last.size
-            if not whole or mail.raw.key != last.key or mail.raw.offset != last.offset + last.size:
+            if mail.raw.key != last.key or mail.raw.offset != last.offset + last.size:
                 yield run
                 run = []
         run.append(mail)

@@ -47,6 +47,8 @@ _MARKS = (b"pkcs7", b".p7m", b"/pgp", *_ARMOUR_MARKS)
 _ENCLOSING = ("message/rfc822", "text/html")
 #: Longer than any of these marks.
 MARK_LENGTH = 32
+#: Octets that are looked through in one go.
+_WINDOW = 1 << 20
 #: Signatures whose octets are what somebody signed, and all that is handed out.
 _RIGHT = ("valid", "mismatch", "untrusted", "revoked")
 
@@ -88,17 +90,17 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
 
     `whole` is what its header says, and mostly this shows there. OpenPGP between the lines of a
     text, and what lies in the parts of a multipart, is looked for in `beginning` (the mail's first
-    octets, or all of it): where that is not the whole mail, `holds_secured` looks at the rest.
+    octets, or all of it): where that is not the whole mail, ask for the rest too (`is_searched`),
+    in pieces that overlap by `MARK_LENGTH`.
     """
     if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
         return True
     if whole.media_type == "text/html":
-        lowered = beginning.lower()
-        return any(mark in lowered for mark in _ARMOUR_MARKS)
+        return _has_any(_ARMOUR_MARKS, beginning)
     if _may_enclose(whole):
-        return holds_secured(beginning)
+        return _has_any(_MARKS, beginning)
     if may_be_armoured(whole):
-        return b"-----BEGIN PGP " in beginning or whole.transfer_encoding == "base64"
+        return _ARMOUR in beginning or whole.transfer_encoding == "base64"
     return False
 
 
@@ -112,10 +114,13 @@ def _may_enclose(whole: Entity) -> bool:
     return whole.media_type.startswith("multipart/") or whole.media_type in _ENCLOSING
 
 
-def holds_secured(octets: bytes) -> bool:
-    """Whether a stretch of a mail has a word that no encrypted or signed part is without."""
-    lowered = octets.lower()
-    return any(mark in lowered for mark in _MARKS)
+def _has_any(marks: Sequence[bytes], octets: bytes) -> bool:
+    """Whether one of `marks` occurs, in whichever case; copies no more than a window."""
+    for start in range(0, len(octets), _WINDOW):
+        lowered = octets[start : start + _WINDOW + MARK_LENGTH].lower()
+        if any(mark in lowered for mark in marks):
+            return True
+    return False
 
 
 def _secured(whole: Entity) -> bool:

@@ -16,7 +16,7 @@ from services.decryptor.opening import (
     MARK_LENGTH,
     MailLimits,
     Opened,
-    holds_secured,
+    may_be_secured,
     open_mail,
     open_mails,
 )
@@ -24,6 +24,7 @@ from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.settings import DecryptorSettings
 from shared.certificates import IdentityIndex
 from shared.connections import Connection
+from shared.mail.structure import Entity
 from shared.mail.summary import findings_to_json
 from shared.mail_security import Security
 from shared.messages import DecryptOutcome, RawRef
@@ -93,12 +94,13 @@ class SecuredMails:
             return content
         return None
 
-    def search(self, mail: Claimed) -> bool:
-        """Whether something encrypted or signed may lie in any part of a large mail."""
+    def search(self, mail: Claimed, read: Entity) -> bool:
+        """Whether something encrypted or signed may lie anywhere in a very large mail, whose
+        header says what was `read`."""
         carry = b""
         for chunk in self.store.stream(mail.raw):
             piece = carry + chunk
-            if holds_secured(piece):
+            if may_be_secured(read, piece):
                 return True
             carry = piece[-MARK_LENGTH:]
         return False

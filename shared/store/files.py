@@ -48,15 +48,18 @@ class FileStore:
         _sync_folder(target.parent)
 
     def read(self, ref: RawRef) -> bytes:
-        return b"".join(self.stream(ref))
+        return b"".join(self._pieces(ref, ref.size))
 
     def stream(self, ref: RawRef) -> Iterator[bytes]:
+        return self._pieces(ref, CHUNK)
+
+    def _pieces(self, ref: RawRef, most: int) -> Iterator[bytes]:
         left = ref.size
         try:
             with (self._root / ref.key).open("rb") as file:
                 file.seek(ref.offset)
                 while left:
-                    chunk = file.read(min(left, CHUNK))
+                    chunk = file.read(min(left, most))
                     if not chunk:
                         raise MissingObject(f"The store's object {ref.key} is shorter than it was.")
                     left -= len(chunk)

@@ -78,6 +78,22 @@ def test_a_text_may_hold_openpgp() -> None:
     assert may_be_secured(entity(region(encoded)), encoded + b"\r\nSGVsbG8=\r\n")
 
 
+@pytest.mark.parametrize("before", [0, 1 << 20, (1 << 20) - 3, (2 << 20) - 40])
+def test_marks_are_found_anywhere_in_a_large_mail(before: int) -> None:
+    """It is looked through in windows: none of what lies over an edge may be missed."""
+    for kind, mark in (
+        (b"multipart/mixed; boundary=x", b"Content-Type: application/PKCS7-mime\r\n"),
+        (b"multipart/mixed; boundary=x", b"Content-Disposition: attachment; filename=Smime.P7M"),
+        (b"text/html", b"<pre>-----BEGIN PGP MESSAGE-----"),
+        (b"text/plain", b"-----BEGIN PGP SIGNED MESSAGE-----"),
+    ):
+        header = b"Content-Type: " + kind + b"\r\n\r\n"
+        filling = b"word\r\n" * (before // 6) + b"w" * (before % 6)
+        read = entity(region(header))
+        assert may_be_secured(read, header + filling + mark)
+        assert not may_be_secured(read, header + filling + b"nothing of the kind")
+
+
 def test_plain_mail_has_nothing_to_tell(opener: Opener) -> None:
     for raw in (HEADER + ENTITY, b"", b"\r\n", b"garbage without any colon", b"\xff" * 100):
         with opener(raw) as opened:

@@ -11,63 +11,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 from psycopg.types.json import Jsonb
 
-from shared.mail.summary import MailHeaders, findings_from_json
 from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
 from shared.storage import quarantine
 from shared.storage.arrays import uuid_array
+from shared.storage.claimed_mails import Claimed, claimed_of, claimed_rows
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("outbox")
 #: What the ledger keeps of `PLAIN`, as nearly all mails are: that they were looked into.
 _PLAIN: Final = Jsonb({})
-
-
-#: That a mail was asked for on purpose once more: {count, time (RFC 3339), reason}.
-Redelivery = Mapping[str, Any]
-
-
-_NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
-
-
-class Claimed(NamedTuple):
-    """A mail that this decryptor holds. `outcome` is set where it was opened before."""
-
-    id: uuid.UUID
-    connection_id: int
-    sequence: int
-    size: int
-    sha256: bytes
-    raw: RawRef
-    headers: MailHeaders
-    downloaded_at: datetime
-    arrived_at: datetime | None
-    attempts: int
-    initial: bool
-    repeat_handlers: frozenset[int]
-    outcome: DecryptOutcome | None
-    correlation_id: uuid.UUID | None = None
-    #: Seconds since the store was first seen to lack its octets, None where it does not.
-    missing_s: float | None = None
-    #: Handlers that shall have it too where their rules take it.
-    asked_handlers: frozenset[int] = frozenset()
-    #: Those that got it under another label.
-    earlier_handlers: frozenset[int] = frozenset()
-    #: Whom the rules chose at an earlier attempt; None: nothing was decided yet.
-    chosen: frozenset[int] | None = None
-    #: Why some of them get it in doubt, by handler.
-    doubts: Mapping[int, str] = _NOTHING
-    #: What handlers that got it are told of why it comes again, by handler: {count, time, reason}.
-    redeliveries: Mapping[int, Redelivery] = _NOTHING
-    #: The provider's id of the thread, and its labels, where it has such.
-    thread: str = ""
-    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,61 +57,8 @@ def claim(
 ) -> list[Claimed]:
     """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
     values = {"ids": uuid_array(ids), "claim": token, "ttl": ttl}
-    return [_claimed(row) for row in session.execute(_SQL["claim"], values).fetchall()]
-
-
-def _claimed(row: tuple[Any, ...]) -> Claimed:
-    (
-        identifier, connection_id, sequence, size, sha256, raw_key, raw_offset,
-        message_id, sender, to, cc, subject, date, sender_name, to_names, cc_names, findings,
-        downloaded_at, arrived_at, correlation_id, thread, labels,
-        security, opened_key, opened_offset, opened_size, opened_sha256,
-        attempts, initial, repeat_handlers, asked_handlers, earlier_handlers, chosen, doubts,
-        redeliveries, missing_s,
-    ) = row  # fmt: skip
-    outcome = None
-    if security is not None:  # it was opened before
-        opened = None if opened_key is None else RawRef(opened_key, opened_offset, opened_size)
-        outcome = DecryptOutcome(identifier, security or PLAIN, opened, opened_sha256)
-    return Claimed(
-        id=identifier,
-        connection_id=connection_id,
-        sequence=sequence,
-        size=size,
-        sha256=sha256,
-        raw=RawRef(raw_key, raw_offset, size),
-        headers=MailHeaders(
-            message_id,
-            sender,
-            tuple(to or ()),
-            tuple(cc or ()),
-            subject,
-            date,
-            sender_name,
-            tuple(to_names or [""] * len(to or ())),
-            tuple(cc_names or [""] * len(cc or ())),
-            findings_from_json(findings) if findings else (),
-        ),
-        downloaded_at=downloaded_at,
-        arrived_at=arrived_at,
-        attempts=attempts,
-        initial=initial,
-        repeat_handlers=frozenset(repeat_handlers),
-        outcome=outcome,
-        correlation_id=correlation_id,
-        missing_s=missing_s,
-        asked_handlers=frozenset(asked_handlers),
-        earlier_handlers=frozenset(earlier_handlers),
-        chosen=None if chosen is None else frozenset(chosen),
-        doubts=_by_handler(doubts),
-        redeliveries=_by_handler(redeliveries),
-        thread=thread,
-        labels=tuple(labels),
-    )
-
-
-def _by_handler(found: Mapping[str, Any] | None) -> Mapping[int, Any]:
-    return {int(handler): one for handler, one in found.items()} if found else _NOTHING
+    with session.cursor(row_factory=claimed_rows) as cursor:
+        return [claimed_of(row) for row in cursor.execute(_SQL["claim"], values)]
 
 
 def renew(

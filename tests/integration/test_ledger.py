@@ -24,6 +24,7 @@ from shared.storage import (
     messages,
     outbox,
 )
+from shared.storage.claimed_mails import ClaimedRow
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.ledger import LeftOnServer, Settled
@@ -213,6 +214,13 @@ def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
     with database.transaction() as session:
         outbox.finish(session, second, [mail.id], {})
     assert count(database, "outbox") == 0
+
+
+def test_what_is_claimed_is_read_by_the_names_of_its_columns(database: Database) -> None:
+    nothing: dict[str, object] = {"ids": [], "claim": uuid.uuid4(), "ttl": 60}
+    with database.transaction() as session:
+        columns = session.execute(Queries("outbox")["claim"], nothing).description
+    assert tuple(column.name for column in columns or ()) == ClaimedRow._fields
 
 
 @pytest.mark.promise("I2")

@@ -21,6 +21,7 @@ RETURNING o.message_id, o.attempts > 1;
 -- Takes these mails for one decryptor. What somebody else holds, or is published, is left out.
 -- Waits for rows that are locked (a job can be here before the scheduler that sent it committed):
 -- skipping them would lose the job until it is sent again.
+-- The columns of the last SELECT are the fields of `ClaimedRow`, in its order.
 WITH mine AS (
     SELECT message_id FROM outbox
     WHERE message_id = ANY(%(ids)s::uuid[]) AND (claimed_until IS NULL OR claimed_until < now())
@@ -41,7 +42,7 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256,
        taken.attempts, taken.initial, taken.repeat_handlers, taken.asked_handlers,
        taken.had_handlers, taken.chosen, taken.doubts, taken.redeliveries,
-       extract(epoch FROM now() - taken.missing_since)::double precision
+       extract(epoch FROM now() - taken.missing_since)::double precision AS missing_s
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.raw_key, m.raw_offset;

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.admin.asgi import answered
+from services.admin.early_answers import answered
 from services.admin.problems import problem
 
 #: Octets. Nothing that the API takes comes near it; certificates are bounded more tightly.

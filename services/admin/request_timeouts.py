@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.admin.asgi import answered
+from services.admin.early_answers import answered
 from services.admin.problems import problem
 
 #: Seconds for the request line and the header fields, and between two pieces of a body.

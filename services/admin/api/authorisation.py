@@ -28,7 +28,7 @@ from services.admin.people.route_permissions import (
     principal_of,
 )
 from services.admin.problems import problem_of, responses
-from services.admin.redirecting import redirect
+from services.admin.redirects_with_notice import redirect
 from shared.errors import InvalidInput, PosthouseError, TryAgain
 from shared.logins import Others
 from shared.mailbox.oauth.provider import WrongAccount

@@ -16,7 +16,7 @@ from services.admin.api.schemas.certificates import (
 )
 from services.admin.api.schemas.common import PageOut
 from services.admin.operations import certificates
-from services.admin.operations import senders as known
+from services.admin.operations import sender_keys as known
 from services.admin.operations.certificates import CertificateView
 from services.admin.people.route_permissions import ADMINISTER, VIEW
 from services.admin.problems import UserOut, responses

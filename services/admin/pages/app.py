@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin.pages import (
     account,
-    authorising,
+    authorisation_links,
     bulk,
     certificates,
     connection,
@@ -72,7 +72,7 @@ def build(app_state: PagesState) -> FastAPI:
         connection_editing,
         enabling,
         connection,
-        authorising,
+        authorisation_links,
         mails,
         quarantine,
         handlers,

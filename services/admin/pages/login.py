@@ -13,12 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.pages.app_state import access_of, oidc_of, settings_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.people import cookies, passwords, sealed_sessions
+from services.admin.people import bootstrap_sessions, cookies, passwords
 from services.admin.people.authentication import address_of, session_of
 from services.admin.people.identity_proofs import SESSION_LIFETIME, LoginRefused
 from services.admin.people.login_attempts import Origin, TooManyAttempts
 from services.admin.people.route_permissions import PUBLIC, VIEW
-from services.admin.redirecting import local_path
+from services.admin.redirects_with_notice import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
 
 router = APIRouter()
@@ -45,7 +45,7 @@ def log_in(request: Request, form: Form) -> Response:
         status = 401 if isinstance(error, LoginRefused) else 429
         return _form(request, follow, error, form.text("name"), by_token, status)
     if entered.is_sealed:
-        return _enter(request, entered.cookie, follow, sealed_sessions.LIFETIME)
+        return _enter(request, entered.cookie, follow, bootstrap_sessions.LIFETIME)
     if not entered.needs_code:
         return _enter_known(request, entered.cookie, follow)
     response = RedirectResponse(f"/login/code?{urlencode({'next': follow})}", status_code=303)
@@ -111,7 +111,7 @@ def consented(request: Request, answer: str) -> Response:
 @router.post("/logout", dependencies=[VIEW])
 def log_out(request: Request) -> Response:
     signed_in = session_of(request)
-    if signed_in and not sealed_sessions.is_sealed(cookies.read(request, cookies.SESSION)):
+    if signed_in and not bootstrap_sessions.is_sealed(cookies.read(request, cookies.SESSION)):
         access_of(request).log_out(signed_in)
     response = redirect("/login", "You are logged out.")
     cookies.delete(request, response, cookies.SESSION)

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.admin import work_progress
 from services.admin.pages.rendering import HEADERS
-from services.admin.redirecting import notice_in
+from services.admin.redirects_with_notice import notice_in
 
 
 class ProgressLines:

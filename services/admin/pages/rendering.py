@@ -18,9 +18,9 @@ from services.admin.operations.edit_conflicts import Versioned, version_of
 from services.admin.pages import formatting
 from services.admin.people import cookies
 from services.admin.people.authentication import session_of
-from services.admin.redirecting import Tone as Tone
-from services.admin.redirecting import notice_of
-from services.admin.redirecting import redirect as redirect
+from services.admin.redirects_with_notice import Tone as Tone
+from services.admin.redirects_with_notice import notice_of
+from services.admin.redirects_with_notice import redirect as redirect
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.kinds import KINDS
 from shared.people import Permission

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import certificates, revocations, senders, webhooks
+from services.admin.operations import certificates, revocations, sender_keys, webhooks
 from services.admin.pages.app_state import context_of, settings_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, Values
@@ -85,7 +85,7 @@ def add_senders(request: Request, form: Form) -> Response:
     try:
         if not data:
             raise InvalidInput("Choose a file with the sender's key.", field="file")
-        ids = senders.add_sender_keys(context_of(request), data, name=form.text("sender_name"))
+        ids = sender_keys.add_sender_keys(context_of(request), data, name=form.text("sender_name"))
     except InvalidInput as error:
         named = InvalidInput(str(error), field="sender_file", hint=error.hint)
         return _page(request, named)
@@ -97,7 +97,7 @@ def add_senders(request: Request, form: Form) -> Response:
 
 @router.post("/sender-keys/{sender_id:int}/delete", dependencies=[ADMINISTER])
 def delete_sender(request: Request, sender_id: int) -> Response:
-    senders.delete_sender_key(context_of(request), sender_id)
+    sender_keys.delete_sender_key(context_of(request), sender_id)
     return redirect("/settings", "Signatures of this sender no longer count by themselves.")
 
 
@@ -112,7 +112,7 @@ def _page(
         webhooks=webhooks.list_webhooks(ctx),
         log=webhooks.alert_log(ctx),
         anchors=certificates.list_trust_anchors(ctx),
-        senders=senders.list_sender_keys(ctx),
+        senders=sender_keys.list_sender_keys(ctx),
         revocation_lists=revocations.list_revocation_lists(ctx),
         known_revocations=revocations.known_revocations(ctx),
         templates=TEMPLATES,

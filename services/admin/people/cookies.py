@@ -20,7 +20,7 @@ DEVICE: Final = "posthouse_device"
 OIDC: Final = "posthouse_oidc"
 #: The link of an authorisation that this browser began, and what nobody else knows of it.
 LINK: Final = "posthouse_link"
-#: What the next page tells (`services.admin.redirecting`).
+#: What the next page tells (`services.admin.redirects_with_notice`).
 NOTICE: Final = "posthouse_notice"
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from services.admin.people import login_attempts, passwords, sealed_sessions, second_factor
+from services.admin.people import bootstrap_sessions, login_attempts, passwords, second_factor
 from services.admin.people.login_attempts import Origin, TooManyAttempts
 from services.admin.people.token_guesses import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.people.tokens import digest_of
@@ -60,7 +60,7 @@ class LoginRefused(NotFound):
 @dataclass(frozen=True, slots=True)
 class Entered:
     """A login that came through: the session's cookie, whether a code is still missing, and
-    whether the session is sealed (`sealed_sessions`), as none could be written."""
+    whether the session is sealed (`bootstrap_sessions`), as none could be written."""
 
     cookie: str
     needs_code: bool = False
@@ -141,8 +141,8 @@ class IdentityProofs:
     def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:
         """The session of a browser's cookie; None where it ended. `used`: somebody does something,
         and not only a page that refreshes itself."""
-        if sealed_sessions.is_sealed(value):
-            return sealed_sessions.signed_in(value, self._admin_token)
+        if bootstrap_sessions.is_sealed(value):
+            return bootstrap_sessions.signed_in(value, self._admin_token)
         digest = self._session_digest(value)
         if digest is None:
             return None
@@ -184,7 +184,7 @@ class IdentityProofs:
             _log.warning("login failed", name=login_attempts.BOOTSTRAP, network=network)
             raise _not_bootstrap()
         _log.warning("logged in for a while, as Postgres takes no changes", network=network)
-        return Entered(sealed_sessions.start(self._admin_token), is_sealed=True)
+        return Entered(bootstrap_sessions.start(self._admin_token), is_sealed=True)
 
     def log_in_with_password(self, name: str, password: str, origin: Origin) -> Entered:
         """Starts a session, which signs nobody in before `give_code` where a second factor is set

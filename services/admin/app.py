@@ -35,7 +35,7 @@ from services.admin.pages import app as pages
 from services.admin.pages.app_state import PagesState
 from services.admin.pages.rendering import refusal
 from services.admin.people.authentication import Authentication
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from services.admin.people.route_permissions import declared
 from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
@@ -75,7 +75,7 @@ def build_app(app_state: AppState) -> ASGIApp:
     """
     settings = app_state.settings
     token = settings.admin_token
-    access = IdentityProofs(
+    access = LoginChecks(
         app_state.database, app_state.vault, token.get_secret_value() if token else None
     )
     api = build_api(app_state)
@@ -165,7 +165,7 @@ class Counted:
         await self._app(scope, receive, noted)
 
 
-def _oidc(app_state: AppState, access: IdentityProofs) -> Oidc | None:
+def _oidc(app_state: AppState, access: LoginChecks) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None

@@ -13,8 +13,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from services.admin.people.identity_proofs import LoginRefused
 from services.admin.people.login_attempts import TooManyAttempts
+from services.admin.people.login_checks import LoginRefused
 from services.admin.people.passwords import Busy
 from services.admin.people.route_permissions import NotAllowed
 from shared.errors import (

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from services.admin.group_rights import Granted
 from services.admin.people import passwords
 from services.admin.people.groups import Groups
-from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
 from services.admin.people.login_attempts import Origin
+from services.admin.people.login_checks import LoginChecks, LoginRefused
 from services.admin.people.oidc import Oidc, OidcProvider
 from services.admin.people.tokens import digest_of
 from shared.people import Person, Principal, Role
@@ -40,7 +40,7 @@ class Door:
 
     server: OidcServer
     database: Database
-    access: IdentityProofs
+    access: LoginChecks
     make: Callable[[Groups], Oidc]
 
     def add(self, email: str, role: Role = Role.VIEWER) -> int:
@@ -85,7 +85,7 @@ class Door:
 @pytest.fixture
 def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
-        access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
+        access = LoginChecks(database, Vault.from_settings([new_key()]), None)
 
         def make(groups: Groups) -> Oidc:
             provider = OidcProvider(
@@ -283,7 +283,7 @@ def test_the_mapping_is_a_setting_and_on_the_pages(
                 session, name="Alice", email=ALICE, role=Role.VIEWER, password_hash=None
             )
             people.give_rights(session, number, Role.VIEWER, ["sales"], ["mail-team"])
-        access = IdentityProofs(api.database, Vault.from_settings([new_key()]), TOKEN)
+        access = LoginChecks(api.database, Vault.from_settings([new_key()]), TOKEN)
         cookie = access.log_in_with_token(TOKEN, Origin("127.0.0.1", "")).cookie
         with httpx.Client(base_url=api.url, cookies={"posthouse_session": cookie}) as browser:
             assert "mail-team" in browser.get("/settings").text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
+from services.admin.people.login_checks import LoginChecks, LoginRefused
 from services.admin.people.oidc import Oidc, OidcProvider
 from shared.errors import TryAgain
 from shared.hosts import HostRules
@@ -31,7 +31,7 @@ class Door:
 
     server: OidcServer
     database: Database
-    access: IdentityProofs
+    access: LoginChecks
     oidc: Oidc
 
     def add(self, email: str) -> int:
@@ -48,7 +48,7 @@ class Door:
 @pytest.fixture
 def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
-        access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
+        access = LoginChecks(database, Vault.from_settings([new_key()]), None)
         provider = OidcProvider(
             oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca
         )
@@ -147,7 +147,7 @@ class Written:
 
 
 def written(database: Database, server: ScriptedProvider, ca: str, rules: HostRules) -> Written:
-    access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
+    access = LoginChecks(database, Vault.from_settings([new_key()]), None)
     provider = OidcProvider(server.issuer, "id", "secret", LOGIN_REDIRECT, ca, rules)
     return Written(server, Oidc(provider, database, access))
 
@@ -204,7 +204,7 @@ def test_a_provider_that_says_nothing_holds_few_of_our_threads(
 ) -> None:
     """Anybody can start a login: what waits for the provider must not be all that serves pages."""
     with Database(database_url) as database, ThreadPoolExecutor(4) as threads:
-        access = IdentityProofs(database, Vault.from_settings([new_key()]), None)
+        access = LoginChecks(database, Vault.from_settings([new_key()]), None)
         with ScriptedServer(silent, tls=authority.issue("localhost")) as server:
             issuer = f"https://localhost:{server.port}"
             oidc = Oidc(OidcProvider(issuer, "us", None, "", authority.pem), database, access)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from services.admin.people.oidc import Oidc, OidcProvider
 from services.scheduler.revocation_requests import Asker
 from shared.alerts.raised import Alert, Template
@@ -132,7 +132,7 @@ def authorisation_server(vendor: Provider) -> Callable[[int, Any], object]:
 def login_provider(port: int, database: Database) -> object:
     vault = Vault.from_settings([new_key()])
     named = OidcProvider(f"https://{NAME}:{port}", "id", "s", "http://127.0.0.1/", "", RULES)
-    return Oidc(named, database, IdentityProofs(database, vault, None)).start("/")
+    return Oidc(named, database, LoginChecks(database, vault, None)).start("/")
 
 
 def webhook(port: int, _: Database) -> object:

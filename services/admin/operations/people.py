@@ -10,7 +10,7 @@ from typing import Any, Final
 from services.admin.context import Context
 from services.admin.operations.edit_conflicts import check_version
 from services.admin.people import passwords
-from services.admin.people.identity_proofs import SESSION_IDLE
+from services.admin.people.login_checks import SESSION_IDLE
 from services.admin.people.tokens import digest_of, new_token
 from shared import input_fields as typed
 from shared.clock import utc_now

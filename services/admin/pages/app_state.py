@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from services.admin.context import AppState, Context
 from services.admin.pages.forms import PostedForm
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from services.admin.people.route_permissions import principal_of
 from services.admin.settings import AdminSettings
 
@@ -22,7 +22,7 @@ class PagesState:
     """The state that the operations work in, and how people come in."""
 
     app_state: AppState
-    access: IdentityProofs
+    access: LoginChecks
     oidc: Oidc | None
 
 
@@ -41,7 +41,7 @@ def editing_context_of(request: Request, form: PostedForm) -> Context:
     return replace(context_of(request), expected=form.text("version"))
 
 
-def access_of(request: Request) -> IdentityProofs:
+def access_of(request: Request) -> LoginChecks:
     return _pages_state(request).access
 
 

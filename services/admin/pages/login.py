@@ -15,8 +15,8 @@ from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
 from services.admin.people import bootstrap_sessions, cookies, passwords
 from services.admin.people.authentication import address_of, session_of
-from services.admin.people.identity_proofs import SESSION_LIFETIME, LoginRefused
 from services.admin.people.login_attempts import Origin, TooManyAttempts
+from services.admin.people.login_checks import SESSION_LIFETIME, LoginRefused
 from services.admin.people.route_permissions import PUBLIC, VIEW
 from services.admin.redirects_with_notice import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain

@@ -20,8 +20,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.admin.people import cookies
-from services.admin.people.identity_proofs import IdentityProofs
 from services.admin.people.login_attempts import TooManyAttempts
+from services.admin.people.login_checks import LoginChecks
 from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
 from shared.forwarding import signed_links
@@ -63,7 +63,7 @@ class Authentication:
     def __init__(
         self,
         app: ASGIApp,
-        access: IdentityProofs,
+        access: LoginChecks,
         public_url: str,
         refusal: Callable[[Request, int, str, str], Response],
     ) -> None:

@@ -29,7 +29,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from services.admin.people.groups import Groups
-from services.admin.people.identity_proofs import IdentityProofs, LoginRefused
+from services.admin.people.login_checks import LoginChecks, LoginRefused
 from services.admin.people.oidc_requests import session_over
 from shared.errors import NeedsPerson, TryAgain
 from shared.hosts import HostRules
@@ -100,7 +100,7 @@ class OidcProvider:
 class Oidc:
     """Starts logins at one provider and takes their answers. Blocking."""
 
-    def __init__(self, provider: OidcProvider, database: Database, access: IdentityProofs) -> None:
+    def __init__(self, provider: OidcProvider, database: Database, access: LoginChecks) -> None:
         self._provider = provider
         self._database = database
         self._access = access

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from services.admin.people import cookies
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_rights_by_tag import add, browsers
 from tests.servers.postgres import PostgresServer
@@ -110,7 +110,7 @@ def test_over_https_no_other_host_leaves_a_notice(
     """A cookie that a neighbouring host can set would put its words on a page of ours."""
     url = postgres.create_database(schema_template)
     with Api(url, tmp_path, public_url="https://mail.example.org") as api:
-        access = IdentityProofs(api.database, api.admin.app_state.vault, TOKEN)
+        access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
         with api.database.transaction() as session:
             cookie = access.start_session(session, None, "bootstrap token")
         own = f"{cookies.name_of(cookies.SESSION, https=True)}={cookie}"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from services.admin.people.cookies import SESSION
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
 from tests.servers.dovecot import Dovecot
@@ -264,7 +264,7 @@ def test_taking_back_asks_on_a_page_where_others_live_on_the_same_grant(
     credential = offered(grant="authorization-code")
     one = authorised(api, oidc, credential)
     other = authorised(api, oidc, credential, name=f"invoices {uuid.uuid4().hex[:8]}")
-    access = IdentityProofs(api.database, api.admin.app_state.vault, TOKEN)
+    access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, 'operator') RETURNING id",
         n=f"operator {uuid.uuid4().hex[:6]}",

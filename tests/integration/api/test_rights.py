@@ -16,7 +16,7 @@ from services.admin.pages import app as pages
 from services.admin.pages.app_state import PagesState
 from services.admin.people.authentication import SAFE_METHODS
 from services.admin.people.cookies import SESSION
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from services.admin.people.route_permissions import Needs, declared
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
@@ -69,7 +69,7 @@ def api_routes(api: Api) -> list[Route]:
 
 def page_routes(api: Api) -> list[Route]:
     stack = api.admin.app_state
-    site = pages.build(PagesState(stack, IdentityProofs(stack.database, stack.vault, TOKEN), None))
+    site = pages.build(PagesState(stack, LoginChecks(stack.database, stack.vault, TOKEN), None))
     return [r for r in routes_of(site) if r.path != "/logout"]
 
 
@@ -98,7 +98,7 @@ def test_each_operation_is_open_to_whom_it_says(api: Api, role: Role) -> None:
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("role", list(Role))
 def test_each_page_is_open_to_whom_it_says(api: Api, role: Role) -> None:
-    access = IdentityProofs(api.database, api.admin.app_state.vault, TOKEN)
+    access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, %(r)s) RETURNING id",
         n=f"{role}-{uuid.uuid4().hex[:6]}",

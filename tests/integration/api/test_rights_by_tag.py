@@ -14,7 +14,7 @@ import pytest
 
 from services.admin.people.authentication import SAFE_METHODS
 from services.admin.people.cookies import SESSION
-from services.admin.people.identity_proofs import IdentityProofs
+from services.admin.people.login_checks import LoginChecks
 from shared.clock import utc_now
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_certificates import p12
@@ -77,7 +77,7 @@ def programs(api: Api, tags: list[str], role: str = "operator") -> Iterator[http
 def browsers(api: Api, tags: list[str]) -> Iterator[tuple[httpx.Client, str]]:
     body = {"name": uuid.uuid4().hex, "role": "operator", "tags": tags, "password": "a" * 20}
     person = api.http.post("people", json=body).json()["id"]
-    access = IdentityProofs(api.database, api.admin.app_state.vault, TOKEN)
+    access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
     with api.database.transaction() as session:
         cookie = access.start_session(session, person, "somebody")
     signed_in = access.cookie(cookie)

@@ -1,5 +1,5 @@
-"""Proofs of identity: bootstrap token, password with its second factor, API or handler token,
-browser session."""
+"""Checks who somebody is: by bootstrap token, password with its second factor, API or handler
+token, browser session."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Entered:
     is_sealed: bool = False
 
 
-class IdentityProofs:
+class LoginChecks:
     """Who a request comes from. Blocking: call it from a worker thread."""
 
     def __init__(self, database: Database, vault: Vault, admin_token: str | None) -> None:

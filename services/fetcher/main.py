@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 
 from services.fetcher import committing
-from services.fetcher.dispatch import Dispatcher
+from services.fetcher.fetch_job import Dispatcher
 from services.fetcher.kept_session_runs import KeptSessionRuns
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents

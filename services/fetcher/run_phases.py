@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.fetcher.batches import Batches
+from services.fetcher.batch_fetching import Batches
 from services.fetcher.changed_keys import keys_changed, rebind_by_headers
 from services.fetcher.gmail_dedupe import without_duplicates
 from services.fetcher.quarantining import quarantine, undated

@@ -32,7 +32,7 @@ PLANTED = [
     ("services/admin/pages/mails.py", "import services.admin.api.messages", "inside admin"),
     ("services/admin/pages/mails.py", "import shared.storage.people", "storage is reached"),
     ("services/admin/extra.py", "", "inside admin"),
-    ("services/fetcher/storing.py", "import services.fetcher.dispatch", "inside the fetcher"),
+    ("services/fetcher/storing.py", "import services.fetcher.fetch_job", "inside the fetcher"),
     ("services/decryptor/cms/ber.py", "import services.decryptor.trust", "inside the decryptor"),
     (
         "services/scheduler/queue_guard.py",

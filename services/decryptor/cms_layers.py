@@ -8,6 +8,7 @@ from services.decryptor.cms import oids
 from services.decryptor.cms.ber import Reader, reader_at
 from services.decryptor.cms.compressed import decompress
 from services.decryptor.cms.content import content_info
+from services.decryptor.cms.content_keys import key_algorithm_name
 from services.decryptor.cms.enveloped import (
     Envelope,
     Fitting,
@@ -23,10 +24,9 @@ from services.decryptor.cms.errors import (
     NotOpened,
     Unsupported,
 )
-from services.decryptor.cms.keys import key_algorithm_name
 from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
-from services.decryptor.layer_content import looks_readable
+from services.decryptor.layer_entities import looks_readable
 from services.decryptor.layer_facts import CompressedLayer, Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.spool import Spool

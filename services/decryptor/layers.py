@@ -11,7 +11,7 @@ from typing import Final
 from services.decryptor.author import ambiguity
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
 from services.decryptor.coverage import doubt_about, limit_of, parts_beside, parts_with_text
-from services.decryptor.layer_content import entity_of, is_guessed
+from services.decryptor.layer_entities import entity_of, is_guessed
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.layers import OpenPGP, kind_of_text, may_have_armour

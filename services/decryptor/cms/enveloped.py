@@ -18,8 +18,8 @@ from services.decryptor.cms.ciphers import (
     decrypt_gcm,
 )
 from services.decryptor.cms.content import pieces
+from services.decryptor.cms.content_keys import can_be_opened, key_algorithm_name, unwrap
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
-from services.decryptor.cms.keys import can_be_opened, key_algorithm_name, unwrap
 from services.decryptor.cms.recipients import CmsRecipient, read_recipients
 from services.decryptor.spool import Spool, SpoolWriter
 from shared.certificates import Identity, IdentityIndex

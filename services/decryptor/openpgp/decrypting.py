@@ -16,7 +16,7 @@ from pysequoia import PyDecryptor, decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
-from services.decryptor.openpgp.gnupg_form import MAX_BYTES, inside, turned
+from services.decryptor.openpgp.converted_messages import MAX_BYTES, inside, turned
 from services.decryptor.openpgp.packets import Addressed, is_ordinary, whole_message
 from services.decryptor.openpgp.session_keys import OtherKey
 from services.decryptor.openpgp.verifying import (

@@ -7,7 +7,7 @@ import re
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.coverage import doubt_about
 from services.decryptor.decoding_ambiguity import text_doubt
-from services.decryptor.layer_content import has_header, is_utf8, text_entity
+from services.decryptor.layer_entities import has_header, is_utf8, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.autocrypt import keys_of

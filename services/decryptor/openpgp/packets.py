@@ -56,9 +56,9 @@ class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
     sender hid them; `password` where a password opens it; and the algorithms in words.
     `unsupported` says why it is not opened, whoever has the key; empty where it may be.
-    `turned`: it has to be put into another form first (`gnupg_form`). `closed`: the algorithms of
-    the recipients where none of them is opened here. `rare`: the cipher and its mode are none that
-    was ever seen to open, so what does not open need not be damaged."""
+    `turned`: it has to be put into another form first (`converted_messages`). `closed`: the
+    algorithms of the recipients where none of them is opened here. `rare`: the cipher and its mode
+    are none that was ever seen to open, so what does not open need not be damaged."""
 
     key_ids: tuple[str, ...]
     anyone: bool

@@ -128,7 +128,7 @@ def test_other_fields_of_the_content_survive(opener: Opener, holders: dict[str, 
 
 def test_noise_of_a_wrong_key_is_no_text(opener: Opener, holders: dict[str, Holder]) -> None:
     """What fits the padding by chance is not handed out as a text."""
-    from services.decryptor.layer_content import looks_readable
+    from services.decryptor.layer_entities import looks_readable
     from shared.mail.region import region
 
     for number in range(2000):

@@ -37,18 +37,16 @@ _NOTHING = Security()
 _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed.")
 _LIMITS = MailLimits()
 _ARMOUR = b"-----BEGIN PGP "
-#: In lower case; the last three are the beginning of OpenPGP lines in base64.
-_ARMOUR_MARKS = (
-    _ARMOUR.lower(),
-    *(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4].lower() for n in (3, 4, 5)),
-)
-_MARKS = (b"pkcs7", b".p7m", b"/pgp", *_ARMOUR_MARKS)
+#: How OpenPGP's lines begin in base64, at each of the three places of its first octet.
+_ENCODED_ARMOUR = tuple(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4] for n in (3, 4, 5))
+#: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64.
+_MARKS = (b"pkcs7-", b".p7m", b"/pgp", _ARMOUR.lower())
 #: A mail that is nothing but another one, or a text in which programs write OpenPGP's lines.
 _ENCLOSING = ("message/rfc822", "text/html")
 #: Longer than any of these marks.
 MARK_LENGTH = 32
 #: Octets that are looked through in one go.
-_WINDOW = 1 << 20
+_WINDOW = 1 << 16
 #: Signatures whose octets are what somebody signed, and all that is handed out.
 _RIGHT = ("valid", "mismatch", "untrusted", "revoked")
 
@@ -96,7 +94,7 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
         return True
     if whole.media_type == "text/html":
-        return _has_any(_ARMOUR_MARKS, beginning)
+        return _has_any(_MARKS[-1:], beginning)
     if _may_enclose(whole):
         return _has_any(_MARKS, beginning)
     if may_be_armoured(whole):
@@ -115,10 +113,17 @@ def _may_enclose(whole: Entity) -> bool:
 
 
 def _has_any(marks: Sequence[bytes], octets: bytes) -> bool:
-    """Whether one of `marks` occurs, in whichever case; copies no more than a window."""
+    """Whether one of `marks`, in whichever case, or OpenPGP in base64 occurs.
+
+    Most of a large mail is lines of base64, in which there can be no mark.
+    """
     for start in range(0, len(octets), _WINDOW):
-        lowered = octets[start : start + _WINDOW + MARK_LENGTH].lower()
-        if any(mark in lowered for mark in marks):
+        window = octets[start : start + _WINDOW + MARK_LENGTH]
+        if b"-" in window or b"." in window:
+            lowered = window.lower()
+            if any(mark in lowered for mark in marks):
+                return True
+        if any(mark in window for mark in _ENCODED_ARMOUR):
             return True
     return False
 

@@ -11,16 +11,22 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from shared.mail.encoded_words import clean
 from shared.mail.fields import unfold
 
 _VALUE_LIMIT: Final = 16 * 1024
 _MOST: Final = 30
 _LONGEST: Final = 320
-_COMMENT: Final = re.compile(rb"\((?:[^()\\]|\\.)*+\)", re.DOTALL)
-_QUOTED: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+#: What a sender can choose lies in quoted strings and comments of a server: found from the left, as
+#: each may hold a delimiter of the other. The last alternative is one without a partner here.
+_DELIMITED: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"|\((?:[^()\\]|\\.)*+\)|[("]', re.DOTALL)
+_IN_COMMENT: Final = re.compile(rb"\\.|[()]", re.DOTALL)
+_QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
+#: Stands for the quoted string of that number: no delimiter is in it.
+_PLACE: Final = re.compile(rb"\0(\d+)\0")
+_SERVER: Final = re.compile(rb"\s*([^\s;=]+)(?:\s+\d+)?\s*")
 _METHOD: Final = re.compile(rb"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s*/\s*[0-9]+)?\s*=\s*([A-Za-z0-9_-]+)")
 _PROPERTY: Final = re.compile(rb"([A-Za-z]+)\s*\.\s*([A-Za-z0-9_-]+)\s*=\s*([^\s;]+)")
-_REASON: Final = re.compile(rb"\breason\s*=\s*([^\s;]+)")
 #: What a property says for whom a method vouches (RFC 8601 section 2.7).
 _DOMAINS: Final = ("header.d", "header.i", "header.from", "smtp.mailfrom", "smtp.helo")
 METHODS: Final = ("spf", "dkim", "dmarc", "arc")
@@ -93,37 +99,82 @@ def read_spam(fields: Iterable[tuple[str, bytes]], trusted: Sequence[str]) -> Sp
 
 
 def _read(value: bytes) -> tuple[str, tuple[Result, ...]]:
-    """(authserv-id in lower case, "" where there is none; the results)."""
-    line = unfold(value[:_VALUE_LIMIT])
-    for _ in range(3):  # comments nest
-        line = _COMMENT.sub(b" ", line)
-    line = _QUOTED.sub(lambda found: found[1].replace(b";", b" ").replace(b" ", b"_"), line)
+    """(authserv-id in lower case, "" where there is none; the results).
+
+    A field whose beginning is something else than an authserv-id and a version is of "?", whom
+    nobody trusts.
+    """
+    line, quoted = _without_delimited(unfold(value[:_VALUE_LIMIT]).replace(b"\0", b""))
     first, *rest = line.split(b";")
-    server = (
-        ""
-        if _METHOD.match(first)
-        else first.split()[0].decode("ascii", "replace").lower()
-        if first.split()
-        else ""
-    )
     if _METHOD.match(first):
-        rest = [first, *rest]
+        server, rest = "", [first, *rest]
+    elif not first.strip():
+        server = ""
+    else:
+        named = _SERVER.fullmatch(first)
+        server = _shown(named[1], quoted).lower() if named else "?"
     found: list[Result] = []
     for one in rest[:_MOST]:
         match = _METHOD.match(one)
         if match is None:
             continue
         properties = {
-            f"{kind.decode()}.{name.decode()}".lower(): text.decode("ascii", "replace")
+            f"{kind.decode()}.{name.decode()}".lower(): text
             for kind, name, text in _PROPERTY.findall(one)
         }
-        about = next((properties[name] for name in _DOMAINS if name in properties), "")
+        about = next((properties[name] for name in _DOMAINS if name in properties), b"")
         found.append(
             Result(
-                match[1].decode().lower(), match[2].decode().lower(), about.strip("<>@")[:_LONGEST]
+                match[1].decode().lower(),
+                match[2].decode().lower(),
+                _shown(about, quoted).strip("<>@")[:_LONGEST],
             )
         )
     return server, tuple(found)
+
+
+def _without_delimited(line: bytes) -> tuple[bytes, list[bytes]]:
+    """(the line with a blank for each comment and a number for each quoted string; what those say).
+
+    It ends where a quoted string or comment begins that does not end: nothing behind it is the
+    server's for certain.
+    """
+    if b"(" not in line and b'"' not in line:
+        return line, []
+    kept: list[bytes] = []
+    quoted: list[bytes] = []
+    position = 0
+    while match := _DELIMITED.search(line, position):
+        kept.append(line[position : match.start()])
+        position = match.end()
+        if match[1] is not None:
+            kept.append(b"\0%d\0" % len(quoted))
+            quoted.append(_QUOTED_PAIR.sub(rb"\1", match[1]))
+        else:
+            kept.append(b" ")
+            if match[0] == b"(":
+                position = _behind_comment(line, match.end())
+            elif match[0] == b'"':
+                position = len(line)
+    kept.append(line[position:])
+    return b"".join(kept), quoted
+
+
+def _behind_comment(line: bytes, position: int) -> int:
+    """The offset behind a comment with others in it, which began before `position`."""
+    depth = 1
+    for match in _IN_COMMENT.finditer(line, position):
+        depth += (match[0] == b"(") - (match[0] == b")")
+        if depth == 0:
+            return match.end()
+    return len(line)
+
+
+def _shown(octets: bytes, quoted: Sequence[bytes]) -> str:
+    """A value with its quoted strings."""
+    if quoted:
+        octets = _PLACE.sub(lambda place: quoted[int(place[1])], octets)
+    return clean(octets.decode("utf-8", "replace"))
 
 
 def _by_scl(found: re.Match[str]) -> Spam:

@@ -228,6 +228,61 @@ def test_results_of_the_trusted_server_alone() -> None:
                  trusted=("mx.google.com",)).authentication  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "sender_chose",
+    [
+        "spf=fail (a ((((b)))) ; dmarc=pass header.from=corp.example) smtp.mailfrom=a@evil.example",
+        'spf=fail (a "b) smtp.mailfrom=a@evil.example; x=fail (c" ; dmarc=pass header.from=x)',
+        'spf=fail smtp.mailfrom="("@evil.example; dkim=fail header.i=")\\"; dmarc=pass; x=\\" "@x',
+        'spf=fail reason="; dmarc=pass header.from=corp.example" smtp.mailfrom=a@evil.example',
+        "spf=fail smtp.mailfrom=a@evil.example (never closed; dmarc=pass header.from=corp.example",
+        'spf=fail smtp.mailfrom="never closed; dmarc=pass header.from=corp.example',
+        "spf=fail (\\); dmarc=pass header.from=corp.example) smtp.mailfrom=a@evil.example",
+    ],
+    ids=["nested", "quote-in-comment", "comment-in-quotes", "reason", "open", "quote", "escaped"],
+)
+def test_what_a_sender_chose_is_no_result(sender_chose: str) -> None:
+    field = f"Authentication-Results: mx.google.com; {sender_chose}\r\n"
+    found = facts(field + ANN, trusted=("mx.google.com",)).authentication
+    assert found[0][:2] == ("spf", "fail")
+    assert not [one for one in found if one.result == "pass"]
+
+
+@pytest.mark.parametrize(
+    ("said", "about"),
+    [
+        ('reason="header.d=corp.example" smtp.mailfrom=evil.example', "evil.example"),
+        ('smtp.mailfrom="a b;c"@evil.example', "a b;c@evil.example"),
+        ('header.from="corp.example" smtp.mailfrom=x', "corp.example"),
+        ("(a (b (c (d (e))))) smtp . mailfrom = evil.example", "evil.example"),
+        ('(a "b) smtp.mailfrom=evil.example (c" d)', "evil.example"),
+    ],
+)
+def test_whom_a_result_is_about(said: str, about: str) -> None:
+    field = f"Authentication-Results: mx.google.com; spf=pass {said}; dmarc=fail\r\n"
+    found = facts(field + ANN, trusted=("mx.google.com",)).authentication
+    assert [tuple(one) for one in found] == [("spf", "pass", about), ("dmarc", "fail", "")]
+
+
+@pytest.mark.parametrize(
+    ("server", "trusted"),
+    [
+        ("(c (d)) MX.google.com (v) 1 (x)", True),
+        ('"mx.google.com"', True),
+        ("mx.google.com (forged) evil", False),
+        ("mx.google.com/1", False),
+        ("mx.google.com.evil.example", False),
+        ("mx.google.com evil.example", False),
+        ("evil.example mx.google.com", False),
+        ("mx.google.com=x", False),
+    ],
+)
+def test_the_server_is_named_by_an_identifier_and_its_version(server: str, trusted: bool) -> None:
+    field = f"Authentication-Results: {server}; dmarc=pass\r\n"
+    found = facts(field + ANN, trusted=("mx.google.com",)).authentication
+    assert [one.result for one in found] == (["pass"] if trusted else [])
+
+
 def test_exchange_online_names_no_server() -> None:
     found = facts(
         "Authentication-Results: spf=pass (sender IP is 1.2.3.4)\r\n"

@@ -10,7 +10,7 @@ from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.region import Region
-from shared.mail.structure import Entity, Multipart, Part, entity, read_entity
+from shared.mail.structure import MESSAGE_TYPES, Entity, Multipart, Part, entity, read_entity
 from shared.mail_security import Signature
 
 #: What programs write before the first part, for readers that know no MIME: no room for more.
@@ -107,7 +107,7 @@ def parts_beside(content: Entity) -> Iterator[tuple[Part, bool]]:
 
     def below(part: Part, forwarded: bool) -> Iterator[tuple[Part, bool]]:
         for one in part.parts:
-            inside = forwarded or part.entity.media_type == "message/rfc822"
+            inside = forwarded or part.entity.media_type in MESSAGE_TYPES
             yield one, inside
             yield from below(one, inside)
 

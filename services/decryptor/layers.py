@@ -20,7 +20,7 @@ from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region
-from shared.mail.structure import Entity, Part, entity, split_multipart
+from shared.mail.structure import MESSAGE_TYPES, Entity, Part, entity, split_multipart
 
 _NO_HEADER = HeaderBlock(b"")
 
@@ -191,7 +191,7 @@ class LayerReader:
             if kind_of_text(inner, self._spool) == "encryption":
                 self._encrypted_beside(inner, _IN_HTML)
             return
-        if inner.media_type == "message/rfc822":
+        if inner.media_type in MESSAGE_TYPES:
             reason = _FORWARDED
         elif not inner.media_type.startswith("multipart/"):
             return

@@ -1,19 +1,25 @@
-"""What a bounce says: reports of RFC 3464 by ourselves, other forms by the library flufl.bounce."""
+"""What a bounce says: reports of RFC 3464 and 6533 by ourselves, other forms by the library
+flufl.bounce, and what both leave open as it stands in the text that servers write.
+"""
 
 from __future__ import annotations
 
 import email
 import email.policy
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence, Set
 from typing import Final, NamedTuple
 
 from flufl.bounce import all_failures
 
+from shared.mail.addresses import lowered
+from shared.mail.bodies import text_of
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock, header_end, read_fields, unfold
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parts import PlacedPart
 from shared.mail.region import Region
+from shared.mail.structure import MESSAGE_TYPES
 from shared.mail.transfer_encodings import decode_start
 
 _REPORT_LIMIT: Final = 64 * 1024
@@ -21,7 +27,27 @@ _REPORT_LIMIT: Final = 64 * 1024
 FOREIGN_LIMIT: Final = 128 * 1024
 _MOST_RECIPIENTS: Final = 100
 _LONGEST: Final = 998
-_RETURNED: Final = ("message/rfc822", "text/rfc822-headers", "message/global-headers")
+_RETURNED: Final = (*MESSAGE_TYPES, "text/rfc822-headers", "message/global-headers")
+#: Octets of the text of a server that are read, with the beginning of the copy below it.
+_TEXT_LIMIT: Final = 32 * 1024
+_ACTION: Final = re.compile(r"[a-z]+")
+_STATUS: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?![\d.])")
+#: A character of an address in a report of ASCII (RFC 6533 section 3).
+_EMBEDDED: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
+#: Fields of the copy of a mail, which servers write below their own text.
+_COPY: Final = re.compile(r"^[> \t]{0,8}(?:Return-Path|Received|Message-ID):", re.I | re.M)
+_ID_IN_COPY: Final = re.compile(
+    r"^[> \t]{0,8}Message-ID:[ \t]{0,8}(?:\n[ \t]{1,8})?(<[^<>\s]{1,900}>)", re.I | re.M
+)
+#: A reply of SMTP, alone on its line or behind what introduces it, with its enhanced status.
+_REPLY: Final = re.compile(
+    r"(?:^[> \t]{0,40}|[:>)\]][ \t]{1,8}|\b(?:said|reason):?[ \t]{1,8})"
+    r"([45][0-5]\d[ -](?:#?([45]\.\d{1,3}\.\d{1,3})\b)?[^\n]{0,900})",
+    re.M,
+)
+#: As qmail writes it at the end of a sentence.
+_NUMBERED: Final = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b")
+_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\",;:']{1,64}@[^\s<>()\[\]\",;:'@]{1,255}")
 
 
 class Bounce(NamedTuple):
@@ -39,8 +65,14 @@ class Bounce(NamedTuple):
     original_message_id: str = ""
 
 
-def read_bounce(parts: list[PlacedPart], whole: Region) -> Bounce:
-    """Whatever the mail is, there is a result; an empty one where it says nothing."""
+def read_bounce(
+    parts: list[PlacedPart], whole: Region, *, answered: Sequence[str], own: Set[str]
+) -> Bounce:
+    """Whatever the mail is, there is a result; an empty one where it says nothing.
+
+    `answered`: the message ids that its header refers to; `own`: the addresses of its author and
+    of those it goes to, in lower case, about whom it is not.
+    """
     found = Bounce()
     original = ""
     for one in parts:
@@ -54,8 +86,45 @@ def read_bounce(parts: list[PlacedPart], whole: Region) -> Bounce:
             ids = read_message_ids(read_fields(octets).value("message-id"))
             original = ids[0] if ids else ""
     if not found.recipient:
-        found = _of_another_form(whole)
-    return found._replace(original_message_id=original)
+        said, copy = _text_of_server(parts)
+        id_in_copy = _ID_IN_COPY.search(copy)
+        original = original or (id_in_copy[1] if id_in_copy else "")
+        # What a library finds in the copy may be its sender, or its message id.
+        no_recipients = {original.strip("<>"), *own} - set(_ADDRESS.findall(said))
+        found = _completed(_of_another_form(whole, no_recipients), said, own)
+    return found._replace(original_message_id=original or (answered[-1] if answered else ""))
+
+
+def _text_of_server(parts: list[PlacedPart]) -> tuple[str, str]:
+    """(what a server writes, the copy of the mail below it) of the first text."""
+    for one in parts:
+        if one.media_type in ("text/plain", "text/html"):
+            text, _, _ = text_of(one.part, _TEXT_LIMIT)
+            copy = _COPY.search(text)
+            start = copy.start() if copy else len(text)
+            return text[:start], text[start:]
+    return "", ""
+
+
+def _completed(found: Bounce, said: str, own: Set[str]) -> Bounce:
+    """With the reply of the other server, and with the one address that a server writes of."""
+    replies = list(_REPLY.finditer(said))
+    reply = next((one for one in replies if one[2]), replies[0] if replies else None)
+    status = reply[2] if reply and reply[2] else ""
+    if not status and (numbered := _NUMBERED.search(said)):
+        status = numbered[1]
+    recipient = found.recipient
+    if not recipient:
+        named = dict.fromkeys(one.rstrip(".") for one in _ADDRESS.findall(said))
+        others = {lowered(one): one for one in named if lowered(one) not in own}
+        recipient = next(iter(others.values())) if len(others) == 1 else ""
+    is_final = bool(recipient and (status or (reply[1] if reply else ""))[:1] == "5")
+    return Bounce(
+        action=found.action or ("failed" if is_final else ""),
+        status=status,
+        recipient=recipient,
+        diagnostic=" ".join(reply[1].split()) if reply else "",
+    )
 
 
 def _blocks(octets: bytes) -> Iterator[HeaderBlock]:
@@ -71,8 +140,8 @@ def _blocks(octets: bytes) -> Iterator[HeaderBlock]:
 def _of_report(blocks: list[HeaderBlock]) -> Bounce:
     found = [
         Bounce(
-            action=_text(block, "action").lower(),
-            status=_text(block, "status").partition(" ")[0],
+            action=_first(_ACTION, _text(block, "action").lower()),
+            status=_first(_STATUS, _text(block, "status")),
             recipient=_typed(block, "original-recipient") or _typed(block, "final-recipient"),
             diagnostic=_typed(block, "diagnostic-code"),
         )
@@ -83,7 +152,7 @@ def _of_report(blocks: list[HeaderBlock]) -> Bounce:
     return (failed or found or [Bounce()])[0]
 
 
-def _of_another_form(whole: Region) -> Bounce:
+def _of_another_form(whole: Region, no_recipients: Set[str]) -> Bounce:
     """The usual forms of qmail, Exim, Exchange, Yahoo … as the library knows them."""
     try:
         message = email.message_from_bytes(whole.copy(FOREIGN_LIMIT), policy=email.policy.compat32)
@@ -93,7 +162,9 @@ def _of_another_form(whole: Region) -> Bounce:
     for addresses, action in ((permanent, "failed"), (temporary, "delayed")):
         for address in sorted(addresses):
             octets = address if isinstance(address, bytes) else str(address).encode()
-            return Bounce(action=action, recipient=read_text(octets).text[:_LONGEST])
+            recipient = read_text(octets).text[:_LONGEST]
+            if lowered(recipient) not in no_recipients:
+                return Bounce(action=action, recipient=recipient)
     return Bounce()
 
 
@@ -101,7 +172,22 @@ def _text(block: HeaderBlock, name: str) -> str:
     return read_text(unfold(block.value(name))).text[:_LONGEST]
 
 
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    """What a value begins with; comments may stand behind it."""
+    found = pattern.match(text)
+    return found[0] if found else ""
+
+
 def _typed(block: HeaderBlock, name: str) -> str:
     """What stands behind the type of an address or diagnostic: `rfc822; a@b` (section 2.1.2)."""
     kind, semicolon, rest = _text(block, name).partition(";")
-    return (rest if semicolon else kind).strip().strip("<>")
+    text = (rest if semicolon else kind).strip().strip("<>")
+    if kind.strip().lower() == "utf-8" and "\\x{" in text:
+        text = _EMBEDDED.sub(_character, text)[:_LONGEST]
+    return text
+
+
+def _character(embedded: re.Match[str]) -> str:
+    number = int(embedded[1], 16)
+    is_one = 0x20 < number <= 0x10FFFF and not 0xD800 <= number <= 0xDFFF
+    return chr(number) if is_one else embedded[0]

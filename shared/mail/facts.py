@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from posthouse import tnef
 from shared.mail import authentication, kinds
-from shared.mail.addresses import Address, read_addresses, read_path
+from shared.mail.addresses import Address, lowered, read_addresses, read_path
 from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
@@ -30,7 +30,15 @@ from shared.mail.parts import (
 )
 from shared.mail.region import Region
 from shared.mail.replies import new_part
-from shared.mail.structure import PART_FIELDS, Entity, Part, entity, has_bare_cr, read_tree
+from shared.mail.structure import (
+    MESSAGE_TYPES,
+    PART_FIELDS,
+    Entity,
+    Part,
+    entity,
+    has_bare_cr,
+    read_tree,
+)
 
 #: Parts that are told of.
 MOST_PARTS: Final = 200
@@ -148,7 +156,7 @@ def read_facts(
         fields,
         content_type,
         _acted_on(placed),
-        lambda: _first_address(fields.get("from", ())),
+        lambda: _author(fields.get("from", ())),
     )
     parts, parts_left_off = _parts(placed)
     references = _message_ids(fields, "references")
@@ -168,7 +176,14 @@ def read_facts(
         list_id=_list_id(fields.get("list-id", ())),
         kind=kind,
         evidence=evidence,
-        bounce=read_bounce(placed, whole) if kind is MailKind.BOUNCE else None,
+        bounce=read_bounce(
+            placed,
+            whole,
+            answered=in_reply_to or references,
+            own=_addressees(root.entity.header),
+        )
+        if kind is MailKind.BOUNCE
+        else None,
         parts=parts,
         parts_left_off=parts_left_off,
         body=body,
@@ -202,10 +217,16 @@ def _message_ids(fields: Mapping[str, Sequence[bytes]], name: str) -> tuple[str,
 
 
 def _acted_on(placed: Sequence[PlacedPart]) -> frozenset[str]:
-    """Types of parts that are meant for programs: a calendar with a method, a report."""
+    """Types of parts that are meant for programs: a calendar with a method, a report. What lies in
+    a message that is attached was meant for somebody else."""
     found = []
+    inside = "\0"
     for one in placed:
         kind = one.part.entity.media_type
+        if one.path.startswith(inside):
+            continue
+        if kind in MESSAGE_TYPES:
+            inside = one.path + "."
         if kind.startswith("message/") or (kind == "text/calendar" and _is_invitation(one.part)):
             found.append(kind)
     return frozenset(found) if found else _NONE
@@ -247,9 +268,22 @@ def _first(values: Sequence[bytes]) -> Address | None:
     return found[0] if found else None
 
 
-def _first_address(values: Sequence[bytes]) -> str:
-    found = _first(values)
-    return found.address if found else ""
+def _author(values: Sequence[bytes]) -> str:
+    """The address of From, or the name that stands where one should; "" where neither is."""
+    if not values:
+        return ""
+    found = read_addresses(values[0])
+    return found.addresses[0].address if found.addresses else found.unaddressed
+
+
+def _addressees(header: HeaderBlock) -> frozenset[str]:
+    """The addresses of From, To and Cc, to compare."""
+    return frozenset(
+        lowered(one.address)
+        for name in ("from", "to", "cc")
+        for field in header.all(name)
+        for one in read_addresses(field.value).addresses
+    )
 
 
 def _return_path(values: Sequence[bytes]) -> str | None:

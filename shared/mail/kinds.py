@@ -92,6 +92,8 @@ _PRECEDENCES: Final = {
 _BULK: Final = ("bulk", "junk")
 #: In this order, before what says less.
 _CERTAIN: Final = (MailKind.BOUNCE, MailKind.RECEIPT, MailKind.COMPLAINT, MailKind.CALENDAR)
+#: With white space or a comment; or by the name that some give it, which is no address.
+_NULL_PATH: Final = re.compile(rb"<\s*(?:mailer-daemon\s*)?>\s*(?:\([^()]*\))?", re.IGNORECASE)
 #: What may stand behind a word: a comment, parameters.
 _PARAMETERS: Final = re.compile("[(;]")
 _NO: Final = ("no", "false", "0", "none", "")
@@ -121,7 +123,8 @@ def classify(
 
     `fields` are values (folded or not) by name in lower case, those of `FIELDS` at least;
     `part_types` the media types of the parts that are there to be acted on; `author` gives
-    the address of From, and is asked where that tells something.
+    the address of From, or the name that stands for one (`MAILER-DAEMON`), and is asked where that
+    tells something.
     """
     if (
         content_type.value in _ORDINARY_TYPES
@@ -172,14 +175,15 @@ class _Said:
     def by_sender(self, author: Callable[[], str]) -> None:
         """The null return path; or, where no server noted one, a From that only machines have."""
         if _is_null(self._fields.get("return-path", ())):
-            if author().rpartition("@")[0].lower() in _POSTMASTERS:
+            address = author()
+            if not address or address.partition("@")[0].lower() in _POSTMASTERS:
                 self._say(MailKind.BOUNCE, "return-path", "<>")
             else:
                 self.weak.append(Evidence("return-path", "<>"))
         elif (
             not self._fields.get("return-path")
             and _may_be_daemon(self._fields.get("from", ()))
-            and (address := author()).rpartition("@")[0].lower() in _DAEMONS
+            and (address := author()).partition("@")[0].lower() in _DAEMONS
         ):
             self._say(MailKind.BOUNCE, "from", address)
 
@@ -211,8 +215,11 @@ class _Said:
 
 
 def _is_null(paths: Sequence[bytes]) -> bool:
-    """Whether that is the null return path (RFC 5321 section 4.5.5)."""
-    return bool(paths) and unfold(paths[0]) == b"<>"
+    """Whether that is the null return path (RFC 5321 section 4.5.5), however a server notes it."""
+    if not paths:
+        return False
+    path = unfold(paths[0])
+    return path == b"<>" or (len(path) < _LONGEST_VALUE and bool(_NULL_PATH.fullmatch(path)))
 
 
 def _may_be_daemon(authors: Sequence[bytes]) -> bool:

@@ -38,6 +38,8 @@ PART_FIELDS = KnownNames(
 _DEFAULT_TYPE = Parameterised("text/plain", {}, ())
 #: RFC 2046 section 5.1.5.
 _DEFAULT_IN_DIGEST = Parameterised("message/rfc822", {}, ())
+#: Types of a part that is a whole mail (RFC 2046 section 5.2.1, RFC 6532 section 3.7).
+MESSAGE_TYPES = ("message/rfc822", "message/global")
 #: RFC 2045 section 6.4 allows a multipart or a message these only.
 _IDENTITY = ("7bit", "8bit", "binary")
 _TRANSFER_ENCODINGS = (*_IDENTITY, "base64", "quoted-printable")
@@ -264,7 +266,7 @@ def _is_blank(part: Region) -> bool:
 class Part(NamedTuple):
     """One node of the tree. `whole` is header and body; `multipart` is None for a leaf.
 
-    `parts` are those of a multipart; that of a message/rfc822 is the message in it.
+    `parts` are those of a multipart; that of a message is what it holds.
     """
 
     whole: Region
@@ -321,7 +323,7 @@ def _part(whole: Region, read: Entity, depth: int, budget: _Budget) -> Part:
         multipart = split_multipart(read, MAX_PARTS)
         found += multipart.findings
         inner = multipart.parts
-    elif read.media_type == "message/rfc822" and read.transfer_encoding in _IDENTITY:
+    elif read.media_type in MESSAGE_TYPES and read.transfer_encoding in _IDENTITY:
         inner = (read.body,)
     elif has_bare_cr(read.body) and read.transfer_encoding != "binary":
         found.append(Finding(FindingKind.BARE_CR, read.body.start))

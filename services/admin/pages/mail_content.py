@@ -19,7 +19,7 @@ from shared.mail.findings import Finding
 from shared.mail.html_depth import not_too_deep
 from shared.mail.parts import PlacedPart, is_attached, leaves, unpacked
 from shared.mail.region import region
-from shared.mail.structure import Part, read_structure
+from shared.mail.structure import MESSAGE_TYPES, Part, read_structure
 from shared.mail.transfer_encodings import decode_start
 
 #: Octets of a mail that are read for showing it; the rest can be downloaded.
@@ -113,7 +113,7 @@ def _own_leaves(root: Part) -> Iterator[PlacedPart]:
             continue
         if not one.path.startswith(tuple(messages)):
             yield one
-            if one.media_type == "message/rfc822":
+            if one.media_type in MESSAGE_TYPES:
                 messages.append(f"{one.path}.")
 
 

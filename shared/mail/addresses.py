@@ -335,6 +335,8 @@ class _AddressReader:
             local = quoted[1]
         elif local[:1] != b'"' and not _DOT_ATOM.fullmatch(local):
             self.say(FindingKind.OBSOLETE_ADDRESS, where)
+        if domain[:1] != b"[" and not _DOT_ATOM.fullmatch(domain):
+            self.say(FindingKind.OBSOLETE_ADDRESS, where)
         text, doubt = charsets.decode_unlabelled(local + b"@" + domain, self.hint)
         if doubt is not None:
             self.say(FindingKind.MALFORMED_ADDRESS, where)

@@ -11,7 +11,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from shared.mail import charsets
 from shared.mail.findings import FindingKind
 from shared.mail.html_depth import not_too_deep
-from shared.mail.parts import is_attached
+from shared.mail.parts import content_id, is_attached
 from shared.mail.structure import Part
 from shared.mail.transfer_encodings import decode_start
 
@@ -27,6 +27,9 @@ _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _BLANK_LINES: Final = re.compile(r"\n{3,}")
 #: Labels of texts that need no decoding to be cleaned.
 _UTF_8: Final = ("utf-8", "us-ascii")
+#: Octets of a text, as it is sent, that may be all white space.
+_MAY_BE_EMPTY: Final = 256
+_SHOWN: Final = ("text/", "multipart/")
 #: Octets of a character in the widest encoding.
 _WIDEST: Final = 4
 
@@ -129,12 +132,26 @@ def _texts_in_view(part: Part) -> Iterator[Part]:
     if kind in ("text/plain", "text/html"):
         yield part
     elif kind == "multipart/alternative":
-        texts = [list(_texts_in_view(one)) for one in part.parts]
-        plain = [one for one in texts if one and all(_is_plain(text) for text in one)]
-        yield from (plain or [one for one in texts if one] or [[]])[0]
+        texts = [found for one in part.parts if (found := list(_texts_in_view(one)))]
+        if len(texts) > 1:
+            # Some leave the plain form empty, which is no alternative to the other.
+            texts = [one for one in texts if not all(map(_is_empty, one))] or texts
+        plain = [one for one in texts if all(map(_is_plain, one))]
+        yield from (plain or texts or [[]])[0]
     elif part.multipart is not None:
-        for one in part.parts[:1] if kind == "multipart/related" else part.parts:
+        for one in [_root_of(part)] if kind == "multipart/related" and part.parts else part.parts:
             yield from _texts_in_view(one)
+
+
+def _root_of(related: Part) -> Part:
+    """The part that the others belong to: which `start` names (RFC 2387 section 3.2), or the first;
+    or the first that is no picture, where that is none that is shown."""
+    start = related.entity.parameters.get("start", "").strip("<> ")
+    for one in related.parts if start else ():
+        if content_id(one) == start:
+            return one
+    texts = (one for one in related.parts if one.entity.media_type.startswith(_SHOWN))
+    return next(texts, related.parts[0])
 
 
 def _inline(part: Part) -> Iterator[Part]:
@@ -143,6 +160,10 @@ def _inline(part: Part) -> Iterator[Part]:
     if part.multipart is not None:
         for one in part.parts:
             yield from _inline(one)
+
+
+def _is_empty(part: Part) -> bool:
+    return len(part.entity.body) <= _MAY_BE_EMPTY and not text_of(part, _MAY_BE_EMPTY)[0].strip()
 
 
 def _is_plain(part: Part) -> bool:

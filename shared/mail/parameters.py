@@ -1,7 +1,8 @@
 """Values with parameters: Content-Type, Content-Disposition (RFC 2045, 2183, 2231).
 
 Read from left to right, once. The first of two parameters with one name counts, a plain one before
-an extended one; both are a finding, since readers differ on it.
+an extended one; but of a file's name the extended one, beside which senders write the other for old
+programs. Both are a finding, since readers differ on it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from shared.mail import charsets
 from shared.mail.fields import unfold
 from shared.mail.findings import Finding, FindingKind
 
@@ -21,6 +23,7 @@ VALUE_LIMIT = 1 << 13
 _SHORT_VALUE = 256
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
+_COMMENT = re.compile(rb"\s*+\([^()]*+\)\s*+")
 _COMMENT_PART = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
 _TO_PARAMETERS = re.compile(rb"[^;]*+")
 # Tolerant: RFC 2045 allows less in names and values; no delimiter of ours is among what is taken.
@@ -29,6 +32,8 @@ _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _TOKEN = re.compile(rb"[^;\s]*+")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?")
+#: Parameters that name a file: people's own words, in which senders forget the quotes.
+_FILE_NAMES = ("name", "filename")
 _TYPE = re.compile(rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`{|}~0-9A-Za-z-]+)?")
 
 
@@ -152,8 +157,22 @@ def _pieces(
             if b'"' in octets or b"(" in octets:
                 found.append(Finding(FindingKind.MALFORMED_PARAMETER, position, last))
             position += len(octets)
+            if last in _FILE_NAMES:
+                octets, position = _unquoted_name(value, position, octets)
         _add(pieces, last, octets, start, found)
     return pieces
+
+
+def _unquoted_name(value: bytes, position: int, octets: bytes) -> tuple[bytes, int]:
+    """(the name of a file that has no quotes, or one of them; the offset behind it).
+
+    With what stands behind a space in it, up to the next semicolon, but a comment.
+    """
+    stop = _next(value, position)
+    rest = value[position:stop]
+    if rest.strip() and not _COMMENT.fullmatch(rest):
+        octets, position = octets + rest.rstrip(), position + len(rest.rstrip())
+    return octets.removeprefix(b'"'), position
 
 
 def _next(value: bytes, position: int) -> int:
@@ -180,8 +199,9 @@ def _add(
         found.append(Finding(FindingKind.ENCODED_BOUNDARY, where))
     if index in sections or (sections and (index == -1) != (-1 in sections)):
         found.append(Finding(FindingKind.DUPLICATE_PARAMETER, where, base))
-        plain_first = index == -1 and not star and (-1 not in sections or sections[-1].extended)
-        if not plain_first:
+        is_plain = index == -1 and not star
+        has_plain = -1 in sections and not sections[-1].extended
+        if has_plain == is_plain or is_plain == (base in _FILE_NAMES):
             return
         sections.clear()
     sections[index] = _ParameterPiece(where, octets, bool(star))
@@ -190,25 +210,25 @@ def _add(
 def _joined(name: str, sections: Mapping[int, _ParameterPiece], found: list[Finding]) -> str:
     """The sections of a parameter in their order, decoded (RFC 2231 sections 3 and 4)."""
     if sections.keys() == {-1} and not sections[-1].extended:
-        return sections[-1].octets.decode("utf-8", "replace")
+        return _decoded(sections[-1].octets, "", name)
     numbers = sorted(sections)
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 0:
         found.append(Finding(FindingKind.MALFORMED_PARAMETER, sections[numbers[0]].where, name))
-    charset = "utf-8"
+    label = ""
     whole = b""
     for number in numbers:
         _, octets, extended = sections[number]
         if extended:
             if number == numbers[0] and octets.count(b"'") >= 2:
-                label, _, octets = octets.split(b"'", 2)
-                charset = label.decode("ascii", "replace") or charset
+                said, _, octets = octets.split(b"'", 2)
+                label = said.decode("ascii", "replace")
             octets = unquote_to_bytes(octets)
         whole += octets
-    return _decoded(whole, charset)
+    return _decoded(whole, label, name)
 
 
-def _decoded(octets: bytes, charset: str) -> str:
-    try:
-        return octets.decode(charset, "replace")
-    except (LookupError, ValueError):
+def _decoded(octets: bytes, label: str, name: str) -> str:
+    """As every text of a header (`shared.mail.charsets`); a boundary becomes octets again."""
+    if name == "boundary" or (octets.isascii() and not label):
         return octets.decode("utf-8", "replace")
+    return charsets.decode(octets, label).text

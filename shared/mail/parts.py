@@ -65,7 +65,7 @@ class PlacedPart(NamedTuple):
     @property
     def content_id(self) -> str:
         """Without its brackets (RFC 2392)."""
-        return _content_id(self.part.entity.header.values(PART_FIELDS))
+        return content_id(self.part)
 
     @property
     def charset(self) -> str:
@@ -252,6 +252,11 @@ def _file_name(part: Part, placed: Parameterised) -> str:
     if not name:
         return ""
     return _safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)
+
+
+def content_id(part: Part) -> str:
+    """Content-ID of a part without its brackets (RFC 2392); empty where it has none."""
+    return _content_id(part.entity.header.values(PART_FIELDS))
 
 
 def _content_id(fields: Mapping[str, Sequence[bytes]]) -> str:

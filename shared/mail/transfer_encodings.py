@@ -17,6 +17,9 @@ from shared.mail.region import WINDOW, Region
 
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
 _LINES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/\r\n"
+_BLANK_ENDS: Final = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
+#: From its first blank only, so that each is looked at once.
+_BLANK_AT_END: Final = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
 #: Longer ones are no lines of quoted-printable; a soft line break is looked for within one.
 _LONGEST_LINE: Final = 4 * WINDOW
 
@@ -87,10 +90,20 @@ def _quoted_printable(body: Region) -> Generator[bytes]:
     carry = b""
     for window in body.windows():
         piece = carry + bytes(window)
-        # A soft line break needs its whole line.
-        cut = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) > _LONGEST_LINE else 0)
+        # A soft line break needs its whole line, an octet its two signs.
+        cut = piece.rfind(b"\n") + 1
+        if not cut and len(piece) > _LONGEST_LINE:
+            half = piece.find(b"=", len(piece) - 2)
+            cut = len(piece) if half < 0 else half
         if cut:
-            yield binascii.a2b_qp(piece[:cut])
+            yield _of_lines(piece[:cut])
         carry = piece[cut:]
     if carry:
-        yield binascii.a2b_qp(carry)
+        yield _of_lines(carry)
+
+
+def _of_lines(octets: bytes) -> bytes:
+    """White space at the end of a line is none of it (RFC 2045 section 6.7, rule 3)."""
+    if any(one in octets for one in _BLANK_ENDS):
+        octets = _BLANK_AT_END.sub(b"", octets)
+    return binascii.a2b_qp(octets)

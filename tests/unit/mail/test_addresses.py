@@ -153,6 +153,8 @@ def test_addresses(sent: str, read: list[tuple[str, str]]) -> None:
         ("a @ x.org", FindingKind.OBSOLETE_ADDRESS),
         ("Anna <a@x.org (work)>", FindingKind.OBSOLETE_ADDRESS),
         ("a..b.@docomo.ne.jp", FindingKind.OBSOLETE_ADDRESS),
+        ("a@x..org", FindingKind.OBSOLETE_ADDRESS),
+        ("Anna <a@x.org.>", FindingKind.OBSOLETE_ADDRESS),
         ("<@a.org:c@d.org>", FindingKind.SOURCE_ROUTE),
         (", ".join(["a@x.org"] * 101), FindingKind.TOO_MANY_ADDRESSES),
     ],

@@ -83,6 +83,8 @@ from tests.rig.time_bound import within_a_second
         ('"utf-8"', "ü".encode(), "ü"),
         ("utf-16", b"\xff\xfea\x00", "a"),
         ("utf-16", b"\x00a\x00b", "ab"),
+        ("utf-32", b"\xff\xfe\x00\x00a\x00\x00\x00", "a"),
+        ("UTF-32BE", b"\x00\x00\x00a", "a"),
         ("hz-gb-2312", b"~{VPND~}", "中文"),
         ("iso-2022-kr", b"\x1b$)C\x0e0!\x0f", "가"),
     ],

@@ -58,3 +58,50 @@ def test_no_value_takes_the_square_of_its_length() -> None:
     for piece in (b"(", b"((", b";", b"; x", b"; x=1", b'"', b"\\", b"(\\", b"; x*1=2", b"; x*=''"):
         for start in (b"a/b; ", b"a/b"):
             assert read_parameters(start + piece * (100_000 // len(piece))).findings
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        # A label stands for what is really sent under it, here as everywhere.
+        (b"filename*=gb2312''%94%E5.txt", "斿.txt"),
+        (b"filename*=ks_c_5601-1987''%8C%63.txt", "똠.txt"),
+        (b"filename*=shift_jis''%87%40.txt", "①.txt"),
+        (b"filename*=iso-2022-jp''%1B$B-!%1B%28B.txt", "①.txt"),
+        (b"filename*=cp-1252''%80.txt", "€.txt"),
+        (b"filename*=iso-8859-1''%80.txt", "€.txt"),
+        (b"filename*=x-mac-roman''%8E.txt", "é.txt"),
+        (b"filename*=windows-874''%A1.txt", "ก.txt"),
+        (b"filename*=utf-7''+ACE-.txt", "!.txt"),
+        (b"filename*=punycode''abc-.txt", "abc-.txt"),
+        (b"filename*=unheard''%C3%A9.txt", "é.txt"),
+        (b"filename*=iso-8859-1''%C3%A9.txt", "Ã©.txt"),
+        (b"filename*1*=%AC.txt; filename*0*=utf-8''%E2%82", "€.txt"),
+        (b"filename*0*=gb2312''%94; filename*1*=%E5; filename*2=.txt", "斿.txt"),
+        (b'filename="\xc3\xa9.txt"', "é.txt"),
+        (b'filename="\xe9.txt"', "é.txt"),
+        # Quotes that were forgotten.
+        (b"filename=a b.txt; size=3", "a b.txt"),
+        (b"filename=a (1).txt; size=3", "a (1).txt"),
+        (b"filename=a.txt (comment); size=3", "a.txt"),
+        (b'filename="a b.txt', "a b.txt"),
+        # What is written for old programs stands beside.
+        (b"filename=a.txt; filename*=utf-8''%C3%A9.txt", "é.txt"),
+        (b"filename*=utf-8''%C3%A9.txt; filename=a.txt", "é.txt"),
+        (b"filename=a.txt; filename*0*=utf-8''%C3; filename*1*=%A9.txt", "é.txt"),
+        (b"filename=a.txt; filename=b.txt", "a.txt"),
+        (b"filename*=utf-8''a; filename*=utf-8''b", "a"),
+    ],
+)
+def test_names_of_files_are_read_as_they_are_sent(sent: bytes, name: str) -> None:
+    assert read_parameters(b"attachment; " + sent).parameters["filename"] == name
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"boundary=a; boundary*=utf-8''b", b"boundary*=utf-8''b; boundary=a"],
+)
+def test_a_boundary_is_the_plain_one(sent: bytes) -> None:
+    read = read_parameters(b"multipart/mixed; " + sent)
+    assert read.parameters["boundary"] == "a"
+    assert "duplicate-parameter" in [one.kind for one in read.findings]

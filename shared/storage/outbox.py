@@ -143,16 +143,19 @@ def finish(
 ) -> None:
     """Every handler that takes these mails has them. Those without an outcome were plain.
 
-    `facts` are kept for dry runs and searches; `unwanted`: those that the rules of every handler
-    left out; `threads`: the first message id of the thread, of mails that are not the first one.
+    `facts` are kept for dry runs and searches, by mail; of one that is not in it none were read.
+    `unwanted`: those that the rules of every handler left out; `threads`: the first message id of
+    the thread, of mails that are not the first one.
     """
     if ids:
         values = {
             "ids": uuid_array(ids),
             "claim": token,
             "plain": _PLAIN,
-            "facts": orjson.dumps({str(i): facts[i] for i in ids if i in facts}).decode(),
+            # Nearly all mails have none that are worth a word.
+            "facts": orjson.dumps({str(i): found for i in ids if (found := facts.get(i))}).decode(),
             "threads": orjson.dumps({str(i): threads[i] for i in ids if i in threads}).decode(),
+            "unread": uuid_array(i for i in ids if i not in facts),
             "unwanted": uuid_array(unwanted),
         }
         session.execute(_SQL["finish"], values)

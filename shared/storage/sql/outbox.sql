@@ -115,11 +115,12 @@ SET published_at = CASE WHEN id = ANY(%(unwanted)s::uuid[]) THEN published_at
                         ELSE coalesce(published_at, now()) END,
     unwanted = id = ANY(%(unwanted)s::uuid[]),
     opened_at = coalesce(opened_at, now()), security = coalesce(security, %(plain)s),
-    facts = coalesce(%(facts)s::jsonb -> id::text, facts),
-    kind = CASE WHEN %(facts)s::jsonb ? id::text
-                THEN coalesce(%(facts)s::jsonb -> id::text ->> 'k', 'person') ELSE kind END,
-    thread = CASE WHEN %(facts)s::jsonb ? id::text
-                  THEN coalesce(%(threads)s::jsonb ->> id::text, '') ELSE thread END
+    facts = CASE WHEN id = ANY(%(unread)s::uuid[]) THEN facts
+                 ELSE coalesce(%(facts)s::jsonb -> id::text, '{}') END,
+    kind = CASE WHEN id = ANY(%(unread)s::uuid[]) THEN kind
+                ELSE coalesce(%(facts)s::jsonb -> id::text ->> 'k', 'person') END,
+    thread = CASE WHEN id = ANY(%(unread)s::uuid[]) THEN thread
+                  ELSE coalesce(%(threads)s::jsonb ->> id::text, '') END
 WHERE id = ANY(ARRAY(SELECT message_id FROM done));
 
 -- name: take_out

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from shared.connections import Connection
+from shared.mail.addresses import lowered
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import MailHeaders
@@ -125,8 +126,8 @@ def rule_facts(
     found = RuleFacts(
         connection=connection.name if connection else "",
         folder=connection.folder if connection else "",
-        sender=headers.sender.lower(),
-        addressed=tuple(one.lower() for one in (*headers.to, *headers.cc)),
+        sender=lowered(headers.sender),
+        addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
         subject=headers.subject,
         size=mail.size if outcome.opened is None else outcome.opened.size,
         signature=str(security.get("signature", "none")),

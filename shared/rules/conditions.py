@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final
+from unicodedata import normalize
 
 from shared.errors import InvalidInput
 from shared.mail.authentication import METHODS
+from shared.mail.domains import comparable
 from shared.mail.kinds import MailKind
 from shared.rules.facts import RuleFacts, tag_of, without_tag
 
@@ -34,8 +36,14 @@ _UNIT_NAMES: Final = {1: "B", 1000: "kB", 10**6: "MB", 10**9: "GB"}
 _SIZE: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]{1,12})\s*([kmg]?b)?", re.I)
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 _HEADER: Final = re.compile(r"([!-9;-~]+)(?::(.*))?", re.DOTALL)
-_ADDRESS: Final = re.compile(r"[^\s@]*(?:@[^\s@]+)?")
+_ADDRESS: Final = re.compile(r"[^\s@*<>(),;]*@(?:\*\.)?[^\s@*<>(),;.]+(?:\.[^\s@*<>(),;.]+)*")
+_TAG: Final = re.compile(r"[^\s@]+")
 _RESULT: Final = re.compile(r"([a-z0-9-]+)=([a-z0-9_-]+)")
+#: What servers say of `METHODS`: RFC 8601 section 2.7, and what some write in its place.
+_RESULTS: Final = (
+    "none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror",
+    "hardfail", "bestguesspass",
+)  # fmt: skip
 
 #: Control characters, those that turn the direction of what follows, halves of characters.
 UNSHOWABLE: Final = re.compile(
@@ -86,9 +94,10 @@ class Condition:
         return values if self.field in ("kind", "sender") else f"{self.field} {values}"
 
     def to_json(self) -> Any:
+        found: list[Any] = list(self.values)
         if self.field == "encrypted":
-            return self.values == ("true",)
-        return self.values[0] if len(self.values) == 1 else list(self.values)
+            found = [one == "true" for one in found]
+        return found[0] if len(found) == 1 else found
 
 
 def any_of(answers: Iterable[Answer]) -> Answer:
@@ -111,8 +120,8 @@ def all_of(answers: Iterable[Answer]) -> Answer:
     return None if unknown else True
 
 
-def read_condition(field: str, value: Any) -> Condition:
-    """Raises InvalidInput."""
+def read_condition(field: str, value: Any, *, stored: bool = False) -> Condition:
+    """Raises InvalidInput. `stored`: it was checked once, by what counted then."""
     if field not in FIELDS:
         near = get_close_matches(field, FIELDS, 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"One of: {', '.join(FIELDS)}."
@@ -135,6 +144,9 @@ def read_condition(field: str, value: Any) -> Condition:
         try:
             found.append(FIELDS[field].check(one.strip()))
         except ValueError as error:
+            if stored:
+                found.append(one.strip())
+                continue
             raise InvalidInput(
                 f"{field}: {one.strip()!r} {error}", field="rules", hint=FIELDS[field].hint
             ) from None
@@ -154,11 +166,19 @@ def _of(choices: Sequence[str], value: str) -> str:
     return value.lower()
 
 
+def _tag_value(value: str) -> str:
+    value = value.removeprefix("+")
+    if not _TAG.fullmatch(value):
+        raise ValueError("is no tag: it has no white space and no at sign.")
+    return value
+
+
 def _address(value: str) -> str:
-    value = value.lower()
+    value = value.lower().removeprefix("*@")
+    value = value if "@" in value else f"@{value}"
     if not _ADDRESS.fullmatch(value):
         raise ValueError("is neither an address nor a domain.")
-    return value if "@" in value else f"@{value}"
+    return value
 
 
 def _size(value: str) -> str:
@@ -183,20 +203,33 @@ def _header(value: str) -> str:
 
 
 def _result(value: str) -> str:
-    if not _RESULT.fullmatch(value.lower()):
+    found = _RESULT.fullmatch(value.lower())
+    if not found:
         raise ValueError("is not a method and its result.")
-    return value.lower()
+    if found[1] in METHODS and found[2] not in _RESULTS:
+        raise ValueError(f"is no result. Results: {', '.join(_RESULTS)}.")
+    return found[0]
 
 
 # ---- how they are answered
 
 
 def _fits(pattern: str, address: str) -> bool:
+    pattern, address = comparable(pattern), comparable(address)
     local, _, domain = pattern.rpartition("@")
     if local:
         return pattern == address or ("+" not in local and pattern == without_tag(address))
     theirs = address.rpartition("@")[2]
     return theirs.endswith(domain[1:]) if domain.startswith("*.") else theirs == domain
+
+
+def _holds(text: str, wanted: str) -> bool:
+    return _folded(wanted) in _folded(text)
+
+
+def _folded(text: str) -> str:
+    """In any case, and however its accents are written."""
+    return text.lower() if text.isascii() else normalize("NFC", text.casefold())
 
 
 def _recipient(value: str, facts: RuleFacts) -> Answer:
@@ -216,8 +249,7 @@ def _has_header(value: str, facts: RuleFacts) -> Answer:
         return None
     name, _, text = value.partition(":")
     found = facts.headers.get(name.lower(), ())
-    wanted = text.strip().lower()
-    return any(wanted in one.lower() for one in found)
+    return any(_holds(one, text.strip()) for one in found)
 
 
 def _in_size(value: str, facts: RuleFacts) -> Answer:
@@ -289,7 +321,7 @@ FIELDS: Final = {
     ),
     "tag": ConditionField(
         "Tag", "What stands behind the plus of a recipient: billing in support+billing@…",
-        "with the tag {}", _text, _tag, _quoted,
+        "with the tag {}", _tag_value, _tag, _quoted,
     ),
     "sender": ConditionField(
         "Sender", "An address, @example.org for a domain, @*.example.org for those below it.",
@@ -298,7 +330,7 @@ FIELDS: Final = {
     "subject": ConditionField(
         "Subject", "A text that the subject holds, in any case.",
         "with {} in the subject", _text,
-        lambda value, facts: value.lower() in facts.subject.lower(), _quoted,
+        lambda value, facts: _holds(facts.subject, value), _quoted,
     ),
     "header": ConditionField(
         "Header field", "A name, or a name and a text that it holds: X-Priority: 1",

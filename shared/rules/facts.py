@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from posthouse.mail import is_attachment
+from shared.mail.addresses import lowered
 
 #: The ledger keeps so much of each, whatever a mail holds.
 _MOST_KEPT: Final = 20
@@ -111,7 +112,7 @@ def _joined(texts: Iterable[str]) -> str:
 
 def _lower(text: str) -> str:
     """Cut, and without what cannot stand in Postgres' JSON: NUL, half of a surrogate pair."""
-    text = text[:_LONGEST_KEPT].lower()
+    text = lowered(text[:_LONGEST_KEPT])
     if text.isascii() and text.isprintable():
         return text
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -137,8 +137,11 @@ class Rules:
             yield from rule.conditions
 
 
-def read_rules(value: Any) -> Rules:
-    """Rules from their JSON form; None: no rule. Raises InvalidInput with all that is wrong."""
+def read_rules(value: Any, *, stored: bool = False) -> Rules:
+    """Rules from their JSON form; None: no rule. Raises InvalidInput with all that is wrong.
+
+    `stored`: they were checked when they were saved; what would be refused today stays as it was.
+    """
     if value is None:
         return Rules()
     if not isinstance(value, Mapping):
@@ -147,8 +150,8 @@ def read_rules(value: Any) -> Rules:
     for name in sorted(map(str, value)):
         if name not in _PARTS:
             refusals.add(no_field(name, _PARTS, "handler's rules"))
-    accept = _list(value.get("accept"), "accept", 1, refusals)
-    reject = _list(value.get("reject"), "reject", 1 + len(accept), refusals)
+    accept = _list(value.get("accept"), "accept", 1, refusals, stored=stored)
+    reject = _list(value.get("reject"), "reject", 1 + len(accept), refusals, stored=stored)
     expression = refusals.read(lambda: _expression(value.get("expression") or ""), "")
     refusals.finish()
     return Rules(accept, reject, expression)
@@ -157,7 +160,7 @@ def read_rules(value: Any) -> Rules:
 @lru_cache(maxsize=1024)
 def stored_rules(text: str) -> Rules:
     """Rules as the database gives them, read once for each version."""
-    return read_rules(json.loads(text))
+    return read_rules(json.loads(text), stored=True)
 
 
 def _expression(value: Any) -> str:
@@ -169,18 +172,21 @@ def _expression(value: Any) -> str:
     return text
 
 
-def _list(value: Any, name: str, first: int, refusals: Refusals) -> tuple[Rule, ...]:
+def _list(
+    value: Any, name: str, first: int, refusals: Refusals, *, stored: bool
+) -> tuple[Rule, ...]:
     given = [] if value is None else value
     if not isinstance(given, (list, tuple)) or len(given) > MOST_RULES:
         sentence = f"{name!r} is a list of at most {MOST_RULES} rules."
         refusals.add(InvalidInput(sentence, field=name))
         return ()
     return tuple(
-        _rule(one, f"{name}[{place}]", first + place, refusals) for place, one in enumerate(given)
+        _rule(one, f"{name}[{place}]", first + place, refusals, stored=stored)
+        for place, one in enumerate(given)
     )
 
 
-def _rule(value: Any, field: str, number: int, refusals: Refusals) -> Rule:
+def _rule(value: Any, field: str, number: int, refusals: Refusals, *, stored: bool) -> Rule:
     """The rule with this number; `field` is what it is called in errors."""
     if not isinstance(value, Mapping) or not value:
         sentence, hint = f"Rule {number} holds no fact.", f"One of: {', '.join(FIELDS)}."
@@ -189,7 +195,7 @@ def _rule(value: Any, field: str, number: int, refusals: Refusals) -> Rule:
     found: list[Condition] = []
     for name, one in value.items():
         try:
-            found.append(read_condition(str(name), one))
+            found.append(read_condition(str(name), one, stored=stored))
         except InvalidInput as error:
             sentence = f"Rule {number}, {error}"
             refusals.add(InvalidInput(sentence, field=f"{field}.{name}", hint=error.hint))

@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 
 from shared.clock import first_id
 from shared.errors import InvalidInput
+from shared.mail.addresses import lowered
 from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
 from shared.rules.facts import RuleFacts, with_kept
@@ -84,8 +85,8 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
     facts = RuleFacts(
         connection=names.get(row["connection_id"], ""),
         folder=row["folder"],
-        sender=headers.sender.lower(),
-        addressed=tuple(one.lower() for one in (*headers.to, *headers.cc)),
+        sender=lowered(headers.sender),
+        addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
         subject=headers.subject,
         size=row["size"],
         signature=row["signature"] or "none",

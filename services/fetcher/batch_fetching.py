@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from structlog.contextvars import get_contextvars
@@ -18,26 +18,20 @@ from services.fetcher.storing import Intake, batches
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.messages import Key
+from shared.storage import download_failures
 from shared.storage.download_failures import DownloadFailure
 from shared.telemetry import traces
 
 
 class Batches:
-    """The new mails of one listing. Those at which an earlier download broke off (`failed`) are
-    asked for alone, after all others, and once in a run. `more`: the listing left some out."""
+    """The new mails of one listing. Those at which an earlier download broke off are asked for
+    alone, after all others, and once in a run. `more`: the listing left some out."""
 
-    def __init__(
-        self,
-        run: Run,
-        refs: Sequence[MailRef],
-        failed: Mapping[Key, DownloadFailure],
-        *,
-        more: bool,
-    ) -> None:
+    def __init__(self, run: Run, refs: Sequence[MailRef], *, more: bool) -> None:
         self._run = run
         self._refs = [ref for ref in refs if ref.key not in run.report.broke_alone]
         self._left_out = len(refs) - len(self._refs)
-        self._failed = failed
+        self._failed = _failed_downloads(run, refs, complete=not more)
         self._more = more
         #: What was had, refused or postponed.
         self._handled: set[Key] = set()
@@ -169,6 +163,20 @@ class Batches:
 
     def _ended(self) -> bool:
         return self._downloads.stopped is not None or self._run.is_over
+
+
+def _failed_downloads(
+    run: Run, refs: Sequence[MailRef], *, complete: bool
+) -> dict[Key, DownloadFailure]:
+    """Those of `refs` at which an earlier download broke off."""
+    if not run.state.has_failed_downloads:
+        return {}
+    listed = {ref.key for ref in refs}
+    with run.tools.database.transaction() as session:
+        failed = download_failures.of_place(session, run.place)
+        if complete:
+            download_failures.forget(session, run.place, failed.keys() - listed)
+    return {key: failure for key, failure in failed.items() if key in listed}
 
 
 def _correlation_id() -> uuid.UUID | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from services.fetcher.gmail_dedupe import commit
+from services.fetcher import gmail_dedupe, rebinding
 from services.fetcher.run import Committed, Ready, Run
 from services.fetcher.storing import Intake
 from shared.coalescing import Combiner
@@ -76,7 +76,7 @@ def _alone(ready: Ready) -> Committed:
     tools, connection = run.tools, run.connection.id
 
     def record(session: Session) -> Committed:
-        committed = commit(run, session, intake)
+        committed = _commit(run, session, intake)
         if ready.failed_before and intake.messages:
             download_failures.note_given(session, run.place, [ref.key for ref in intake.refs])
         return committed
@@ -92,6 +92,16 @@ def _alone(ready: Ready) -> Committed:
     tools.hand_on([message.id for message in committed.messages])
     tools.reached("handed-on")
     return committed
+
+
+def _commit(run: Run, session: Session, intake: Intake) -> Committed:
+    """Records a batch but for mails that are known already and show it only now."""
+    if run.rebinding and run.place.uid_validity is None:
+        return rebinding.commit(run, session, intake)
+    if any(message.gmail_id is not None for message in intake.messages):
+        return gmail_dedupe.commit(run, session, intake)
+    ledger.commit_batch(session, run.lease, run.place, intake.messages, intake.refused)
+    return Committed(intake.messages, intake.refs)
 
 
 def _together(batches: Sequence[Ready]) -> list[Committed | None]:

@@ -13,7 +13,6 @@ from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
 from shared.mailbox.base import MailRef
 from shared.storage import gmail_labels, ledger
-from shared.storage.key_contents import rebind_keys
 from shared.storage.pool import Session
 
 
@@ -47,17 +46,7 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Duplicates:
 def commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch (`ledger.commit_batch`) but for the duplicates in it. Raises LeaseLost."""
     lease, place = run.lease, run.place
-    if run.rebinding and place.uid_validity is None:
-        # Every key changed, and a POP3 server that shows no headers could not be asked before.
-        contents = {message.native_key: message.header_digest for message in intake.messages}
-        had_before = rebind_keys(session, place, (), contents)
-        new = [m for m in intake.messages if m.native_key not in had_before]
-        ledger.commit_batch(session, lease, place, new, intake.refused)
-        return Committed(new, intake.refs)
     ids = {int(m.native_key): m.gmail_id for m in intake.messages if m.gmail_id is not None}
-    if not ids:
-        ledger.commit_batch(session, lease, place, intake.messages, intake.refused)
-        return Committed(intake.messages, intake.refs)
     gmail_labels.lock(session, run.connection)
     found = gmail_labels.find_duplicates(session, run.connection, ids)
     left_out = {duplicate.uid for duplicate in found.duplicates} | found.waiting

@@ -14,21 +14,19 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from services.fetcher.batch_fetching import Batches
-from services.fetcher.changed_keys import keys_changed, rebind_by_headers
 from services.fetcher.gmail_dedupe import without_duplicates
 from services.fetcher.quarantining import quarantine, undated
+from services.fetcher.rebinding import end_rebinding, note_uid_validity, without_known_content
 from services.fetcher.run import Run
 from services.fetcher.settling import settle, settle_at_end, settle_leftovers, unless_stopped
-from services.fetcher.uidvalidity import end_rebinding, note_uid_validity, rebind
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import Listing, MailRef
+from shared.mailbox.base import Listing
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
-from shared.storage import download_failures, leases, ledger, scheduling
-from shared.storage.download_failures import DownloadFailure
+from shared.storage import leases, ledger, scheduling
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails, add_known, prune
 from shared.telemetry import traces
@@ -140,15 +138,14 @@ def _fetch_listings(run: Run) -> None:
 
 def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
-    new, already_known = _without_known_content(run, known, listing)
+    new, already_known = without_known_content(run, known, listing)
     run.report.found += len(new)
     labelled = without_duplicates(run, new)
     new = labelled.new
     if run.rebinding:
         settle_leftovers(run)
     settle(run, [*already_known, *labelled.duplicates])
-    failed = _failed_downloads(run, new, listing.complete)
-    handled = Batches(run, new, failed, more=not listing.complete).fetch()
+    handled = Batches(run, new, more=not listing.complete).fetch()
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
     if not run.report.session_broke:
@@ -170,21 +167,6 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
         return True
     run.report.again = run.report.again or run.is_over
     return run.is_over
-
-
-def _without_known_content(
-    run: Run, known: KnownMails, listing: Listing
-) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
-    """The new mails, and those that came before under another key and may be settled."""
-    if run.place.uid_validity is None and (run.rebinding or keys_changed(known, listing)):
-        if not run.rebinding:
-            run.rebinding = True
-            with run.tools.database.transaction() as session:
-                scheduling.validity_changed(session, run.place.connection_id, None)
-        return rebind_by_headers(run, listing)
-    if run.rebinding and run.place.uid_validity is not None:
-        return rebind(run, listing.new), ()
-    return listing.new, ()
 
 
 def _keep_cursor(run: Run, listing: Listing) -> None:
@@ -218,17 +200,3 @@ def _forget_vanished(run: Run, listed: Sequence[Key] | None) -> None:
             )
             if run.state.prune_due:
                 scheduling.pruned(session, place.connection_id)
-
-
-def _failed_downloads(
-    run: Run, refs: Sequence[MailRef], complete: bool
-) -> dict[Key, DownloadFailure]:
-    """Those of `refs` at which an earlier download broke off."""
-    if not run.state.has_failed_downloads:
-        return {}
-    listed = {ref.key for ref in refs}
-    with run.tools.database.transaction() as session:
-        failed = download_failures.of_place(session, run.place)
-        if complete:
-            download_failures.forget(session, run.place, failed.keys() - listed)
-    return {key: failure for key, failure in failed.items() if key in listed}

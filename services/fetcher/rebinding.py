@@ -1,0 +1,171 @@
+"""Finds by content the mails that are known already, although every key they have is a new one.
+
+A folder was re-created (another UIDVALIDITY), as by a restored backup, or a migrated server forms
+its keys in another way (POP3's UIDLs, Graph's ids). Taken for new the same mails would flood the
+handlers. Their header blocks are the same, octet for octet, down to the Received fields; a mail
+sent twice differs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from services.fetcher.run import Committed, Run
+from services.fetcher.storing import Intake
+from shared.connections import AfterDownload, Selection
+from shared.mail.summary import header_digest, header_octets
+from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
+from shared.mailbox.pop3.dates import first_date
+from shared.storage import known_sets, leases, ledger, scheduling
+from shared.storage.key_contents import rebind_keys
+from shared.storage.pool import Session
+
+#: Of the known keys, one in so many may still be listed: what came in between changed no key.
+_FEW: Final = 10
+
+
+def note_uid_validity(run: Run, now: Cursor) -> None:
+    """Decides whether mails must be recognised by content, as the folder was re-created."""
+    state, place = run.state, run.place
+    run.rebinding = state.validity_changed_at is not None
+    if place.uid_validity is None:
+        return
+    if state.uid_validity is None:
+        # Noted before anything is committed under it: this run may break off, and the folder may
+        # be another one when the next run comes.
+        with run.tools.database.transaction() as session:
+            scheduling.first_validity(session, place.connection_id, place.uid_validity)
+    elif state.uid_validity != place.uid_validity:
+        with run.tools.database.transaction() as session:
+            scheduling.validity_changed(session, place.connection_id, place.uid_validity)
+        run.rebinding = True
+    elif state.cursor is not None and is_another_folder(state.cursor, now):
+        with run.tools.database.transaction() as session:
+            scheduling.another_folder(
+                session, place.connection_id, place.folder, place.uid_validity
+            )
+        run.rebinding = True
+
+
+def without_known_content(
+    run: Run, known: Known, listing: Listing
+) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
+    """The new mails, and those that came before under another key and may be settled."""
+    if run.place.uid_validity is None and (run.rebinding or _every_key_changed(known, listing)):
+        if not run.rebinding:
+            run.rebinding = True
+            with run.tools.database.transaction() as session:
+                scheduling.validity_changed(session, run.place.connection_id, None)
+        return _rebind_keys(run, listing)
+    if run.rebinding and run.place.uid_validity is not None:
+        return _rebind_uids(run, listing.new), ()
+    return listing.new, ()
+
+
+def commit(run: Run, session: Session, intake: Intake) -> Committed:
+    """Records a batch (`ledger.commit_batch`) but for what is known under another key, where the
+    server showed no headers before. Raises LeaseLost."""
+    contents = {message.native_key: message.header_digest for message in intake.messages}
+    had_before = rebind_keys(session, run.place, (), contents)
+    new = [m for m in intake.messages if m.native_key not in had_before]
+    ledger.commit_batch(session, run.lease, run.place, new, intake.refused)
+    return Committed(new, intake.refs)
+
+
+def end_rebinding(run: Run) -> None:
+    """Everything that can be seen was compared; what else the old folder had is vanished."""
+    with run.tools.database.transaction() as session:
+        ledger.drop_stale_settlements(session, run.place)
+        if run.connection.selection is Selection.ALL or run.place.uid_validity is None:
+            scheduling.recognition_over(session, run.place.connection_id, run.place.folder)
+
+
+def _every_key_changed(known: Known, listing: Listing) -> bool:
+    """Whether a full listing has new keys and (nearly) none of those that are known.
+
+    Somebody who clears a mailbox makes it look the same: then no content is known either, and
+    the look at the headers was in vain.
+    """
+    if listing.listed is None or not listing.new_count:
+        return False
+    already_known = known.count()
+    if not already_known:
+        return False
+    still = len(listing.listed) - len(known.missing(listing.listed))
+    return still * _FEW <= already_known
+
+
+def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
+    """Of the new mails those that are really new, and those that were known under another key.
+
+    A mail that was skipped when the connection was enabled has no digest; it is told by its date,
+    and is neither. Where the server shows no headers, all seem new: see `commit`.
+    """
+    skipped_before = run.state.skipped_before
+    if not run.mailbox.capabilities.dates:
+        return list(listing.new), []
+    digests: dict[str, bytes] = {}
+    skipped: list[str] = []
+    for ref, block in run.mailbox.headers(listing.new):
+        head = header_octets(block)
+        digests[str(ref.key)] = header_digest(head)
+        arrived = ref.arrived or first_date(head)
+        if skipped_before is not None and arrived is not None and arrived < skipped_before:
+            skipped.append(str(ref.key))
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        listed = [str(key) for key in listing.listed or ()]
+        already_known = rebind_keys(session, run.place, listed, digests)
+        passed_over = [key for key in skipped if key not in already_known]
+        if passed_over:
+            known_sets.add_known(
+                session, run.place.connection_id, run.place.folder, None, passed_over
+            )
+    left_out = {*already_known, *passed_over}
+    return (
+        [ref for ref in listing.new if ref.key not in left_out],
+        [ref for ref in listing.new if ref.key in already_known],
+    )
+
+
+def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
+    """Those of `refs` that are really new. The others become known under their new UIDs, and are
+    to be settled where the folder shows them as they were before (a restored backup).
+
+    Mails skipped when the connection was enabled have no digest; they are told by their arrival.
+    """
+    place, skipped_before = run.place, run.state.skipped_before
+    assert place.uid_validity is not None
+    digests: dict[int, bytes] = {}
+    for ref, block in run.mailbox.headers([*refs, *_maybe_flagged(run, refs)]):
+        if isinstance(ref.key, int):
+            digests[ref.key] = header_digest(header_octets(block))
+    skipped = [
+        ref.key
+        for ref in refs
+        if skipped_before is not None and ref.arrived is not None and ref.arrived < skipped_before
+    ]
+    unsettled = {
+        ref.key
+        for ref in refs
+        if isinstance(ref.key, int)
+        and (run.connection.after_download is AfterDownload.DELETE or ref.seen is not True)
+    }
+    where = (place.connection_id, place.folder, place.uid_validity)
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        known = known_sets.rebind(session, *where, digests, unsettled)
+        if skipped:
+            known_sets.add_known(session, *where, skipped)
+    return [ref for ref in refs if ref.key not in known and ref.key not in skipped]
+
+
+def _maybe_flagged(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
+    """The mails beside `refs`, where we flagged some deleted that could not be removed: no listing
+    shows those as new, and taken for somebody else's they would end all deletion for ever."""
+    with run.tools.database.transaction() as session:
+        if not ledger.has_flagged_elsewhere(session, run.place):
+            return []
+    everything, listed = run.mailbox.keys(), {ref.key for ref in refs}
+    return [MailRef(key, 0) for key in everything if key not in listed]

@@ -52,6 +52,6 @@ def _starting(incomplete: str, ask: Callable[[Any], Iterable[str]]) -> list[str]
     try:
         with Api.from_environment(timeout=_PATIENCE_S) as api:
             found = list(ask(api))
-    except Exception:
+    except Exception:  # a shell that completes shows nothing then, and never a traceback
         return []
     return [one for one in found if one.casefold().startswith(incomplete.casefold())]

@@ -103,7 +103,7 @@ class Combiner(Generic[Item, Result]):
             for member in members:
                 member.error = error if member is first else _copied(error)
                 member.done = True
-        except Exception as error:
+        except Exception as error:  # one item may be the cause: each is tried alone
             alone = len(members) == 1
             if not alone:
                 _log.warning("batch split after a failure", exc_info=error)

@@ -46,7 +46,7 @@ class HeartbeatWriter:
                 self._beat()
             except PosthouseError as error:
                 _log.warning("heartbeat not written", error=str(error))
-            except Exception:
+            except Exception:  # a process that says nothing counts as dead
                 _log.exception("heartbeat not written")
             if stop.wait(_EVERY_S):
                 self._readiness.close()

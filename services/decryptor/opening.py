@@ -199,13 +199,13 @@ class _Mail:
                 self._layers.read(outer)
         except OSError:
             raise
-        except Exception:
+        except Exception:  # see `_fail`
             self._fail()
 
     def unwrap(self) -> None:
         try:
             self._layers.unwrap()
-        except Exception:
+        except Exception:  # see `_fail`
             self._fail()
 
     def open(self) -> Opened:
@@ -214,7 +214,7 @@ class _Mail:
                 return _opened(self._layers, self._outer, self._trust, self._spool)
             except OSError:
                 raise
-            except Exception:
+            except Exception:  # see `_fail`
                 self._fail()
         self.close()
         return Opened(_NOT_ANALYSED if self._failed else _NOTHING)

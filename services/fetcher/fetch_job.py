@@ -205,6 +205,7 @@ class Dispatcher:
                     self.ends.failed(run, error)
                 return False
             except Exception as error:
+                # Nobody foresaw it: the connection shows it, and the runs behind this one go on.
                 _log.exception("run broke off")
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
                 self.ends.failed(run, failure)

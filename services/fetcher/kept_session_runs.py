@@ -80,7 +80,7 @@ class KeptSessionRuns:
                             scheduling.due_now(session, [connection_id], seconds)
             except PosthouseError as error:
                 _log.warning("push event left to the next poll", error=str(error))
-            except Exception:
+            except Exception:  # without this thread nothing is fetched at once
                 _log.exception("push event left to the next poll")
 
     def _is_too_late(self, emitted: datetime) -> bool:
@@ -139,7 +139,7 @@ class KeptSessionRuns:
                 self.dispatcher.ends.to_slow_lane([run])
         except PosthouseError as error:
             _log.warning("run not recorded", error=str(error))
-        except Exception:
+        except Exception:  # nobody asks for this future
             _log.exception("run broke off")
         finally:
             with self._lock:

@@ -89,7 +89,7 @@ class SessionAffinity:
             chore()
         except PosthouseError as error:
             _log.warning("kept sessions not maintained", error=str(error))
-        except Exception:
+        except Exception:  # without this thread the fetcher counts as dead
             _log.exception("kept sessions not maintained")
 
     def _beat(self) -> None:

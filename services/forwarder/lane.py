@@ -82,7 +82,7 @@ class ForwardLane:
                 self._consume()
             except (PosthouseError, AccessRefused, ValueError) as error:
                 _log.error("handler not forwarded", handler=self.forward.name, error=str(error))
-            except Exception:
+            except Exception:  # the lane begins anew after a pause
                 _log.exception("handler not forwarded", handler=self.forward.name)
             self._stop.wait(_AGAIN_S)
 

@@ -206,7 +206,7 @@ class _Link(threading.Thread):
                 on_close_callback=self._on_failed,
             )
             self._connection.ioloop.start()
-        except Exception as error:
+        except Exception as error:  # who publishes is told it
             self.reason = self.reason or error
             logging.getLogger(__name__).debug("the publisher's connection ended", exc_info=True)
         finally:

@@ -89,7 +89,7 @@ def _guarded(name: str, function: Callable[..., None], pulse: Pulse) -> Callable
                 function(*args)
         except PosthouseError as error:
             _log.warning("job failed", job=name, code=error.code, error=str(error))
-        except Exception:
+        except Exception:  # the job is a hint; the thread goes on
             _log.exception("job failed unexpectedly", job=name)
         finally:
             pulse.job_ended()

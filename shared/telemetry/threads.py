@@ -42,7 +42,7 @@ class ServiceThreads:
             except PosthouseError as error:
                 self._failures[name] = str(error)
                 _log.critical("thread failed", thread=name, error=str(error))
-            except BaseException as error:
+            except BaseException as error:  # the service ends by it
                 self._failures[name] = f"{type(error).__name__}: {error}"
                 _log.critical("thread failed", thread=name, exc_info=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,8 @@ LARGEST = 200_000
 LONGEST_MODULE = 400
 #: Locks grow with what they pin.
 LARGE_ON_PURPOSE = {".lock"}
+PRODUCT = {"cli", "services", "shared", "sdk"}
+EVERY_ERROR = {"Exception", "BaseException"}
 #: What programs leave behind when they end badly, or while they run.
 LEFT_BEHIND = ("MnesiaCore.", "erl_crash.dump", "core.", "dump.rdb", "nohup.out")
 
@@ -50,3 +53,21 @@ def test_no_module_is_longer_than_one_reads_at_once() -> None:
         if path.suffix == ".py" and len(path.read_bytes().splitlines()) > LONGEST_MODULE
     }
     assert not long
+
+
+def test_what_catches_every_error_and_goes_on_says_why() -> None:
+    """A comment behind `except Exception`, or as the first line of what is done then."""
+    silent = [
+        f"{path.relative_to(ROOT)}:{handler.lineno}"
+        for path in tracked()
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in PRODUCT
+        for handler in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(handler, ast.ExceptHandler)
+        and (handler.type is None or ast.unparse(handler.type) in EVERY_ERROR)
+        and not isinstance(handler.body[-1], ast.Raise)
+        and not any(
+            "#" in line
+            for line in path.read_text().splitlines()[handler.lineno - 1 : handler.body[0].lineno]
+        )
+    ]
+    assert not silent

@@ -148,7 +148,7 @@ class Consumer:
             failure: BaseException | None = None
             try:
                 self._consume(caller)
-            except BaseException as error:
+            except BaseException as error:  # raised where it is awaited
                 failure = error
             loop.call_soon_threadsafe(settle, failure)
 

@@ -178,7 +178,7 @@ class Loop:
             failure: BaseException | None = None
             try:
                 self._caller(event, call.limit)
-            except BaseException as error:
+            except BaseException as error:  # of the author's function
                 failure = error
             self._outcomes.put((call, failure))
 
@@ -246,7 +246,7 @@ class Loop:
             return
         try:
             self._options.on_outcome(outcome)
-        except Exception:
+        except Exception:  # of the author's function
             _log.exception("on_outcome failed for event %s", outcome.event.id)
 
     def _leave(self, event_id: str) -> None:

@@ -15,13 +15,13 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from shared.errors import PosthouseError
-from shared.forwarding.http_binding import attributes_and_data
+from shared.forwarding.content_modes import fields_and_body
 from shared.forwarding.kafka_brokers import Brokers
-from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
-from shared.forwards import Endpoint, Format, RecordKey
+from shared.forwarding.outcome import ForwardOutcome, delivered, too_large, unavailable
+from shared.forwards import Endpoint, RecordKey
 from shared.hosts import HostRules
 
-_STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
+_STRUCTURED: Final = "application/cloudevents+json; charset=UTF-8"
 #: Seconds beyond librdkafka's own timeout that a delivery report is waited for.
 _GRACE_S: Final = 5.0
 #: What a message may be beyond its value: the headers of binary mode, and Kafka's framing.
@@ -60,12 +60,17 @@ class KafkaSender:
 
         try:
             producer = self._open()
-            headers, value = _message(event, self._endpoint.options.format)
+            form = self._endpoint.options.format
+            fields, value = fields_and_body(
+                event, form, structured=_STRUCTURED, prefix="ce_", quoted=False
+            )
             producer.produce(
                 self._endpoint.options.topic,
                 value,
                 key=_partition_key(event, self._endpoint.options.key),
-                headers=[*headers, ("posthouse_key", key.encode())],
+                headers=[
+                    (n, text.encode()) for n, text in (fields | {"posthouse_key": key}).items()
+                ],
                 on_delivery=reported,
             )
             error = report.result(self._timeout_s + _GRACE_S)
@@ -79,9 +84,7 @@ class KafkaSender:
             self._drop()
             return unavailable(started, "No delivery report in time.")
         if error is None:
-            return ForwardOutcome(
-                verdict=ForwardVerdict.DELIVERED, seconds=time.monotonic() - started
-            )
+            return delivered(started)
         if error.fatal() or error.code() == KafkaError._MSG_TIMED_OUT:
             # A producer never finds a cluster again that was made anew: its metadata look older.
             self._drop()
@@ -145,11 +148,7 @@ def outcome_of(error: KafkaError, said: KafkaError | None, started: float) -> Fo
     """What follows from an error of a delivery report. `said`: what the client complained of
     meanwhile, which tells why nothing came in time."""
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-        return ForwardOutcome(
-            verdict=ForwardVerdict.TOO_LARGE,
-            seconds=time.monotonic() - started,
-            detail="It is larger than Kafka takes (message.max.bytes).",
-        )
+        return too_large(started, "It is larger than Kafka takes (message.max.bytes).")
     why = said if said is not None and error.code() == KafkaError._MSG_TIMED_OUT else error
     hint = _WHAT_TO_DO.get(why.code())
     return unavailable(started, f"Kafka: {why.str()}" + (f": {hint}." if hint else "."))
@@ -160,11 +159,3 @@ def _partition_key(event: bytes, key: RecordKey) -> bytes:
     fields = json.loads(event)
     thread = (fields["data"].get("mail") or {}).get("thread") if key is RecordKey.THREAD else ""
     return str(thread or fields["source"]).encode()
-
-
-def _message(event: bytes, form: Format) -> tuple[list[tuple[str, bytes]], bytes]:
-    if form is Format.STRUCTURED:
-        return [("content-type", _STRUCTURED)], event
-    content_type, attributes, data = attributes_and_data(event, quoted=False)
-    headers = [("content-type", content_type.encode())]
-    return [*headers, *((f"ce_{name}", text.encode()) for name, text in attributes.items())], data

@@ -20,10 +20,10 @@ from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext, api
 
 from shared.errors import PosthouseError
-from shared.forwarding.http_binding import attributes_and_data
+from shared.forwarding.content_modes import fields_and_body
 from shared.forwarding.nats_transport import GuardedClient
-from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
-from shared.forwards import Endpoint, Format, servers_of
+from shared.forwarding.outcome import ForwardOutcome, delivered, too_large, unavailable
+from shared.forwards import Endpoint, servers_of
 from shared.hosts import HostRules
 from shared.mailbox.net.tls import tls_context
 
@@ -70,7 +70,8 @@ class NatsSender:
 
     async def _sent(self, key: str, event: bytes, started: float) -> ForwardOutcome:
         subject = self._endpoint.options.subject
-        fields, body = _message(event, self._endpoint.options.format)
+        form = self._endpoint.options.format
+        fields, body = fields_and_body(event, form, structured=_STRUCTURED, prefix="ce-")
         self._complaint = None
         try:
             client = await self._connected()
@@ -79,7 +80,7 @@ class NatsSender:
         except PosthouseError as error:
             return unavailable(started, str(error))
         except nats.errors.MaxPayloadError:
-            return _too_large(started, "It is larger than the NATS server's max_payload.")
+            return too_large(started, "It is larger than the NATS server's max_payload.")
         except nats.js.errors.NoStreamResponseError:
             return unavailable(
                 started,
@@ -88,7 +89,7 @@ class NatsSender:
             )
         except nats.js.errors.APIError as error:
             if error.err_code == _LARGER_THAN_STREAM_TAKES:
-                return _too_large(started, "It is larger than the stream's max_msg_size.")
+                return too_large(started, "It is larger than the stream's max_msg_size.")
             return unavailable(started, f"JetStream refused it: {error.description}.")
         except (nats.errors.TimeoutError, TimeoutError):
             return unavailable(started, self._reason(None))
@@ -96,11 +97,7 @@ class NatsSender:
             await self._disconnect()
             return unavailable(started, self._reason(error))
         already = " already" if ack.duplicate else ""
-        return ForwardOutcome(
-            verdict=ForwardVerdict.DELIVERED,
-            seconds=time.monotonic() - started,
-            answer=f"{ack.stream} has it{already}, as {ack.seq}",
-        )
+        return delivered(started, f"{ack.stream} has it{already}, as {ack.seq}")
 
     async def _published(
         self, stream: JetStreamContext, key: str, subject: str, body: bytes, fields: dict[str, str]
@@ -192,16 +189,3 @@ def login_of(endpoint: Endpoint) -> dict[str, Any]:
     if given:
         return {"user": given["username"], "password": given["password"]}
     return {}
-
-
-def _message(event: bytes, form: Format) -> tuple[dict[str, str], bytes]:
-    if form is Format.STRUCTURED:
-        return {"content-type": _STRUCTURED}, event
-    content_type, attributes, data = attributes_and_data(event)
-    return {"content-type": content_type, **{f"ce-{n}": v for n, v in attributes.items()}}, data
-
-
-def _too_large(started: float, detail: str) -> ForwardOutcome:
-    return ForwardOutcome(
-        verdict=ForwardVerdict.TOO_LARGE, seconds=time.monotonic() - started, detail=detail
-    )

@@ -39,3 +39,17 @@ def unavailable(started: float, detail: str) -> ForwardOutcome:
     return ForwardOutcome(
         verdict=ForwardVerdict.UNAVAILABLE, seconds=time.monotonic() - started, detail=detail[:500]
     )
+
+
+def delivered(started: float, answer: str = "") -> ForwardOutcome:
+    """The far side has it. `started`: time.monotonic; `answer`: what it said."""
+    return ForwardOutcome(
+        verdict=ForwardVerdict.DELIVERED, seconds=time.monotonic() - started, answer=answer
+    )
+
+
+def too_large(started: float, detail: str) -> ForwardOutcome:
+    """The event is larger than the far side takes. `started`: time.monotonic."""
+    return ForwardOutcome(
+        verdict=ForwardVerdict.TOO_LARGE, seconds=time.monotonic() - started, detail=detail
+    )

@@ -44,14 +44,14 @@ class BodyLimit:
         if length.isdigit() and int(length) > self._limit:
             await self._refuse(self._too_large(), scope, receive, send)
             return
-        seen = 0
+        received = 0
 
         async def counted() -> Message:
-            nonlocal seen
+            nonlocal received
             message = await receive()
             if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > self._limit:
+                received += len(message.get("body", b""))
+                if received > self._limit:
                     raise _TooLarge
             return message
 

@@ -85,8 +85,8 @@ class Admin:
             "store": self.app_state.store.check_identity,
         }
         app_state = self.app_state
-        told = {**checks, "keys": app_state.vault.check}
-        writer = HeartbeatWriter("admin", app_state.database, app_state.store, told)
+        reported = {**checks, "keys": app_state.vault.check}
+        writer = HeartbeatWriter("admin", app_state.database, app_state.store, reported)
         threads = [
             threading.Thread(target=run, args=(stop,), name=name, daemon=True)
             for name, run in (("heartbeat", writer.run), ("requests", self.limiter.run))

@@ -146,8 +146,8 @@ class Batches:
         return [ref for ref in self._refs if ref.size <= limit]
 
     def _read(self, batch: Sequence[MailRef]) -> Intake:
-        told = traces.span("download", connection=self._run.connection.id, mails=len(batch))
-        with told as span, ExitStack() as unless_read:
+        timed = traces.span("download", connection=self._run.connection.id, mails=len(batch))
+        with timed as span, ExitStack() as unless_read:
             intake = unless_read.enter_context(Intake(self._run.tools.store, _correlation_id()))
             self._downloads.into(intake, batch)
             if intake.refused and self._downloads.stopped is None:
@@ -181,5 +181,5 @@ def _failed_downloads(
 
 def _correlation_id() -> uuid.UUID | None:
     """Of the job that this thread runs."""
-    told = get_contextvars().get("correlation_id")
-    return uuid.UUID(told) if told else None
+    value = get_contextvars().get("correlation_id")
+    return uuid.UUID(value) if value else None

@@ -111,9 +111,9 @@ def _together(batches: Sequence[Ready]) -> list[Committed | None]:
     messages: list[Sequence[NewMessage]] = []
     with tools.store.pack() as pack:
         mails = sum(len(ready.intake.messages) for ready in batches)
-        with traces.span("store", batches=len(batches), mails=mails) as told:
+        with traces.span("store", batches=len(batches), mails=mails) as span:
             messages += [ready.intake.keep_in(pack) for ready in batches]
-            told.set_attribute("posthouse.octets", pack.size)
+            span.set_attribute("posthouse.octets", pack.size)
             if pack.size:
                 pack.commit()
     tools.reached("stored")

@@ -28,7 +28,7 @@ LONGEST_RECONNECT = 1800.0
 _GOOD_LIFE = 120.0
 #: Polls in a row that found mails of which a session that listened had not told: so often that is
 #: no accident.
-_UNTOLD = 5
+_UNANNOUNCED = 5
 #: A session that listened for less than this (seconds) may not have had the time to tell.
 _TIME_TO_TELL = 30.0
 
@@ -42,9 +42,9 @@ class _Listener:
     unproductive: int = 0
     broken: int = 0
     since: float = field(default_factory=time.monotonic)
-    told: bool = False
+    announced: bool = False
     listens: bool = False
-    untold: int = 0
+    unannounced: int = 0
     recorded: bool | None = None
     version: object = None
     refused: object = None
@@ -64,7 +64,7 @@ class PushEvents:
         """The server announced something new."""
         with self._changed:
             listener = self._listeners.setdefault(connection_id, _Listener())
-            listener.told = True
+            listener.announced = True
             if listener.unproductive < 2:
                 self._now.add(connection_id)
             else:
@@ -120,16 +120,16 @@ class PushEvents:
             listened = listener.listens and self._clock() - listener.since > _TIME_TO_TELL
             listener.listens = False
             silent: bool | None = None
-            if listener.told and productive:
-                listener.untold, silent = 0, False
+            if listener.announced and productive:
+                listener.unannounced, silent = 0, False
             elif productive and listened:
-                listener.untold += 1
-                silent = True if listener.untold >= _UNTOLD else None
+                listener.unannounced += 1
+                silent = True if listener.unannounced >= _UNANNOUNCED else None
             if productive:
                 listener.unproductive = 0
-            elif listener.told:
+            elif listener.announced:
                 listener.unproductive += 1
-            listener.told = False
+            listener.announced = False
             return None if silent == listener.recorded else silent
 
     def silence_recorded(self, connection_id: int, *, silent: bool) -> None:

@@ -122,7 +122,7 @@ def _fetch_listings(run: Run) -> None:
     run.set_deadline()
     known = KnownMails(run.tools.database, place.connection_id, place.folder, place.uid_validity)
     while True:
-        with traces.span("list", connection=place.connection_id) as told:
+        with traces.span("list", connection=place.connection_id) as span:
             listing = run.mailbox.list_new(
                 known,
                 run.connection.selection,
@@ -130,7 +130,7 @@ def _fetch_listings(run: Run) -> None:
                 limit=_LISTED_AT_ONCE,
                 cursor=run.state.cursor,
             )
-            told.set_attribute("posthouse.mails", len(listing.new))
+            span.set_attribute("posthouse.mails", len(listing.new))
         run.tools.reached("listed")
         if _fetch_listing(run, known, listing):
             return

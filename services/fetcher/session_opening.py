@@ -84,13 +84,13 @@ class SessionOpener:
                 ends_without_word(failure) and self._crowded_host(places[0])
             )
             raise self._turned_away_by(connection, places[0], failure, explained=known)
-        told = says_too_many(failure)
+        stated = says_too_many(failure)
         # At a mailbox one place more is left: for the person whose mailbox it is.
         spare = max(1, have // 10) if is_mailbox(place) else have // 10
-        if told:
+        if stated:
             self._shares.learn(place, max(1, have - spare))
-        going = max(1, have // 10) if told else 1
-        if told and is_mailbox(place) and have > 1:
+        going = max(1, have // 10) if stated else 1
+        if stated and is_mailbox(place) and have > 1:
             going += 1
         if ends_without_word(failure):
             # Else a run that comes in between takes the room, and is not even refused.
@@ -108,13 +108,13 @@ class SessionOpener:
                     if not may_be_too_many(error):
                         raise
                     continue
-                if not told:  # one had to go, and it worked: that many there may be
+                if not stated:  # one had to go, and it worked: that many there may be
                     self._shares.learn(place, max(1, have - is_mailbox(place)))
                 self._turned_away.pop(connection.id, None)
                 return mailbox
         finally:
             self._reservations.release(place)
-        if told:
+        if stated:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         # Another run may have taken the room that was made, or the server has another reason.
         explained = not is_unexplained(failure)

@@ -101,13 +101,13 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         with tools.database.transaction() as session:
             earlier = ledger.flagged(session, place)
         refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
-    told = traces.span(
+    span = traces.span(
         "settle",
         connection=place.connection_id,
         mails=len(refs),
         action=after_download.value,
     )
-    with told:
+    with span:
         settled = run.mailbox.settle(refs, after_download)
     tools.reached("server-settled")
     done = {ref.key for ref in settled}

@@ -85,9 +85,9 @@ class Intake:
     def write(self, chunk: bytes | memoryview) -> None:
         self._pack.write(chunk)
         self._hash.update(chunk)
-        room = HEADER_LIMIT + 1 - len(self._head)
-        if room > 0:
-            self._head += chunk[:room]
+        left = HEADER_LIMIT + 1 - len(self._head)
+        if left > 0:
+            self._head += chunk[:left]
 
     def end(self) -> None:
         ref, self._ref = self._ref, None
@@ -220,11 +220,11 @@ def _storable(text: str) -> str:
 def batches(refs: Sequence[MailRef], mails: int, octets: int) -> list[list[MailRef]]:
     """Cuts a listing into batches by count and by the sizes that the server claims."""
     cut: list[list[MailRef]] = []
-    room = 0
+    left = 0
     for ref in refs:
-        if not cut or len(cut[-1]) >= mails or ref.size > room:
+        if not cut or len(cut[-1]) >= mails or ref.size > left:
             cut.append([])
-            room = octets
+            left = octets
         cut[-1].append(ref)
-        room -= ref.size
+        left -= ref.size
     return cut

@@ -129,14 +129,14 @@ class Lanes:
         with self._database.transaction() as session:
             forward = forwards.of_handler(session, handler_id)
             if forward is not None:
-                told = ForwardGaveUp(
+                alert = ForwardGaveUp(
                     handler_id=handler_id,
                     name=lane.forward.name if lane else str(handler_id),
                     place=forward.place,
                     reason=reason,
                     day=f"{utc_now():%Y-%m-%d}",
                 )
-                alerts.raise_transition(session, told)
+                alerts.raise_transition(session, alert)
 
 
 def _is_ordered(forward: SealedForward) -> bool:

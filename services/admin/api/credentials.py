@@ -67,6 +67,6 @@ def _to_out(view: CredentialView, *, full: bool = True) -> CredentialOut:
     )
 
 
-def _tagged(response: Response, seen: CredentialView) -> CredentialOut:
-    tag(response, seen.credential)
-    return _to_out(seen)
+def _tagged(response: Response, view: CredentialView) -> CredentialOut:
+    tag(response, view.credential)
+    return _to_out(view)

@@ -41,8 +41,10 @@ def examine_connection(ctx: Context, connection_id: int, *, record: bool = False
         lambda: examine(connection, opened, seconds=_SECONDS), _SECONDS + _GRACE
     )
     took = int((time.monotonic() - started) * 1000)
-    told = replace(reporting.report(found, secrets=secrets), duration_ms=took)
-    return replace(told, recording=recording.recording(found, secrets=secrets)) if record else told
+    report = replace(reporting.report(found, secrets=secrets), duration_ms=took)
+    return (
+        replace(report, recording=recording.recording(found, secrets=secrets)) if record else report
+    )
 
 
 def _secrets(ctx: Context, connection: Connection) -> list[str]:

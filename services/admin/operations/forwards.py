@@ -101,8 +101,8 @@ def resume(ctx: Context, handler_id: int) -> None:
         name = handlers.get(session, handler_id).name
         paused = ForwardPaused(handler_id=handler_id, name=name, place="", reason="")
         if alerts.end_episode(session, paused.dedupe):
-            told = ForwardResumed(handler_id=handler_id, name=name, place=forward.place)
-            alerts.raise_transition(session, told)
+            resumed = ForwardResumed(handler_id=handler_id, name=name, place=forward.place)
+            alerts.raise_transition(session, resumed)
         ctx.record(session, "resume forward", f"handler/{handler_id}")
 
 

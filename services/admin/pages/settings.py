@@ -32,10 +32,10 @@ def add_webhook(request: Request, form: Form) -> Response:
         made = webhooks.create_webhook(context_of(request), changes)
     except (InvalidInput, Conflict) as error:
         return _page(request, error, values_of(form))
-    told = (
+    which = (
         "of every alert" if not made.kinds else f"of {counted(len(made.kinds), 'kind')} of alerts"
     )
-    return redirect("/settings", f"{made.name} is told {told} from now on.")
+    return redirect("/settings", f"{made.name} is told {which} from now on.")
 
 
 @router.post("/trust-anchors", dependencies=[ADMINISTER])

@@ -273,19 +273,21 @@ class LoginChecks:
                     match name:
                         case "connection_id" | "connection":
                             number = _NUMBER.validate_python(text)
-                            seen = abs(number) < 1 << 63 and visibility.sees_connection(
+                            is_visible = abs(number) < 1 << 63 and visibility.sees_connection(
                                 session, tags, number
                             )
                         case "message_id":
-                            seen = visibility.sees_message(session, tags, _ID.validate_python(text))
+                            is_visible = visibility.sees_message(
+                                session, tags, _ID.validate_python(text)
+                            )
                         case "entry_id":
                             entry = _ID.validate_python(text)
-                            seen = visibility.sees_quarantined(session, tags, entry)
+                            is_visible = visibility.sees_quarantined(session, tags, entry)
                         case _:
-                            seen = True
+                            is_visible = True
                 except ValidationError:
                     continue
-                if not seen:
+                if not is_visible:
                     return False
         return True
 

@@ -123,8 +123,8 @@ class Oidc:
     def finish(self, answer: Mapping[str, str], browser: str) -> tuple[str, str]:
         """The session's cookie and where to go on. Raises LoginRefused or TryAgain."""
         if "error" in answer:
-            told = answer.get("error_description") or answer["error"]
-            raise LoginRefused(f"The provider refused the login: {told[:300]}")
+            reason = answer.get("error_description") or answer["error"]
+            raise LoginRefused(f"The provider refused the login: {reason[:300]}")
         login = Started.of(browser)
         state = answer.get("state", "").encode()
         if login is None or not hmac.compare_digest(state, login.state.encode()):

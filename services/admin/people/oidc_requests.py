@@ -46,14 +46,14 @@ class ProviderAdapter(BaseAdapter):
             )
         if answer.is_redirect:
             raise requests.TooManyRedirects(f"{answer.url.host} points elsewhere.")
-        told = requests.Response()
-        told.request, told.url = request, url
-        told.status_code, told.reason = answer.status_code, answer.reason_phrase
-        told.headers = CaseInsensitiveDict(answer.headers)
-        told.encoding = answer.encoding
+        response = requests.Response()
+        response.request, response.url = request, url
+        response.status_code, response.reason = answer.status_code, answer.reason_phrase
+        response.headers = CaseInsensitiveDict(answer.headers)
+        response.encoding = answer.encoding
         # As requests' own adapters leave it once the content was read.
-        told._content = answer.content
-        return told
+        response._content = answer.content
+        return response
 
     def close(self) -> None:
         self._client.close()

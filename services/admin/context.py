@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from services.admin.mail_server_work import MailServerWork
 from services.admin.settings import AdminSettings
 from shared.connections import Connection
-from shared.logins import Logins
 from shared.mailbox.base import Mailbox
+from shared.mailbox_logins import Logins
 from shared.people import Principal
 from shared.queueing.output import Output
 from shared.storage import audit

@@ -20,16 +20,16 @@ from shared.connections import Connection
 from shared.errors import InvalidInput, TryAgain
 from shared.heartbeats import HeartbeatWriter
 from shared.hosts import HostRules
-from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.mailbox_logins import Logins
 from shared.queueing.output import open_output
 from shared.storage import schema
 from shared.storage.pool import Database
 from shared.storage.request_limits import PostgresLimiter
 from shared.store_identity import open_own_store
 from shared.telemetry.health import Check, HealthServer, Heartbeat
-from shared.telemetry.listening import listening_socket
+from shared.telemetry.listening_sockets import listening_socket
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)

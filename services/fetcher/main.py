@@ -43,9 +43,9 @@ from shared.jobs import (
     FETCH_SLOW_QUEUE,
     own_queue,
 )
-from shared.logins import Logins
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
+from shared.mailbox_logins import Logins
 from shared.open_files import raise_limit
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker

@@ -21,7 +21,7 @@ from shared.clock import utc_now
 from shared.errors import PosthouseError
 from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
-from shared.logins import Logins
+from shared.mailbox_logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.service_health import report_health

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from shared.errors import PosthouseError
-from shared.storage.held_places import HeldPlaces
+from shared.storage.held_request_places import HeldPlaces
 from shared.storage.pool import Database
 from shared.storage.request_budgets import RequestBudgets, RequestLimit
 

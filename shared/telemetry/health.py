@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.errors import InvalidInput, PosthouseError
 from shared.telemetry import logs, metrics
-from shared.telemetry.listening import listening_socket
+from shared.telemetry.listening_sockets import listening_socket
 
 #: Raises where what it checks cannot be used; returns quickly.
 Check = Callable[[], None]

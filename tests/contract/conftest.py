@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from shared.mailbox.doctor.request_forms import use_of
-from shared.mailbox.observing import Observer, observed
+from shared.mailbox.traffic_observer import Observer, observed
 from tests.contract.cloud_kinds import google_imap, graph, microsoft_imap, oauth_pop3
 from tests.contract.examinations import asked_by_the_doctor, changes, forms_sent
 from tests.contract.mailbox_kinds import KINDS, ROOTED, MailboxKind

@@ -14,8 +14,8 @@ from shared.mailbox.doctor.examine import examine
 from shared.mailbox.doctor.exchanges import sessions_of
 from shared.mailbox.doctor.reporting import form_of
 from shared.mailbox.doctor.request_forms import use_of
-from shared.mailbox.observing import Observer
 from shared.mailbox.open import open_mailbox
+from shared.mailbox.traffic_observer import Observer
 from tests.contract.mailbox_kinds import mail
 
 

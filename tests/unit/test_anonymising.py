@@ -13,7 +13,7 @@ from shared.mailbox.doctor.anonymise_imap import ImapLines
 from shared.mailbox.doctor.anonymise_pop3 import Pop3Lines
 from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
 from shared.mailbox.doctor.stand_in_mails import header_of, mail_of
-from shared.mailbox.observing import HttpRequest
+from shared.mailbox.traffic_observer import HttpRequest
 
 
 def lines() -> ImapLines:

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from shared.telemetry.health import HealthServer
-from shared.telemetry.listening import listening_socket
+from shared.telemetry.listening_sockets import listening_socket
 
 
 @pytest.mark.parametrize("host", ["::", ""])

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mailbox.base import Folder
-from shared.mailbox.imap.metadata import parse_date, search_date
-from shared.mailbox.imap.names import (
+from shared.mailbox.imap.folder_names import (
     ListedFolder,
     Naming,
     find_folder,
     listed_folders,
     near_matches,
 )
+from shared.mailbox.imap.metadata import parse_date, search_date
 from shared.mailbox.imap.session import (
     Literal,
     Untagged,

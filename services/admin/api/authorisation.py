@@ -30,8 +30,8 @@ from services.admin.people.route_permissions import (
 from services.admin.problems import problem_of, responses
 from services.admin.redirects_with_notice import redirect
 from shared.errors import InvalidInput, PosthouseError, TryAgain
-from shared.logins import Others
 from shared.mailbox.oauth.provider import WrongAccount
+from shared.mailbox_logins import Others
 
 router = APIRouter(tags=["authorisation"])
 

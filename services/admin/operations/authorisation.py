@@ -8,7 +8,7 @@ from services.admin.context import Context
 from services.admin.operations.credentials import redirect_uri
 from shared.connections import Connection
 from shared.errors import Conflict
-from shared.logins import GrantShared, Others
+from shared.mailbox_logins import GrantShared, Others
 from shared.storage.authorisations import Authorisation
 
 

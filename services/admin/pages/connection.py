@@ -20,7 +20,7 @@ from services.admin.pages.rendering import redirect, render
 from services.admin.people.authentication import session_of
 from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
-from shared.logins import GrantShared, Others
+from shared.mailbox_logins import GrantShared, Others
 
 router = APIRouter(prefix="/connections")
 _RUNS = 15

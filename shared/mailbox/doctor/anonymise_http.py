@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from shared.mailbox.doctor.anonymise_imap import replaced_level
 from shared.mailbox.doctor.pseudonyms import Pseudonyms
 from shared.mailbox.doctor.stand_in_mails import mail_of
-from shared.mailbox.observing import HttpRequest
+from shared.mailbox.traffic_observer import HttpRequest
 
 _HEADERS: Final = ("content-type", "retry-after")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z?$")

@@ -11,7 +11,7 @@ from imapclient import imap_utf7
 from shared.mailbox.doctor.examination import NOBODYS
 from shared.mailbox.doctor.pseudonyms import Pseudonyms, challenge
 from shared.mailbox.doctor.stand_in_mails import header_of, mail_of
-from shared.mailbox.imap.names import decode_name
+from shared.mailbox.imap.folder_names import decode_name
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n")
 _GMAIL_LABELS: Final = re.compile(rb"X-GM-LABELS +\(", re.I)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from shared.connections import Connection, Selection
 from shared.errors import PosthouseError
-from shared.mailbox import observing
+from shared.mailbox import traffic_observer
 from shared.mailbox.base import Folder, Listing, Mailbox, MailRef
 from shared.mailbox.failures import FolderMissing
 from shared.messages import Key
@@ -52,7 +52,7 @@ class Examination:
     connection: Connection
     open: Open
     seconds: float
-    observer: observing.Observer = field(default_factory=observing.Observer)
+    observer: traffic_observer.Observer = field(default_factory=traffic_observer.Observer)
     server: str = ""
     capabilities: tuple[str, ...] = ()
     mailbox: str = ""

@@ -7,7 +7,7 @@ from typing import Final
 
 from shared.connections import Connection
 from shared.errors import InvalidInput
-from shared.mailbox import observing
+from shared.mailbox import traffic_observer
 from shared.mailbox.doctor import examine_graph, examine_imap, examine_pop3
 from shared.mailbox.doctor.examination import Examination, Open
 
@@ -27,6 +27,6 @@ def examine(connection: Connection, open_: Open, *, seconds: float) -> Examinati
         unknown = InvalidInput(f"The doctor does not know {connection.kind.title} yet.")
         found.failures.append(("examining", unknown))
         return found
-    with observing.observed(found.observer):
+    with traffic_observer.observed(found.observer):
         examine_kind(found)
     return found

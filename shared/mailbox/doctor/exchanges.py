@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from shared.mailbox.observing import ObservedStream
+from shared.mailbox.traffic_observer import ObservedStream
 
 _LITERAL: Final = re.compile(rb"\{(\d{1,20})\+?\}\r?\n\Z")
 _TAGGED: Final = re.compile(rb"(P\d+) ")

@@ -10,7 +10,7 @@ from shared.errors import PosthouseError
 from shared.mailbox.doctor import request_forms
 from shared.mailbox.doctor.examination import Examination
 from shared.mailbox.doctor.exchanges import RecordedExchange, sessions_of
-from shared.mailbox.observing import HttpRequest
+from shared.mailbox.traffic_observer import HttpRequest
 
 UNDERSTOOD: Final = "understood"
 REFUSED: Final = "refused"

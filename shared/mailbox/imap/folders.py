@@ -7,7 +7,7 @@ from dataclasses import replace
 from shared.errors import PosthouseError
 from shared.mailbox.base import Folder
 from shared.mailbox.failures import FolderMissing, Refused
-from shared.mailbox.imap.names import (
+from shared.mailbox.imap.folder_names import (
     ListedFolder,
     Naming,
     find_folder,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from shared.mailbox.base import MailRef
-from shared.mailbox.imap.names import decode_name
+from shared.mailbox.imap.folder_names import decode_name
 from shared.mailbox.imap.search import search
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, uid_sets
 from shared.messages import Key

@@ -18,7 +18,7 @@ import httpcore
 import httpx
 
 from shared.errors import TryAgain
-from shared.mailbox import observing, wait_budget
+from shared.mailbox import traffic_observer, wait_budget
 from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
 from shared.mailbox.net.tls import start_tls
 from shared.mailbox.net.transcript import Transcript
@@ -50,7 +50,7 @@ class BoundedTransport(httpx.HTTPTransport):
             keepalive_expiry=limits.keepalive_expiry,
             network_backend=Network(reach, answer_s),
         )
-        self._observer = observing.current()
+        self._observer = traffic_observer.current()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         noted = None
@@ -90,7 +90,7 @@ class _Unfolded(httpx.SyncByteStream):
         self._encoding = encoding
         self._limit = limit
         self._host = host
-        self.noted: observing.HttpRequest | None = None
+        self.noted: traffic_observer.HttpRequest | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         pieces = unfolded(self._stream, self._encoding, self._limit, self._host)

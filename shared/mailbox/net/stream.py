@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 
-from shared.mailbox import observing, wait_budget
+from shared.mailbox import traffic_observer, wait_budget
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.wait_budget import ServerTooSlow, WaitBudget
@@ -44,7 +44,7 @@ class Stream:
         self.end = 0
         self.broken = False
         self._fixed = False
-        observer = observing.current()
+        observer = traffic_observer.current()
         self._observed = observer.stream() if observer is not None else None
         sock.settimeout(read_timeout_s)
         self.start_clock()

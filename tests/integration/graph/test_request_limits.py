@@ -17,8 +17,8 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import TryAgain
-from shared.storage import held_places, places_at_mailbox
-from shared.storage.held_places import NoPlace
+from shared.storage import held_request_places, request_places_at_mailbox
+from shared.storage.held_request_places import NoPlace
 from shared.storage.request_budgets import RequestLimit
 from shared.storage.request_limits import PostgresLimiter
 from tests.contract.mailbox_kinds import mail
@@ -210,8 +210,8 @@ def test_one_place_is_kept_over_a_quiet_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mailbox that is polled each minute costs no statement, and others find two places."""
-    monkeypatch.setattr(places_at_mailbox, "_QUIET", 0.2)
-    monkeypatch.setattr(held_places, "_SWEEP", 0.2)
+    monkeypatch.setattr(request_places_at_mailbox, "_QUIET", 0.2)
+    monkeypatch.setattr(held_request_places, "_SWEEP", 0.2)
     with process(database_url) as limiter, psycopg.connect(database_url, autocommit=True) as look:
         with limiter.slot(ALICE, within=10, requests=3):
             pass

@@ -12,7 +12,7 @@ import pytest
 
 from shared.connections import Connection, Mode
 from shared.credentials import Credential, Grant, Provider
-from shared.logins import Logins
+from shared.mailbox_logins import Logins
 from shared.storage import connections, credentials
 from shared.storage.pool import Database
 from shared.vault import (

@@ -16,13 +16,13 @@ from shared.connections import Connection, Mode
 from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
 from shared.hosts import HostRules
-from shared.logins import GrantShared, Logins, Others
 from shared.mailbox.base import Login
 from shared.mailbox.net import https
 from shared.mailbox.oauth import provider as oauth
 from shared.mailbox.oauth.microsoft import MicrosoftProvider
 from shared.mailbox.oauth.tokens import Tokens
 from shared.mailbox.open import open_mailbox
+from shared.mailbox_logins import GrantShared, Logins, Others
 from shared.storage import authorisations
 from shared.vault import tokens_path
 from tests.integration.oauth.conftest import ALICE, Stack

@@ -14,9 +14,9 @@ import pytest
 from shared.clock import utc_now
 from shared.credentials import Provider
 from shared.errors import NeedsAuthorisation, TryAgain
-from shared.logins import Logins
 from shared.mailbox.oauth import provider as oauth
 from shared.mailbox.oauth.tokens import Tokens
+from shared.mailbox_logins import Logins
 from shared.storage.pool import Database
 from tests.integration.oauth.conftest import Stack
 

@@ -17,8 +17,8 @@ import structlog
 
 from shared.errors import TryAgain
 from shared.storage import request_places
-from shared.storage.places_at_mailbox import PlacesAtMailbox, Turn
 from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.request_places_at_mailbox import PlacesAtMailbox, Turn
 from shared.storage.signs_of_life import SignsOfLife
 
 _log = structlog.get_logger(__name__)

@@ -55,6 +55,8 @@ def content_doubt(content: Entity, spool: Spool) -> str:
     """A sentence where readers may differ on what the content says; empty where they agree."""
     for part in read_entity(content).walk():
         doubt = doubt_about(part.findings) or ambiguity(part.entity.header)
+        if part.entity.media_type == "multipart/digest":
+            doubt = doubt or "digest"  # mailparser knows no default of its parts but text
         if doubt:
             return f"The structure of the content is ambiguous: {doubt}."
         doubt = text_doubt(part.entity, spool)

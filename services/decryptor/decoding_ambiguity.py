@@ -12,10 +12,11 @@ from functools import lru_cache
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.mail.region import Region
-from shared.mail.structure import Entity
+from shared.mail.structure import PART_FIELDS, Entity
 
 #: A longer text is not read for this, and not vouched for.
 _LONGEST = 1 << 24
+_CODED = ("base64", "quoted-printable")
 _PRINTABLE = bytes(range(32, 127))
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\r\n\t ]|=[\r\n\t ]*[A-Za-z0-9+/]")
 _NOT_QUOTED = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
@@ -47,6 +48,8 @@ def text_doubt(whole: Entity, spool: Spool) -> str:
         return ""
     if len(whole.body) > _LONGEST:
         return "long-text"
+    if whole.transfer_encoding in _CODED and not _is_plainly_said(whole):
+        return "odd-transfer-encoding"
     if whole.transfer_encoding == "base64" and _found(_NOT_BASE64, whole.body):
         return "damaged-base64"
     if whole.transfer_encoding == "quoted-printable" and _found(_NOT_QUOTED, whole.body):
@@ -69,6 +72,12 @@ def text_doubt(whole: Entity, spool: Spool) -> str:
     if text.startswith(_MARK):
         return "byte-order-mark"
     return "" if is_shown_alike(text, label, octets) else "rare-charset"
+
+
+def _is_plainly_said(whole: Entity) -> bool:
+    """Python's `email` knows no name of an encoding that is folded or has a blank behind it."""
+    (said, *_) = whole.header.values(PART_FIELDS)["content-transfer-encoding"]
+    return said.lstrip(b" \t").lower() == whole.transfer_encoding.encode()
 
 
 def is_shown_alike(text: str, label: str, octets: bytes) -> bool:

@@ -21,6 +21,7 @@ from pysequoia import sign as pgp_sign
 
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex, parse_certificate
+from tests.rig import odd_fragments
 
 BOSS, MALLORY = "boss@corp.example", "mallory@evil.example"
 EVIL = b"EVIL: pay to Mallory"
@@ -246,7 +247,8 @@ _OTHERS = tuple(
         b"=?utf-8?b?" + base64.b64encode(address + b"\r\nX: y") + b"?= <ME>",
     )
 )
-_AUTHORS = _HONEST + _OTHERS
+_MORE = tuple(one for address in (BOSS, MALLORY) for one in odd_fragments.authors(address.encode()))
+_AUTHORS = _HONEST + _OTHERS + _MORE
 _INSIDE = (
     b"From: ME\r\n",
     b"Subject: inside\r\nFrom: Other Name <ME>\r\n",
@@ -284,6 +286,7 @@ _BOUNDARIES = (
     b'boundary="BB ',
     b"boundary=BB\rboundary=CC",
     b"boundary=BB\r\n\t; x=y",
+    *odd_fragments.BOUNDARIES,
 )
 _MORE_TYPES = (
     b"\r\nContent-Type: multipart/mixed; boundary=CC",
@@ -306,6 +309,7 @@ _PREAMBLES = (
     b"--BB\r" + _PART + b"\r\n",
     b"--BB\r\n" + _PART,
     b"\n\r--BB\r\n" + _PART,
+    *odd_fragments.PREAMBLES,
 )
 _EPILOGUES = (
     b"\r\n--BB--\r\n",
@@ -319,6 +323,7 @@ _EPILOGUES = (
     b"\r\n--BBtail\r\n" + _PART + b"\r\n--BB--\r\n",
     b"\r--BB\r" + _PART + b"\r\n--BB--\r\n",
     b"",
+    *odd_fragments.EPILOGUES,
 )
 _FRAGMENTS = (
     b"\r", b"\n", b"\0", b"\r\n", b"\r\n ", b"\r\n\r\n", b"\r\r\n", b" ", b"\t", b"\x0b", b"\x0c",
@@ -365,6 +370,7 @@ _ODD_LEAVES = (
     b"Content-Type: multipart/mixed\r\n\r\nno boundary\r\n",
     b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B4A;z\x1b(B\r\n",
     b'Content-Type: text/plain; charset="utf-8\r\n\r\none\r\n',
+    *odd_fragments.LEAVES,
 )
 
 

@@ -172,6 +172,11 @@ def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\nUG!F5\r\n",
         b"Content-Type: text/plain\r\nContent-Transfer-Encoding: x-own\r\n\r\nHello\r\n",
         b"Content-Transfer-Encoding: quoted-printable\r\n\r\na= \r\nb\r\n",
+        b"Content-Transfer-Encoding: quoted-printable \r\n\r\na=20b\r\n",
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: BASE64 \r\n\r\nUGF5\r\n",
+        b"Content-Type: text/plain\r\nContent-Transfer-Encoding:\r\n base64\r\n\r\nUGF5\r\n",
+        b"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nFrom: x@y.example\r\n\r\n"
+        b"one\r\n--b--\r\n",
         b"Content-Type: text/plain; charset=(x)utf-8\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n",
         b"Content-Type: text/plain; charset='utf-8'\r\n\r\nGr\xc3\xbc\xc3\x9fe\r\n",
         b"Content-Type: text/plain; charset=utf-8\r\n\r\n\xef\xbb\xbfHello\r\n",

@@ -49,6 +49,18 @@ GROUP: Final = "posthouse"
 _LAST_NUMBER: Final = 2**64 - 1
 
 #: Answers, for each id given, whether the stream has that entry (without sending the entry).
+#: Milliseconds without a sign of life after which a consumer that holds nothing is forgotten. One
+#: that only waits all the same, in a read without end, is there again with its next event.
+_FORGOTTEN_AFTER_MS: Final = 3_600_000
+_FORGET: Final = """
+for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local one = {}
+  for i = 1, #facts, 2 do one[facts[i]] = facts[i + 1] end
+  if one.pending == 0 and one.idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], one.name)
+  end
+end
+"""
 _PRESENT: Final = """
 local found = {}
 for i, id in ipairs(ARGV) do
@@ -128,8 +140,19 @@ class RedisOutput:
             ) else None  # fmt: skip
             if isinstance(stream, Exception) or group is None:
                 return QueueCounts(exists=False, **facts)
-            facts |= _at_work(group, pending, consumers, held)
+            facts |= _at_work(group, pending, self._without_gone(key, consumers), held)
             return self._state(key, stream, group, pending, facts)
+
+    def _without_gone(self, key: str, consumers: Any) -> Any:
+        """A program that was killed leaves its name to the group: it is forgotten after a while.
+
+        Only one that holds nothing, which the script looks at once more: what a consumer holds
+        goes with its name."""
+        kept = [one for one in consumers if one["pending"] or one["idle"] <= _FORGOTTEN_AFTER_MS]
+        if len(kept) < len(consumers):
+            script = self._client.register_script(_FORGET)
+            script(keys=[key], args=[GROUP, _FORGOTTEN_AFTER_MS])
+        return kept
 
     def missing(self, handler: str, positions: Collection[str]) -> set[str]:
         key, wanted = stream_key(handler), list(positions)

@@ -21,6 +21,7 @@ from shared.queueing.output import (
     open_output,
     redis_publishing,
 )
+from shared.queueing.output import redis as output_on_redis
 from tests.integration.queueing.conftest import (
     Server,
     consuming,
@@ -351,3 +352,29 @@ def test_a_redis_without_room_takes_nothing(handler: str) -> None:
         taken = [result for result in results if isinstance(result, str)]
         assert output.inspect(handler).backlog == len(taken)
         output.close()
+
+
+@pytest.mark.promise("D2")
+def test_a_consumer_that_was_killed_goes_from_the_list_with_nothing_that_it_holds(
+    redis_server: RedisServer, handler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = open_output(redis_server.url)
+    output.ensure(handler, "g1")
+    held, done = publish(output, handler, 2)
+    key = f"posthouse:handler:{handler}"
+    with redis.Redis.from_url(redis_server.url) as client:
+        for name in ("holds", "is-gone"):
+            client.xreadgroup("posthouse", name, {key: ">"}, count=1)
+        (second,) = client.xpending_range(key, "posthouse", "-", "+", 9, consumername="is-gone")
+        client.xack(key, "posthouse", second["message_id"])
+        assert _names(output, handler) == {"holds", "is-gone"}
+        monkeypatch.setattr(output_on_redis, "_FORGOTTEN_AFTER_MS", -1)
+        assert _names(output, handler) == {"holds"}
+        left = client.xinfo_consumers(key, "posthouse")
+        assert [(one["name"], one["pending"]) for one in left] == [(b"holds", 1)]
+    assert output.inspect(handler).lowest_pending_event_id == held != done
+    output.close()
+
+
+def _names(output: Output, handler: str) -> set[str]:
+    return {one.name for one in output.inspect(handler).consumers or ()}

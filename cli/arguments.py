@@ -23,6 +23,10 @@ Settings = Annotated[
         "password=env:NAME, ca_certificate=file:ca.pem.",
     ),
 ]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="WORD", help="What is searched for: the same as --query."),
+]
 _FIELDS: Final = {
     name: one
     for described in (handlers.FIELDS, credentials.FIELDS, connection_editing.FIELDS)
@@ -43,6 +47,13 @@ def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str
             raise InvalidInput(f"{setting!r} is not of the form FIELD=VALUE.", field="set")
         found[name] = _value(name, text, base)
     return found
+
+
+def searched(words: Sequence[str] | None, query: str) -> str:
+    """What is searched for, whichever way it was given. Raises InvalidInput where both were."""
+    if words and query:
+        raise InvalidInput("Give the words once: alone, or with --query.", field="query")
+    return " ".join(words or ()) or query
 
 
 def _value(name: str, text: str, base: Path | None) -> Any:

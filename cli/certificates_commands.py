@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
-from cli.arguments import prompted_secret, referred
+from cli.arguments import Words, prompted_secret, referred, searched
 from cli.client import Api, ApiInvalid
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
@@ -29,10 +29,12 @@ PasswordStdin = Annotated[
 
 @app.command("list")
 def list_certificates(
+    words: Words = None,
     query: Annotated[str, typer.Option("--query", "-q", help="Part of name, alias …")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Shows the certificates, when they end, and how many connections use them."""
+    query = searched(words, query)
     with Api.from_environment() as api:
         found = list(api.every("certificates", q=query))
     listed(

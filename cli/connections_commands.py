@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import authorising_commands, bulk_commands, printing
-from cli.arguments import Settings, fields, prompted_secret
+from cli.arguments import Settings, Words, fields, prompted_secret, searched
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.named_objects import Name, deletable
@@ -36,6 +36,7 @@ PasswordStdin = Annotated[
 
 @app.command("list")
 def list_connections(
+    words: Words = None,
     query: Annotated[str, typer.Option("--query", "-q", help="Part of name, host, user …")] = "",
     health: Annotated[
         str | None,
@@ -59,6 +60,7 @@ def list_connections(
     as_json: AsJson = False,
 ) -> None:
     """Shows the connections and how they are doing."""
+    query = searched(words, query)
     with Api.from_environment() as api:
         found = api.get(
             "connections",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
-from cli.arguments import Settings, fields
+from cli.arguments import Settings, Words, fields, searched
 from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
@@ -20,10 +20,12 @@ app = typer.Typer(
 
 @app.command("list")
 def list_credentials(
+    words: Words = None,
     query: Annotated[str, typer.Option("--query", "-q", help="Part of name or client id.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Shows the credentials and how many connections use them."""
+    query = searched(words, query)
     with Api.from_environment() as api:
         found = api.get("credentials", q=query)["items"]
     listed(

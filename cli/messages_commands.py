@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.arguments import Words, searched
 from cli.client import Api
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
@@ -59,6 +60,7 @@ MessageId = Annotated[str, typer.Argument(help="The id that the list shows.", sh
 
 @app.command("list")
 def list_messages(
+    words: Words = None,
     query: Query = "",
     connection: ConnectionName = None,
     state: State = None,
@@ -72,7 +74,8 @@ def list_messages(
     before: Annotated[str | None, typer.Option(help="Continue after this id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Finds mails, newest first."""
+    """Finds mails, newest first: `posthouse messages list plans of the bridge`."""
+    query = searched(words, query)
     with Api.from_environment() as api:
         wanted = _filter(api, query, connection, state, since, until, not_for)
         wanted |= _facts(kind, with_attachment, thread)

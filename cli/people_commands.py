@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import completing, printing
-from cli.arguments import prompted_secret, referred
+from cli.arguments import Words, prompted_secret, referred, searched
 from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
@@ -160,12 +160,14 @@ deletable(tokens, "tokens", "token", "Revokes a token: it opens nothing from now
 
 
 def audit(
+    words: Words = None,
     query: Annotated[str, typer.Option("--query", "-q", help="Part of who, what or which.")] = "",
     subject: Annotated[str, typer.Option(help="Exactly this one, such as connection/7.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Shows who changed what, newest first."""
+    query = searched(words, query)
     with Api.from_environment() as api:
         found = api.get("audit", q=query, subject=subject, limit=limit)["items"]
     listed(

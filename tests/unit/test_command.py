@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from cli import printing
+from cli import client, printing
 from shared.vault import Vault
 
 
@@ -146,3 +149,46 @@ def test_help_is_for_people_whatever_else_is_given() -> None:
     done = _run("connections", "list", "--help", "--json")
     assert done.returncode == 0
     assert "Shows the connections" in done.stdout
+
+
+class _Terminal(io.StringIO):
+    """Notes when something is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = threading.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.said.set()
+        return super().write(text)
+
+
+def test_who_waits_at_a_terminal_is_told_for_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server answers when that was said, or when it should have been long ago."""
+    terminal = _Terminal()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            terminal.said.wait(10)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(client, "_SILENT_S", 0.01)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with client.Api(url, "token") as api:
+                api.get("overview")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert terminal.getvalue() == f"Waiting for the API at {url}, 15 s at most …\n"

@@ -44,7 +44,7 @@ def test_a_mailbox_is_added_tested_and_enabled(
     enabled = posthouse("connections", "enable", "From the shell", "--acknowledge")
     assert enabled.code == 0
     assert "is enabled" in enabled.out
-    listed = posthouse("connections", "list", "-q", "shell")
+    listed = posthouse("connections", "list", "shell")
     assert "From the shell" in listed.out
     assert posthouse("connections", "disable", "From the shell", "--json").json["enabled"] is False
     assert posthouse("connections", "delete", "From the shell").code == 1, "nobody confirmed"
@@ -174,7 +174,10 @@ def test_a_search_finds_a_mail_that_was_left_on_its_server(api: Api, posthouse: 
     )
     found = posthouse("messages", "list", "-q", "plans of the bridge").out
     assert "Larger than allowed." in found and "No mail matches" not in found
-    assert "No mail matches" in posthouse("messages", "list", "-q", "plans of a tunnel").out
+    assert "Larger than allowed." in posthouse("messages", "list", "plans", "of", "the bridge").out
+    assert "No mail matches" in posthouse("messages", "list", "plans of a tunnel").out
+    both = posthouse("messages", "list", "bridge", "-q", "tunnel")
+    assert both.code == 2 and "Give the words once" in both.err
     api.execute("DELETE FROM quarantine WHERE connection_id = %(id)s RETURNING 1", id=made["id"])
 
 

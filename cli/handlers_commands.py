@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -11,11 +12,10 @@ from cli.client import Api
 from cli.named_objects import Name, listed
 from cli.printing import AsJson, Yes
 from cli.suggesting import Commands
+from shared.handlers import SILENT_S
 from shared.quantities import counted
 
 app = typer.Typer(cls=Commands, help="The programs that take mails.", no_args_is_help=True)
-#: A consumer asks its queue far more often; the pages warn after the same time.
-_SILENT_S: Final = 90
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(forward_commands.app, name="forward")
 Connections = Annotated[
@@ -37,6 +37,12 @@ Group = Annotated[
 Position = Annotated[int | None, typer.Option(min=0, help="Its place in the group.")]
 
 
+def _state(found: Mapping[str, Any]) -> tuple[str, str]:
+    if not found["enabled"]:
+        return "disabled", "dim"
+    return ("nobody reads it", "red") if found["queue"]["nobody_reads"] else ("enabled", "green")
+
+
 @app.command("list")
 def list_handlers(as_json: AsJson = False) -> None:
     """Shows the handlers and how far behind they are."""
@@ -48,7 +54,7 @@ def list_handlers(as_json: AsJson = False) -> None:
         {
             "id": lambda h: h["id"],
             "name": lambda h: h["name"],
-            "state": lambda h: ("enabled", "green") if h["enabled"] else ("disabled", "dim"),
+            "state": _state,
             "connections": lambda h: "all" if h["connections"] == "all" else len(h["connections"]),
             "to publish": lambda h: h["waiting"],
             "backlog": lambda h: h["queue"]["backlog"],
@@ -71,7 +77,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     _print(found, as_json)
     for one in found["queue"]["consumers"] or ():
         held = "" if one["in_hand"] is None else f", {one['in_hand']} in hand"
-        silent = one["idle_s"] if (one["idle_s"] or 0) > _SILENT_S else None
+        silent = one["idle_s"] if (one["idle_s"] or 0) > SILENT_S else None
         said = "" if silent is None else f", silent for {printing.span(silent)}"
         printing.say(f"consumer {one['name']}{held}{said}")
     for one in work["in_hand"]:

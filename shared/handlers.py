@@ -18,6 +18,8 @@ from shared.rules.ruleset import Rules, read_rules
 #: The name becomes part of queue names and routing keys.
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 ALL: Final = "all"
+#: Seconds without a sign of life from when on a consumer is called silent: it asks far more often.
+SILENT_S: Final = 90.0
 #: The name of a group, within which one handler has a mail.
 GROUP: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
 

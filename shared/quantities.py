@@ -15,6 +15,14 @@ def counted(
     return f"{written(value)} {one if value == 1 else many or one + 's'}"
 
 
+def limit(octets: int) -> str:
+    """`150 MiB` where it is a whole number of these, as limits are set; else as `sized` has it."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if octets and octets % size == 0:
+            return f"{octets // size:,} {unit}"
+    return sized(octets)
+
+
 def sized(octets: int) -> str:
     """`1.4 MB`: decimal units, as mail servers count."""
     value = float(octets)

@@ -20,7 +20,9 @@ SORTS: Final[Mapping[str, LiteralString]] = {
     "host": "lower(host)",
     "username": "lower(username)",
     "mode": "mode",
-    "health": "health",
+    # What needs somebody first.
+    "health": "array_position(ARRAY['failing', 'needs-authorisation', 'overdue', 'unused',"
+    " 'pending', 'working', 'disabled'], health)",
     "created": "created_at",
     "next_run": "due_at",
     "last_success": "last_success_at",

@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from shared.errors import NotFound
-from shared.handlers import Handler
+from shared.handlers import SILENT_S, Handler
 from shared.rules.ruleset import Rules, stored_rules
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
@@ -40,6 +40,14 @@ class QueueState:
     #: {name, in_hand, idle_s} each; None where the broker does not tell.
     consumers: Sequence[Mapping[str, Any]] | None = None
     last_acknowledged_at: datetime | None = None
+
+    @property
+    def nobody_reads(self) -> bool:
+        """Whether events wait and no consumer is there that would take them, as far as the broker
+        tells: one that holds some is at work, however long it is silent."""
+        if self.consumers is None or not self.backlog:
+            return False
+        return not any(one["in_hand"] or (one["idle_s"] or 0) <= SILENT_S for one in self.consumers)
 
 
 def get(session: Session, handler_id: int, *, lock: bool = False) -> Handler:

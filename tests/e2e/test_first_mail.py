@@ -29,7 +29,7 @@ def test_from_an_empty_installation_to_the_path_of_the_first_mail(
     expect(page.get_by_text(f"posthouse:handler:{handler}").first).to_be_visible()
 
     page.get_by_role("link", name="Connections", exact=True).click()
-    page.get_by_role("link", name="Add a mailbox").first.click()
+    page.get_by_role("link", name="Add a connection").first.click()
     page.get_by_label("Name", exact=True).fill(name)
     fill_server(page, site, user)
     page.get_by_role("button", name="Test").click()

@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -101,8 +102,12 @@ def test_what_a_program_rejected_is_seen_and_delivered_again(site: Site, page: P
 def test_a_handler_that_is_stuck_shows_on_what_and_what_waits(site: Site, page: Page) -> None:
     handler, mark = f"stuck-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex[:10]
     site.fetch(mail(f"First {mark}", "alice"), handler=handler)
+    site.stack.wait(lambda: _queue(site, handler)["nobody_reads"], "its queue was looked at")
     page.goto(f"{site.url}/handlers")
+    row = page.get_by_role("row").filter(has_text=handler)
+    expect(row).to_contain_text("Nobody reads its queue")
     page.get_by_role("link", name=handler).click()
+    expect(page.get_by_text("1 mail waits in its queue and no program reads it")).to_be_visible()
     work = page.locator("section").filter(has=page.get_by_role("heading", name="At work"))
     expect(work).to_contain_text("nobody reads the queue", timeout=30_000)
     waiting = page.get_by_role("table", name="Waiting longest")
@@ -120,8 +125,14 @@ def test_a_handler_that_is_stuck_shows_on_what_and_what_waits(site: Site, page: 
         expect(work).to_contain_text("none was seen")
         go_on.set()
         expect(work).to_have_count(0, timeout=30_000)
-    found = site.api("GET", "/handlers?q=" + handler)["items"][0]["queue"]
+    found = _queue(site, handler)
     assert found["last_acknowledged_at"] is not None
+    assert not found["nobody_reads"], "nothing waits"
+
+
+def _queue(site: Site, handler: str) -> dict[str, Any]:
+    (found,) = site.api("GET", "/handlers?q=" + handler)["items"]
+    return dict(found["queue"] or {})
 
 
 @pytest.mark.promise("H1", "D2")
@@ -202,7 +213,7 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     site.fetch(mail("PostedForm", "alice"), handler=handler)
     page.goto(f"{site.url}/handlers")
     page.get_by_role("link", name=handler).click()
-    page.get_by_role("link", name="Post its mails to an endpoint").click()
+    page.get_by_role("link", name="Forward its mails").click()
     page.get_by_label("Address").fill(receiver.url)
     receiver.decide = lambda _request: (503, {}, b"closed for today")
     page.get_by_role("button", name="Send a test event").click()
@@ -211,7 +222,7 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     page.get_by_role("button", name="Send a test event").click()
     expect(page.get_by_role("status")).to_contain_text("took the test event")
     assert receiver.received[-1].json["data"]["headers"]["subject"] == "Test of Posthouse"
-    page.get_by_role("button", name="Send its mails there").click()
+    page.get_by_role("button", name="Forward its mails").click()
     shown = page.get_by_role("status").first
     expect(shown).to_contain_text("shown only this once")
     secret = next(word for word in shown.inner_text().split() if word.startswith("whsec_"))
@@ -231,8 +242,17 @@ def test_mails_are_posted_to_an_endpoint_and_the_page_tells_how_that_went(
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     log = page.locator("section", has=page.get_by_role("heading", name="Delivery log"))
     expect(log).to_contain_text("delivered")
+    page.get_by_role("link", name=handler).click()
+    card = page.locator("section", has=page.get_by_role("heading", name="Forwarding"))
+    expect(card.locator(".state.good")).to_have_text("Taken")
+    expect(page.get_by_text("Forwarding is paused")).to_be_visible()
+    site.stack.execute("UPDATE forward_attempt SET outcome = 'failed', detail = 'No such host.'")
+    page.reload()
+    expect(card).to_contain_text("Not taken")
+    expect(card).to_contain_text("No such host.")
+    page.get_by_role("link", name="Change, test, or look at the log").click()
     assert receiver.url not in page.content()
     page.get_by_role("button", name="Resume").click()
     page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Forward no more").click()
-    expect(page.get_by_text("No: a program consumes its queue")).to_be_visible()
+    page.get_by_role("button", name="Stop forwarding").click()
+    expect(page.get_by_text("None: a program consumes its queue")).to_be_visible()

@@ -61,7 +61,7 @@ def test_one_long_word_pushes_nothing_off_the_overview(site: Site, page: Page) -
     numbers = failing(site, mark)
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto(site.url)
-    table = page.get_by_role("table", name="Failing connections")
+    table = page.get_by_role("table", name="Connections that need somebody")
     for number in numbers:
         row = table.get_by_role("row").filter(has=page.locator(f"a[href='/connections/{number}']"))
         expect(row).to_have_count(1)

@@ -25,6 +25,8 @@ def test_the_overview_shows_each_service_with_its_heartbeat(site: Site, page: Pa
     page.goto(site.url)
     row = section.get_by_role("row").filter(has_text="elsewhere/1")
     expect(row).to_contain_text("Redis at redis:6379 refuses the password.")
+    # What is wrong with Posthouse itself stands before all that follows from it.
+    expect(page.locator("main h2").first).to_have_text("Posthouse itself")
     site.stack.query("DELETE FROM service WHERE instance = 'elsewhere/1' RETURNING 1")
 
 

@@ -18,7 +18,7 @@ def test_a_page_beyond_the_last_one_is_the_last_one(site: Site) -> None:
         page.goto(f"{site.url}/connections?q={user}&page=999")
         expect(page.get_by_role("row").filter(has_text=user)).to_have_count(1)
         page.goto(f"{site.url}/connections?page=999")
-        expect(page.get_by_text("No mailbox is watched yet")).to_have_count(0)
+        expect(page.get_by_text("No connection yet")).to_have_count(0)
         expect(page.locator("tbody tr").first).to_be_visible()
 
 
@@ -41,7 +41,7 @@ def test_a_mailbox_is_added_with_the_credential_that_it_was_opened_from(site: Si
     number = add_credential(site, name)
     with site.visitor() as page:
         page.goto(f"{site.url}/credentials/{number}")
-        page.get_by_role("link", name="Add a mailbox with it").click()
+        page.get_by_role("link", name="Add a connection with it").click()
         expect(page.locator("select[name=credential_id]:visible")).to_have_value(str(number))
 
 

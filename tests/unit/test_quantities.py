@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.alerts.handlers import HandlerBacklogOld
-from shared.quantities import counted, sized
+from shared.quantities import counted, limit, sized
 
 _ROOT = Path(__file__).parents[2]
 _NOUNS = (
@@ -35,6 +35,20 @@ def test_a_verb_follows_and_numbers_are_written_as_asked() -> None:
     assert counted(1, "mail is", "mails are") == "1 mail is"
     assert counted(2, "mail is", "mails are") == "2 mails are"
     assert counted(1000, "mailbox", "mailboxes", written=str) == "1000 mailboxes"
+
+
+@pytest.mark.parametrize(
+    ("octets", "words"),
+    [
+        (157_286_400, "150 MiB"),
+        (65_536, "64 KiB"),
+        (2**30, "1 GiB"),
+        (1_000_000, "1.0 MB"),
+        (0, "0 B"),
+    ],
+)
+def test_a_limit_that_is_a_power_of_two_says_so(octets: int, words: str) -> None:
+    assert limit(octets) == words
 
 
 @pytest.mark.parametrize(

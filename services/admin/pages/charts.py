@@ -37,6 +37,8 @@ class Chart:
     width: int = WIDTH
     height: int = HEIGHT
     left: int = _LEFT
+    #: Said instead of an empty frame where every value is 0.
+    nothing: str = ""
     baseline: int = HEIGHT - _BOTTOM
 
 
@@ -76,7 +78,8 @@ def bars(
         (round(_TOP + room * (1 - part / 2), 1), top * part // 2)
         for part in ((0, 1, 2) if top > 1 else (0, 2))
     )
-    return Chart(tuple(drawn), lines, summary)
+    nothing = "" if any(value for _, value in values) else f"No {unit} in this time."
+    return Chart(tuple(drawn), lines, summary, nothing=nothing)
 
 
 def _round_up(value: int) -> int:

@@ -28,11 +28,19 @@ _PACKAGED: Final = Path(__file__).parents[1] / "documents"
 FOLDER: Final = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3] / "docs"
 #: The SDK's README: the one document that is not of `docs/`.
 _SDK: Final = "sdk"
+_GROUPS: Final = {
+    "When something is wrong": ["runbook", "operations", "logs", "metrics"],
+    "Mailboxes": ["mailboxes", "google", "microsoft", "certificates"],
+    "Handlers": [_SDK, "rules", "forwarding"],
+    "Setting it up": ["first-afternoon", "settings", "apply", "scale"],
+}
 
 
 @router.get("", dependencies=[PUBLIC])
 def page(request: Request) -> Response:
-    return render(request, "documents.html", title="Documents", documents=titles(), text="")
+    return render(
+        request, "documents.html", title="Documents", documents=titles(), groups=groups(), text=""
+    )
 
 
 @router.get("/{name}", dependencies=[PUBLIC])
@@ -47,6 +55,13 @@ def titles() -> dict[str, str]:
     """Name in the address → first heading, in the order of the headings."""
     found = {name: _heading(path) for name, path in _files().items()}
     return dict(sorted(found.items(), key=lambda item: item[1].casefold()))
+
+
+@cache
+def groups() -> dict[str, list[str]]:
+    """What is needed at night first; documents that no group names are the last one."""
+    rest = [name for name in titles() if not any(name in names for names in _GROUPS.values())]
+    return {**_GROUPS, "More": rest}
 
 
 @cache

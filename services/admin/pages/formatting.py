@@ -11,13 +11,13 @@ from shared.clock import utc_now
 from shared.connections import Health
 
 HEALTHS: Final[Mapping[Health, str]] = {
-    Health.WORKING: "Working",
     Health.FAILING: "Failing",
-    Health.UNUSED: "No enabled handler",
-    Health.DISABLED: "Disabled",
     Health.NEEDS_AUTHORISATION: "Needs authorisation",
-    Health.PENDING: "Waiting for a run",
     Health.OVERDUE: "Overdue",
+    Health.UNUSED: "No enabled handler",
+    Health.PENDING: "Waiting for a run",
+    Health.WORKING: "Working",
+    Health.DISABLED: "Disabled",
 }
 
 _UNITS: Final = (

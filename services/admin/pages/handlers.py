@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.admin.operations import connection_views, dead_letters
+from services.admin.operations import connection_views, dead_letters, forwards
 from services.admin.operations import handlers as operations
 from services.admin.operations import rules as rule_operations
 from services.admin.operations.connection_list import search_connections
@@ -183,6 +183,9 @@ def _detail(request: Request, view: HandlerView, error: PosthouseError | None = 
         view=view,
         chosen=chosen,
         work=operations.work_in_hand(context_of(request), view.handler.id),
+        newest=next(iter(forwards.attempts(context_of(request), view.handler.id, limit=1)), None)
+        if view.forward
+        else None,
         group=rule_operations.group_of(context_of(request), view.handler),
         snippets=snippets(view, settings_of(request)),
         error=error,

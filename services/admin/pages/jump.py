@@ -24,7 +24,7 @@ _LONGEST: Final = 200
 _PAGES: Final = (
     ("/", "Overview"),  # who has rights by tag is led on to the connections
     ("/connections", "Connections"),
-    ("/connections/new", "Add a mailbox"),
+    ("/connections/new", "Add a connection"),
     ("/connections/import", "Import connections"),
     ("/mails", "Mails"),
     ("/quarantine", "Quarantine"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
@@ -16,6 +16,8 @@ from services.admin.people.route_permissions import VIEW, VIEW_PART, principal_o
 from shared.connections import Health
 
 router = APIRouter()
+#: How many of the connections that need somebody are shown; the list has all of them.
+_LISTED: Final = 8
 
 
 @router.get("/", dependencies=[VIEW_PART])
@@ -39,6 +41,7 @@ def _read(request: Request) -> dict[str, Any]:
         "overview": view,
         "nobody": access_of(request).is_new,
         "connections": sum(view.connections.values()),
+        "listed": _LISTED,
         "ill": sum(view.connections.get(health, 0) for health in ill),
         "mails_day": total,
         "mails_hour": sum(slot.mails for slot in view.last_hour),

@@ -22,9 +22,10 @@ from services.admin.redirects_with_notice import Tone as Tone
 from services.admin.redirects_with_notice import notice_of
 from services.admin.redirects_with_notice import redirect as redirect
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
+from shared.handlers import SILENT_S
 from shared.kinds import KINDS
 from shared.people import Permission
-from shared.quantities import sized
+from shared.quantities import limit, sized
 from shared.untrusted_text import in_words, shown
 
 STATIC: Final = Path(str(files("services.admin") / "static"))
@@ -92,13 +93,14 @@ def _environment() -> Environment:
         "span",
     ):
         environment.filters[name] = getattr(formatting, name)
-    environment.filters |= {"in_words": in_words, "size": sized}
+    environment.filters |= {"in_words": in_words, "size": sized, "limit": limit}
     environment.globals.update(
         static=static,
         at_field=at_field,
         opened_version=opened_version,
         KINDS=KINDS,
         HEALTHS=formatting.HEALTHS,
+        SILENT_S=SILENT_S,
         Permission=Permission,
     )
     return environment

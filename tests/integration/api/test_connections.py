@@ -151,6 +151,22 @@ def test_the_list_is_sorted_and_paged(api: Api) -> None:
     assert problem(api.http.get("connections", params={"sort": "password"}), 422)["field"] == "sort"
 
 
+def test_sorted_by_state_what_needs_somebody_comes_first(api: Api) -> None:
+    ids = [api.create(name=f"sick-{number}")["id"] for number in range(3)]
+    states = dict(zip(ids, ("working", "needs-authorisation", "failing"), strict=True))
+    for number, health in states.items():
+        api.execute("UPDATE connection SET enabled = true WHERE id = %(id)s RETURNING 1", id=number)
+        api.execute(
+            "UPDATE connection_state SET health = %(health)s WHERE connection_id = %(id)s"
+            " RETURNING 1",
+            id=number,
+            health=health,
+        )
+    asked = {"q": "sick-", "sort": "health"}
+    found = api.http.get("connections", params=asked).json()["items"]
+    assert [states[one["id"]] for one in found[:2]] == ["failing", "needs-authorisation"]
+
+
 @pytest.mark.promise("M18")
 def test_a_connection_without_an_enabled_handler_is_unused(api: Api) -> None:
     made = api.create(enabled=True, acknowledged=True)

@@ -39,6 +39,7 @@ class QueueOut(Out):
     oldest_at: datetime | None
     checked_at: datetime | None
     consumers: list[ConsumerOut] | None = Field(description="null: the broker does not tell")
+    nobody_reads: bool = Field(description="Events wait, and no consumer is there to take them")
     last_acknowledged_at: datetime | None = Field(
         description="When an acknowledgement was last seen; null: none, or they are not counted"
     )
@@ -185,7 +186,7 @@ class BrokerAccountOut(Out):
 
 
 class DeadLetterOut(BaseModel):
-    """An event that its handler rejected, or did not manage in too many attempts."""
+    """An event that its handler rejected, or failed at too often."""
 
     event_id: str
     reason: str

@@ -131,6 +131,7 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
     made += [f"/sender-keys/{key['id']}", f"/handlers/{forwarding}"]
     yield [
         f"{site.url}/quarantine/{quarantined}",
+        f"{site.url}/connections/{connection}",
         f"{site.url}/connections/{authorised['id']}",
     ]
     for path in made:  # other tests look at the same settings

@@ -8,14 +8,23 @@ reads, and Posthouse with all its services fetch such a mailbox, one after the o
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from bench import peers, report
+from bench import before, peers, report
 from bench.corpora import SMALL, small
 from bench.report import Series
 from bench.stand import Stand, spent
 
 OURS = "Posthouse, all services"
+BEFORE = "the same, before"
+MBSYNC, FETCHMAIL = "mbsync, fsync", "fetchmail, agent with fsync"
+RAW = "reader, bytes only"
+#: What measures the code of before, too: the same servers with the same settings.
+_MEASURING = ("bench/before.py", "bench/fetch.py", "bench/stand.py", "tests/rig/forkserver.py")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,38 +34,82 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--fetchmail-mails", type=int, default=1500, help="it is slow: fewer")
     parser.add_argument("--only-posthouse", action="store_true", help="while tuning")
     parser.add_argument("--no-write", action="store_true", help="only print")
+    parser.add_argument("--before", default="", help="a commit to measure beside this code")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
-    mbsync, fetchmail = Series("mbsync, fsync"), Series("fetchmail, agent with fsync")
-    raw, ours = Series("reader, bytes only"), Series(OURS)
-    walls: list[float] = []
-    used: list[dict[str, float]] = []
+    found = _beside(chosen) if chosen.before else _measure(chosen)
+    if chosen.one:
+        chosen.one.write_text(json.dumps(found))
+        return 0
+    _report(chosen, found)
+    return 0
+
+
+def _measure(chosen: argparse.Namespace) -> dict[str, list[Any]]:
+    """Mails/s of each contender by name, one value a turn; `walls` in seconds, `used` by part."""
+    found: dict[str, list[Any]] = {}
+
+    def note(name: str, value: Any) -> None:
+        found.setdefault(name, []).append(value)
+
     with Stand() as stand:
         first = stand.watch("warm-up")
         stand.dovecot.deliver("warm-up", small(600, seed=99))
         stand.turn([first], 600)
-        others = not chosen.only_posthouse
         for turn in range(chosen.turns):
             user = f"a{turn}"
             stand.dovecot.deliver(user, small(chosen.mails, seed=turn))
             port = stand.dovecot.imap_port
-            if others:
+            if not chosen.only_posthouse:
                 took, mails, _ = peers.read_raw(port, user)
-                raw.values.append(mails / took)
+                note(RAW, mails / took)
                 pull = peers.Mbsync(stand.folder / "mbsync")
                 pull.prepare([user], port)
-                mbsync.values.append(chosen.mails / pull.run(chosen.mails))
+                note(MBSYNC, chosen.mails / pull.run(chosen.mails))
                 few = min(chosen.fetchmail_mails, chosen.mails)
                 slow = peers.Fetchmail(stand.folder / "fetchmail")
                 stand.dovecot.deliver(f"f{turn}", small(few, seed=turn))
                 slow.prepare([f"f{turn}"], port)
-                fetchmail.values.append(few / slow.run(few))
+                note(FETCHMAIL, few / slow.run(few))
             connection = stand.watch(user)
-            before = stand.processor_time()
+            used = stand.processor_time()
             took = stand.turn([connection], chosen.mails)
-            used.append(spent(before, stand.processor_time()))
-            walls.append(took)
-            ours.values.append(chosen.mails / took)
-    series = [raw, mbsync, fetchmail, ours] if others else [ours]
+            note("used", spent(used, stand.processor_time()))
+            note("walls", took)
+            note(OURS, chosen.mails / took)
+    return found
+
+
+def _beside(chosen: argparse.Namespace) -> dict[str, list[Any]]:
+    """The same with the code of before, in turns, each turn with servers of its own."""
+    found: dict[str, list[Any]] = {}
+    with before.codes(chosen.before, _MEASURING) as codes, TemporaryDirectory() as folder:
+        for turn in range(chosen.turns):
+            for name, tree in before.in_turn(codes, turn):
+                out = Path(folder) / "measured.json"
+                told = ["--turns", "1", "--mails", str(chosen.mails), "--one", str(out)]
+                told += ["--fetchmail-mails", str(chosen.fetchmail_mails)]
+                is_this = name == before.THIS
+                if chosen.only_posthouse or not is_this:
+                    told.append("--only-posthouse")
+                before.ask(tree, "fetch", told)
+                for what, values in json.loads(out.read_text()).items():
+                    if is_this:
+                        found.setdefault(what, []).extend(values)
+                    elif what == OURS:
+                        found.setdefault(BEFORE, []).extend(values)
+                    else:
+                        found.setdefault(f"{what} before", []).extend(values)
+    return found
+
+
+def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:
+    series = [
+        Series(name, found[name])
+        for name in (RAW, MBSYNC, FETCHMAIL, BEFORE, OURS)
+        if name in found
+    ]
+    medians = {one.name: one.median for one in series}
     lines = [
         "# Many small mails: from the mail server to the handler's queue",
         "",
@@ -69,21 +122,28 @@ def main(argv: Sequence[str]) -> int:
         *report.table(series, "mails/s", OURS),
         "",
     ]
-    if others:
-        lines += report.verdicts(
-            [
-                ("times mbsync with fsync", ours.median / mbsync.median, "≥", 4),
-                ("times fetchmail with fsync", ours.median / fetchmail.median, "≥", 10),
-            ]
-        )
-        lines += ["", "![the same as a plot](fetch.svg)", ""]
-    lines += [
-        "Where Posthouse's time goes (flags on the server and the ledger's last updates included, "
-        "which end after the last event):",
-        "",
-        *report.parts(used, walls, chosen.mails),
+    wanted = [
+        ("times mbsync with fsync", MBSYNC, 4),
+        ("times fetchmail with fsync", FETCHMAIL, 12),
+        (f"times {chosen.before}", BEFORE, 1.3),
     ]
+    lines += report.verdicts(
+        [
+            (what, medians[OURS] / medians[of], "≥", least)
+            for what, of, least in wanted
+            if of in medians
+        ]
+    )
+    lines += ["", "![the same as a plot](fetch.svg)", ""]
+    for heading, which in (("this code", ""), (chosen.before, " before")):
+        if f"used{which}" in found:
+            lines += [
+                f"Where Posthouse's time goes, {heading} (flags on the server and the ledger's "
+                "last updates included, which end after the last event):",
+                "",
+                *report.parts(found[f"used{which}"], found[f"walls{which}"], chosen.mails),
+                "",
+            ]
     drawing = report.plot("10,000 mails of 8 kB", "mails/s", series)
-    keep = others and not chosen.no_write
+    keep = not chosen.only_posthouse and not chosen.no_write
     report.write("fetch", lines, {"fetch": drawing}, keep=keep)
-    return 0

@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from typing import Any
 import httpx
 import psycopg
 
+from bench import before, report
 from bench.simulated import World
 from shared.storage import retention
 from shared.storage.migrate import migrate
@@ -82,7 +84,11 @@ def main(argv: Sequence[str]) -> int:
         "--postgres", nargs="+", default=[], metavar="NAME=VALUE", help="its settings"
     )
     parser.add_argument("--out", type=Path, default=None, help="also append the numbers as JSON")
+    parser.add_argument("--before", default="", help="a commit to measure beside this code")
+    parser.add_argument("--turns", type=int, default=1, help="with --before")
     options = parser.parse_args(argv)
+    if options.before:
+        return beside(options)
     for count in options.connections:
         measured = simulate(
             count,
@@ -102,6 +108,41 @@ def main(argv: Sequence[str]) -> int:
             with options.out.open("a") as file:
                 file.write(json.dumps(asdict(measured)) + "\n")
     return 0
+
+
+def beside(options: argparse.Namespace) -> int:
+    """The code of a commit and this one in turns, each with the mailboxes of its own bench."""
+    for count in options.connections:
+        found: dict[str, list[dict[str, Any]]] = {}
+        with before.codes(options.before) as codes, tempfile.TemporaryDirectory() as folder:
+            for turn in range(options.turns):
+                for name, tree in before.in_turn(codes, turn):
+                    out = Path(folder) / "measured.json"
+                    out.unlink(missing_ok=True)
+                    told = ["--connections", str(count), "--seconds", str(options.seconds)]
+                    told += ["--warm-up", str(options.warm_up), "--out", str(out)]
+                    before.ask(tree, "simulate", told)
+                    found.setdefault(name, []).append(json.loads(out.read_text()))
+        print(f"\n{count:,} connections, {options.turns} turns, medians. {report.machine()}\n")
+        print("\n".join(_beside_table(found)), flush=True)
+    return 0
+
+
+def _beside_table(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    rates = {"polls": "polls_per_s", "mails": "mails_per_s", "events": "events_per_s"}
+    cores = ("scheduler", "fetcher", "decryptor", "postgres", "redis")
+    yield f"| code | {', 1/s | '.join(rates)}, 1/s | {', cores | '.join(cores)}, cores |"
+    yield "|---" * (1 + len(rates) + len(cores)) + "|"
+    medians = {
+        name: [statistics.median(turn[rate] for turn in turns) for rate in rates.values()]
+        + [statistics.median(turn["cpu"][part] for turn in turns) for part in cores]
+        for name, turns in found.items()
+    }
+    for name, values in medians.items():
+        yield f"| {name} | {' | '.join(map(report.figure, values))} |"
+    old, new = medians.values()
+    ratios = [f"{b / a:.2f}" if a else "" for a, b in zip(old, new, strict=True)]
+    yield f"| this / before | {' | '.join(ratios)} |"
 
 
 def simulate(
@@ -148,7 +189,7 @@ def simulate(
             "postgres": [postgres.pid],
             "redis": [redis.process.pid],
         }
-        before, wal_before, began = cpu_of(families), wal_of(url), time.time()
+        first, wal_before, began = cpu_of(families), wal_of(url), time.time()
         time.sleep(seconds)
         took = time.time() - began
         after, wal_after = cpu_of(families), wal_of(url)
@@ -172,7 +213,7 @@ def simulate(
         event_delay_p95=round(state["delay_p95"] or 0, 3),
         waiting_jobs=state["waiting_jobs"],
         unpublished=state["unpublished"],
-        cpu={name: round((after[name] - before[name]) / took, 3) for name in families},
+        cpu={name: round((after[name] - first[name]) / took, 3) for name in families},
         memory_mib={name: round(value) for name, value in memory.items()},
         state_mib=state["state_mib"],
         wal_mib_per_s=round((wal_after - wal_before) / took / 2**20, 2),

@@ -13,18 +13,14 @@ import json
 import os
 import pwd
 import random
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench import report
+from bench import before, report
 from bench.arrivals import Watch, spread_turns
 from bench.corpora import small
 from bench.idle import polls
@@ -34,7 +30,7 @@ from tests.servers.certificates import Authority
 from tests.servers.dovecot import Dovecot
 from tests.servers.processes import private_folder
 
-ROOT = Path(__file__).parents[1]
+_MEASURING = ("bench/before.py", "bench/trickle.py", "bench/push.py")
 #: Whose processor time is a mail's.
 PARTS = ("fetcher", "decryptor", "Postgres", "Redis")
 WAYS = ("polled", "pushed")
@@ -57,10 +53,10 @@ def main(argv: Sequence[str]) -> int:
         chosen.one.write_text(json.dumps(_measure(chosen, pushed=way == "pushed")))
         return 0
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
-    with _codes(chosen.before) as codes:
+    with before.codes(chosen.before, _MEASURING) as codes:
         for turn in range(chosen.turns):
             for way in chosen.ways:
-                for name, tree in codes.items() if turn % 2 == 0 else reversed(codes.items()):
+                for name, tree in before.in_turn(codes, turn):
                     found.setdefault((way, name), []).append(_apart(tree, argv, way))
     lines = [
         "# Mails one at a time, over many mailboxes",
@@ -91,42 +87,10 @@ def _table(
         yield f"| {name} | " + " | ".join(map(report.figure, figures)) + " |"
 
 
-@contextmanager
-def _codes(before: str) -> Iterator[dict[str, Path]]:
-    """Name → tree of each code to measure; the one of before gets what measures it, too."""
-    if not before:
-        yield {"this": ROOT}
-        return
-    tree = Path(tempfile.mkdtemp(prefix="posthouse-before-"))
-    archive = subprocess.run(
-        ["git", "archive", before], cwd=ROOT, check=True, stdout=subprocess.PIPE
-    ).stdout
-    try:
-        subprocess.run(["tar", "-x"], cwd=tree, input=archive, check=True)
-        for module in ("trickle.py", "push.py"):
-            shutil.copy(ROOT / "bench" / module, tree / "bench" / module)
-        yield {f"before ({before})": tree, "this": ROOT}
-    finally:
-        shutil.rmtree(tree, ignore_errors=True)
-
-
 def _apart(tree: Path, argv: Sequence[str], way: str) -> dict[str, float]:
-    """One measurement in a process of its own, which imports `tree` and nothing of another one."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured.json"
-        command = [
-            sys.executable,
-            "-m",
-            "bench",
-            "trickle",
-            *argv,
-            "--ways",
-            way,
-            "--one",
-            str(out),
-        ]
-        path = os.pathsep.join([str(tree), str(tree / "sdk" / "src")])
-        subprocess.run(command, cwd=tree, check=True, env={**os.environ, "PYTHONPATH": path})
+        before.ask(tree, "trickle", [*argv, "--ways", way, "--one", str(out)])
         measured: dict[str, float] = json.loads(out.read_text())
         print(tree, way, json.dumps(measured), flush=True)
         return measured
@@ -155,9 +119,9 @@ def _measure(chosen: argparse.Namespace, *, pushed: bool) -> dict[str, float]:
         spread_turns(stand.stack)
         stream = _Arrivals(server, users, chosen)
         stream.run(60.0 if not pushed else 5.0)  # each mailbox in its own phase
-        before, sent, began = stand.processor_time(), len(stream.arrived), time.time()
+        first, sent, began = stand.processor_time(), len(stream.arrived), time.time()
         stream.run(chosen.seconds)
-        used, ended = spent(before, stand.processor_time()), time.time()
+        used, ended = spent(first, stand.processor_time()), time.time()
         deadline = time.monotonic() + 120
         while set(stream.arrived) - set(watch.arrived):
             if time.monotonic() > deadline:

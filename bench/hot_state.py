@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from bench import report
 from bench.simulate import cpu_of, seed, wal_of
 from shared.jobs import FETCH_QUEUE
-from shared.storage import connections, leases, scheduling
+from shared.storage import connections, ended_runs, leases, scheduling
+from shared.storage.ended_runs import EndedRun
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
-from shared.storage.scheduling import Due, Finished
+from shared.storage.scheduling import Due
 from tests.servers.postgres import PostgresServer
 
 #: As the scheduler claims, and as a fetcher polls over open sessions.
@@ -86,24 +87,27 @@ def _rows(spent: dict[str, float], log: dict[str, float], polls: int) -> Iterato
 
 
 def _poll(database: Database, claimed: Sequence[Due]) -> None:
-    """Two transactions for each 200, as of a job for a fetcher's own queue."""
+    """Four statements for each 200, as of a job whose mailboxes are polled the first time."""
     for start in range(0, len(claimed), _POLLED):
         ids = [due.connection_id for due in claimed[start : start + _POLLED]]
-        with database.transaction() as session:
+        with database.autocommit() as session:
             states = scheduling.runnable(session, ids, datetime.now(UTC))
             found = connections.get_many(session, list(states))
             held = leases.acquire(session, [one.lease_key() for one in found], "bench", _TTL)
-        with database.transaction() as session:
-            scheduling.finish_runs(
-                session,
-                [
-                    Finished(
-                        connection_id=number, duration_ms=1, lane=FETCH_QUEUE, affinity="bench"
-                    )
-                    for number in states
-                ],
-            )
-            leases.release(session, held)
+        by_key = {lease.mailbox: lease for lease in held}
+        ended_runs.record(
+            database,
+            [
+                EndedRun(
+                    lease=by_key[one.lease_key()],
+                    connection_id=one.id,
+                    duration_ms=1,
+                    lane=FETCH_QUEUE,
+                    affinity="bench",
+                )
+                for one in found
+            ],
+        )
 
 
 if __name__ == "__main__":

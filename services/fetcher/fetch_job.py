@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +31,8 @@ from shared.mailbox.base import Cursor, Mailbox
 from shared.mailbox.failures import LoginTooSoon, SessionLost
 from shared.mailbox.wait_budget import ServerTooSlow
 from shared.storage import connections, scheduling
-from shared.storage.pool import Database
+from shared.storage.pool import Database, Session
+from shared.storage.scheduling import RunState
 from shared.store_identity import ForeignStore
 from shared.telemetry import metrics, traces
 
@@ -68,20 +69,24 @@ class Dispatcher:
         self.run_all([*without, *over_open], correlation_id, lane)
 
     def begin_runs(
-        self,
-        connection_ids: Sequence[int],
-        emitted: datetime,
-        correlation_id: str,
-        *,
-        changed: bool = False,
-        postponed: float = POSTPONED,
+        self, connection_ids: Sequence[int], emitted: datetime, correlation_id: str
     ) -> tuple[list[Run], list[Run]]:
-        """Where every run begins, of a job or (`changed`) of a push event. Where nothing is new, it
-        ends here; returns those to be run over an open session, and those that have none.
+        """Where the runs of a job begin, and those end where nothing is new; returns those to be
+        run over an open session, and those that have none."""
+        with self.database.autocommit() as session:
+            states = scheduling.runnable(session, connection_ids, emitted)
+        runs = self._lease_runs(states.values(), changed=False, postponed=POSTPONED)
+        with bound_contextvars(correlation_id=correlation_id):
+            return self._poll_kept_sessions(runs)
+
+    def begin_announced(
+        self, states: Collection[RunState], correlation_id: str, *, postponed: float
+    ) -> tuple[list[Run], list[Run]]:
+        """The same where servers announced something new.
 
         Where another run has the mailbox, it is due again in `postponed` seconds.
         """
-        runs = self._lease_runs(connection_ids, emitted, changed=changed, postponed=postponed)
+        runs = self._lease_runs(states, changed=True, postponed=postponed)
         with bound_contextvars(correlation_id=correlation_id):
             return self._poll_kept_sessions(runs)
 
@@ -144,30 +149,48 @@ class Dispatcher:
                     self.ends.postpone(runs)
 
     def _lease_runs(
-        self,
-        connection_ids: Sequence[int],
-        emitted: datetime,
-        *,
-        changed: bool,
-        postponed: float,
+        self, states: Collection[RunState], *, changed: bool, postponed: float
     ) -> list[Run]:
         """Leases what may run now; the others are due again in `postponed` seconds."""
-        with self.database.transaction() as session:
-            states = scheduling.runnable(session, connection_ids, emitted)
-            found = connections.get_many(session, list(states))
-            by_mailbox: dict[str, Connection] = {}
+        if not states:
+            return []
+        # Not in a transaction: each statement stands for itself, and two round trips are spared.
+        with self.database.autocommit() as session:
+            by_mailbox: dict[str, tuple[Connection, RunState]] = {}
             waiting = []
-            for connection in found:
-                if by_mailbox.setdefault(connection.lease_key(), connection) is not connection:
-                    waiting.append(connection.id)
+            for connection, state in self._connections(session, states):
+                if by_mailbox.setdefault(connection.lease_key(), (connection, state))[1] is state:
+                    continue
+                waiting.append(connection.id)
             held = self.renewer.acquire(session, list(by_mailbox))
-            waiting += [c.id for mailbox, c in by_mailbox.items() if mailbox not in held]
+            waiting += [c.id for mailbox, (c, _) in by_mailbox.items() if mailbox not in held]
             if waiting:
-                scheduling.due_now(session, waiting, postponed)
+                try:
+                    scheduling.due_now(session, waiting, postponed)
+                except BaseException:
+                    self.renewer.forget(list(held.values()))  # nobody runs them: they run out
+                    raise
         return [
-            Run(self.tools, connection, states[connection.id], held[mailbox], changed)
-            for mailbox, connection in by_mailbox.items()
+            Run(self.tools, connection, state, held[mailbox], changed)
+            for mailbox, (connection, state) in by_mailbox.items()
             if mailbox in held
+        ]
+
+    def _connections(
+        self, session: Session, states: Collection[RunState]
+    ) -> list[tuple[Connection, RunState]]:
+        """Those that still exist, by rising id. Of one whose session is open here, nothing is read
+        that was not edited since."""
+        kept = {
+            s.connection_id: self.sessions.connection(s.connection_id, s.version) for s in states
+        }
+        unknown = [number for number, connection in kept.items() if connection is None]
+        read = connections.get_many(session, unknown) if unknown else []
+        found = {c.id: c for c in [*kept.values(), *read] if c is not None}
+        return [
+            (found[s.connection_id], s)
+            for s in sorted(states, key=lambda s: s.connection_id)
+            if s.connection_id in found
         ]
 
     def _run_one(self, run: Run, lane: Lane) -> bool:

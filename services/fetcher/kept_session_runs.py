@@ -28,7 +28,7 @@ from shared.errors import PosthouseError
 from shared.jobs import FETCH_QUEUE
 from shared.storage import affinity, scheduling
 from shared.storage.affinity import AFFINITY_GRACE
-from shared.storage.scheduling import Due
+from shared.storage.scheduling import Announced
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +65,8 @@ class KeptSessionRuns:
                 raise
             return
         metrics.POLLS_OF_OPEN_SESSIONS.inc(len(connection_ids))
-        self._fetch(connection_ids, emitted, correlation_id, postponed=POSTPONED)
+        begun = self.dispatcher.begin_runs(connection_ids, emitted, correlation_id)
+        self._go_on(*begun, correlation_id)
 
     def listen(self, stop: threading.Event) -> None:
         """Until `stop`: fetches where servers pushed."""
@@ -94,35 +95,26 @@ class KeptSessionRuns:
         owner = self.dispatcher.renewer.owner
         with self.dispatcher.database.autocommit() as session:
             pushed = scheduling.announced(session, connection_ids, owner)
-        quick: list[Due] = []
+        quick: list[Announced] = []
         slow: list[int] = []
-        for due in pushed:
-            if due.used and due.lane == FETCH_QUEUE and self._in_hand < _PUSHED * self.room:
-                quick.append(due)
-            elif due.used:
-                slow.append(due.connection_id)
+        for one in pushed:
+            if one.used and one.lane == FETCH_QUEUE and self._in_hand < _PUSHED * self.room:
+                quick.append(one)
+            elif one.used:
+                slow.append(one.state.connection_id)
         if slow:
             with self.dispatcher.database.transaction() as session:
                 scheduling.due_now(session, slow)
         if quick:
             metrics.PUSH_EVENTS.inc(len(quick))
-            at = quick[0].at
-            ids = [due.connection_id for due in quick]
-            self._fetch(ids, at, str(new_id(at)), changed=True, postponed=_IN_OTHER_HANDS)
+            correlation_id = str(new_id(quick[0].at))
+            begun = self.dispatcher.begin_announced(
+                [one.state for one in quick], correlation_id, postponed=_IN_OTHER_HANDS
+            )
+            self._go_on(*begun, correlation_id)
 
-    def _fetch(
-        self,
-        connection_ids: Sequence[int],
-        at: datetime,
-        correlation_id: str,
-        *,
-        changed: bool = False,
-        postponed: float,
-    ) -> None:
-        """A job and a push event both come here."""
-        over_open, without = self.dispatcher.begin_runs(
-            connection_ids, at, correlation_id, changed=changed, postponed=postponed
-        )
+    def _go_on(self, over_open: Sequence[Run], without: Sequence[Run], correlation_id: str) -> None:
+        """A job and a push event both come here, with the runs that were begun for them."""
         self.dispatcher.ends.to_slow_lane(without)
         for run in over_open:
             with self._lock:

@@ -24,12 +24,17 @@ _NEVER_LISTENING = 5
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An open session, where it counts (`Connection.session_places`), and of which edit it is."""
+    """An open session, the connection it is of, as that was edited last, and where it counts
+    (`Connection.session_places`)."""
 
     mailbox: Mailbox
+    connection: Connection
     places: tuple[str, ...]
-    version: datetime | None
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def version(self) -> datetime | None:
+        return self.connection.updated_at
 
 
 class Listeners:
@@ -76,6 +81,9 @@ class Listeners:
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._sessions)
+
+    def get(self, connection_id: int) -> Kept | None:
+        return self._sessions.get(connection_id)
 
     def items(self) -> list[tuple[int, Kept]]:
         return list(self._sessions.items())

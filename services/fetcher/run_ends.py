@@ -19,10 +19,10 @@ from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError
 from shared.mailbox import wait_budget
 from shared.mailbox.wait_budget import ServerTooSlow
-from shared.storage import affinity, alerts, ledger, scheduling
-from shared.storage.ledger import EndedRun
-from shared.storage.pool import Database, DatabaseUnavailable, Session, wait_briefly
-from shared.storage.scheduling import Finished
+from shared.storage import affinity, alerts, ended_runs, ledger, scheduling
+from shared.storage.ended_runs import EndedRun
+from shared.storage.ledger import NotedRun
+from shared.storage.pool import Database, DatabaseUnavailable
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -96,34 +96,18 @@ class RunEnds:
 
     def _end_together(self, several: Sequence[Sequence[Run]]) -> Sequence[None]:
         """For runs of several threads (`shared.coalescing`)."""
-        ended = [run for one in several for run in one]
-        if len(several) == 1:
-            self.database.perform(lambda session: self._end(session, ended))
-        else:
-            with self.database.transaction() as session:
-                wait_briefly(session)
-                self._end(session, ended)
-        if confirmed := [run for run in ended if run.report.confirmed]:
+        runs = [run for one in several for run in one]
+        self.renewer.forget([run.lease for run in runs])
+        ended = [self._ended(run) for run in runs]
+        ended_runs.record(self.database, ended, of_several=len(several) > 1)
+        if confirmed := [run for run in runs if run.report.confirmed]:
             confirmed[0].tools.reached("settled")
         return [None] * len(several)
 
-    def _end(self, session: Session, ended: Sequence[Run]) -> None:
-        # Leases before states, here and everywhere: two orders would end in deadlocks.
-        self.renewer.release(session, [run.lease for run in ended])
-        scheduling.finish_runs(session, [self._finished(run) for run in ended])
-        ledger.all_settled(session, [one for run in ended for one in run.report.confirmed])
-        ledger.record_runs(
-            session,
-            [
-                _ended(run)
-                for run in ended
-                if (report := run.report).found or report.downloaded or report.recovered
-            ],
-        )
-
-    def _finished(self, run: Run) -> Finished:
+    def _ended(self, run: Run) -> EndedRun:
         identifier, report = run.connection.id, run.report
-        return Finished(
+        return EndedRun(
+            lease=run.lease,
             connection_id=identifier,
             duration_ms=report.duration_ms,
             cursor=report.cursor,
@@ -133,6 +117,8 @@ class RunEnds:
             affinity=self.renewer.owner if self.sessions.has_idle_session(identifier) else None,
             again=report.again,
             pause=report.pause,
+            settled=report.confirmed,
+            noted=_noted(run) if report.found or report.downloaded or report.recovered else None,
         )
 
     def _listen(self, run: Run) -> None:
@@ -215,7 +201,7 @@ class RunEnds:
                 self.renewer.release(session, [run.lease])
                 ledger.all_settled(session, report.confirmed)
                 if report.downloaded:
-                    ledger.record_runs(session, [_ended(run)])
+                    ledger.note_run(session, _noted(run))
                 scheduling.to_slow_lane(session, [connection.id])
         except DatabaseUnavailable as outage:
             self.renewer.forget([run.lease])
@@ -228,8 +214,8 @@ class RunEnds:
                 ledger.all_settled(session, run.report.confirmed)
 
 
-def _ended(run: Run) -> EndedRun:
+def _noted(run: Run) -> NotedRun:
     report = run.report
-    return EndedRun(
+    return NotedRun(
         run.connection.id, report.duration_ms, report.found, report.downloaded, report.octets
     )

@@ -95,6 +95,12 @@ class SessionPool:
         """Whether a session of this connection is open here, and nobody uses it."""
         return connection_id in self._waiting or connection_id in self._listeners
 
+    def connection(self, connection_id: int, version: datetime) -> Connection | None:
+        """The connection of a session that is open here, where its last edit is `version`: it need
+        not be read again."""
+        kept = self._waiting.get(connection_id) or self._listeners.get(connection_id)
+        return kept.connection if kept is not None and kept.version == version else None
+
     # ---- for one run
 
     def take(self, connection: Connection) -> tuple[Mailbox, bool]:
@@ -152,7 +158,7 @@ class SessionPool:
 
     def give_back(self, connection: Connection, mailbox: Mailbox, *, healthy: bool) -> None:
         """Keeps the session for the next poll where that is of use, else closes it."""
-        kept = Kept(mailbox, connection.session_places(), connection.updated_at)
+        kept = Kept(mailbox, connection, connection.session_places())
         useful = (
             healthy
             and self._limits.kept > 0
@@ -175,7 +181,7 @@ class SessionPool:
 
     def discard(self, connection: Connection, mailbox: Mailbox) -> None:
         """Closes a session that was taken and turned out broken."""
-        self._end(Kept(mailbox, connection.session_places(), None))
+        self._end(Kept(mailbox, connection, connection.session_places()))
 
     # ---- listening
 

@@ -18,9 +18,9 @@ def array(values: Iterable[str]) -> str:
     return "{" + ",".join(values) + "}"
 
 
-def text_array(values: Iterable[str]) -> str:
-    """Of any text (Postgres: array input syntax)."""
-    quoted = [f'"{_SPECIAL.sub(_escaped, value)}"' for value in values]
+def text_array(values: Iterable[str | None]) -> str:
+    """Of any text (Postgres: array input syntax); None is NULL."""
+    quoted = ["NULL" if v is None else f'"{_SPECIAL.sub(_escaped, v)}"' for v in values]
     return "{" + ",".join(quoted) + "}"
 
 

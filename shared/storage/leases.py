@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shared.errors import LeaseLost
+from shared.storage.arrays import array, text_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -26,7 +27,7 @@ class Lease:
 
 def acquire(session: Session, mailboxes: Iterable[str], owner: str, ttl: float) -> list[Lease]:
     """Leases those of `mailboxes` (lease keys) that are free, for `ttl` seconds."""
-    wanted = sorted(set(mailboxes))
+    wanted = text_array(sorted(set(mailboxes)))
     rows = session.execute(_SQL["acquire"], {"mailboxes": wanted, "owner": owner, "ttl": ttl})
     return [Lease(mailbox, owner, fence) for mailbox, fence in rows]
 
@@ -36,13 +37,23 @@ def renew(session: Session, leases: Sequence[Lease], ttl: float) -> set[Lease]:
     if not leases:
         return set()
     owner = leases[0].owner
-    rows = session.execute(_SQL["renew"], {**_columns(leases), "owner": owner, "ttl": ttl})
+    rows = session.execute(_SQL["renew"], {**values(leases), "ttl": ttl})
     return {Lease(mailbox, owner, fence) for mailbox, fence in rows}
 
 
 def release(session: Session, leases: Sequence[Lease]) -> None:
     if leases:
-        session.execute(_SQL["release"], {**_columns(leases), "owner": leases[0].owner})
+        session.execute(_SQL["release"], values(leases))
+
+
+def values(leases: Sequence[Lease]) -> dict[str, str]:
+    """The parameters of what gives back leases of one owner."""
+    ordered = sorted(leases, key=lambda lease: lease.mailbox)
+    return {
+        "mailboxes": text_array(lease.mailbox for lease in ordered),
+        "fences": array(str(lease.fence) for lease in ordered),
+        "owner": leases[0].owner,
+    }
 
 
 def assert_held(session: Session, lease: Lease) -> None:
@@ -50,11 +61,3 @@ def assert_held(session: Session, lease: Lease) -> None:
     values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
     if session.execute(_SQL["assert_held"], values).fetchone() is None:
         raise LeaseLost(f"Another fetcher has taken over {lease.mailbox}.")
-
-
-def _columns(leases: Sequence[Lease]) -> dict[str, list[str] | list[int]]:
-    ordered = sorted(leases, key=lambda lease: lease.mailbox)
-    return {
-        "mailboxes": [lease.mailbox for lease in ordered],
-        "fences": [lease.fence for lease in ordered],
-    }

@@ -248,19 +248,44 @@ class Settled:
 
 def all_settled(session: Session, confirmed: Sequence[Settled]) -> None:
     """Records what several servers have confirmed: one statement for each way of settling."""
+    ways = by_way(confirmed)
+    record_ways(session, ways)
+    forget_deleted(session, ways.get("deleted", ()))
+
+
+#: Mails, and where each is.
+Places = Sequence[tuple[FolderRef, Key]]
+
+
+def by_way(confirmed: Sequence[Settled]) -> dict[str, Places]:
+    """What was settled, by `Settled.settled_as`; no way without a mail."""
     ways: dict[str, list[tuple[FolderRef, Key]]] = defaultdict(list)
     for one in confirmed:
-        ways[one.settled_as] += [(one.place, key) for key in one.keys]
+        if one.keys:
+            ways[one.settled_as] += [(one.place, key) for key in one.keys]
+    return dict(ways)
+
+
+def record_ways(session: Session, ways: Mapping[str, Places]) -> None:
+    """That these mails were settled, one statement for each way."""
     for way, mails in ways.items():
-        if mails:
-            values = {
-                **_places(place for place, _ in mails),
-                "native_keys": text_array(str(key) for _, key in mails),
-                "settled_as": way,
-            }
-            session.execute(_SQL["settled"], values)
-    _forget(session, [mail for mail in ways["deleted"] if mail[0].uid_validity is not None])
-    _vanish(session, [mail for mail in ways["deleted"] if mail[0].uid_validity is None])
+        statement = f"WITH {_SQL['settling']} {_SQL['settled']}"
+        session.execute(statement, settled_values(way, mails))
+
+
+def settled_values(way: str, mails: Places) -> dict[str, str]:
+    """The parameters of such a statement."""
+    return {
+        **_places(place for place, _ in mails),
+        "native_keys": text_array(str(key) for _, key in mails),
+        "settled_as": way,
+    }
+
+
+def forget_deleted(session: Session, mails: Places) -> None:
+    """Lets go of what tells mails that their servers have no more."""
+    _forget(session, [mail for mail in mails if mail[0].uid_validity is not None])
+    _vanish(session, [mail for mail in mails if mail[0].uid_validity is None])
 
 
 def _forget(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
@@ -319,7 +344,7 @@ def record_run(
 
 
 @dataclass(frozen=True, slots=True)
-class EndedRun:
+class NotedRun:
     """A run that came to a good end, for its connection's history."""
 
     connection_id: int
@@ -329,17 +354,18 @@ class EndedRun:
     octets: int
 
 
-def record_runs(session: Session, runs: Sequence[EndedRun]) -> None:
-    """A line each of their connections' histories."""
-    if runs:
-        session.execute(
-            _SQL["insert_runs"],
-            {
-                "ids": array(new_id().hex for _ in runs),
-                "connections": array(str(run.connection_id) for run in runs),
-                "durations": array(str(run.duration_ms) for run in runs),
-                "found": array(str(run.found) for run in runs),
-                "downloaded": array(str(run.downloaded) for run in runs),
-                "octets": array(str(run.octets) for run in runs),
-            },
-        )
+def note_run(session: Session, run: NotedRun) -> None:
+    """A line of its connection's history."""
+    session.execute(_SQL["insert_runs"], noted_values([run]))
+
+
+def noted_values(runs: Sequence[NotedRun]) -> dict[str, str]:
+    """The parameters of the statement for such lines."""
+    return {
+        "runs": array(new_id().hex for _ in runs),
+        "run_connections": array(str(run.connection_id) for run in runs),
+        "run_durations": array(str(run.duration_ms) for run in runs),
+        "found": array(str(run.found) for run in runs),
+        "downloaded": array(str(run.downloaded) for run in runs),
+        "octets": array(str(run.octets) for run in runs),
+    }

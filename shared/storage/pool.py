@@ -134,8 +134,8 @@ class Database:
     @contextmanager
     def autocommit(self) -> Iterator[Session]:
         """Each statement is a transaction of its own: one round trip, where `transaction` needs
-        two more. For reads, which see no less than in a transaction (READ COMMITTED). Raises as
-        `transaction` does.
+        two more. For reads, which see no less than in a transaction (READ COMMITTED), and for
+        changes that are one statement. Raises as `transaction` does.
         """
         with self._translated(), self._pool.connection() as session:
             session.autocommit = True
@@ -164,12 +164,14 @@ class Database:
         except (pg.OperationalError, pg.InterfaceError) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
 
-    def perform(self, work: Callable[[Session], T]) -> T:
-        """`work` in a transaction, up to three times where another one stands in its way."""
+    def perform(self, work: Callable[[Session], T], *, single: bool = False) -> T:
+        """`work` in a transaction, up to three times where another one stands in its way. A
+        `single` statement is one by itself: one round trip, not three."""
+        begin = self.autocommit if single else self.transaction
         for _ in range(2):
-            with contextlib.suppress(Contended), self.transaction() as session:
+            with contextlib.suppress(Contended), begin() as session:
                 return work(session)
-        with self.transaction() as session:
+        with begin() as session:
             return work(session)
 
     def check(self) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.connections import Failure, Health
+from shared.storage.arrays import array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("scheduling")
+_SQL = Queries("scheduling", state=Queries("scheduling")["state"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Due:
     at: datetime
     used: bool
     lag: float
-    fetcher: str | None = None
+    fetcher: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +47,13 @@ class RunState:
     has_unsettled: bool
     #: Mails at which a download broke off are to be asked for alone (`download_failures`).
     has_failed_downloads: bool
+    #: The connection's last edit.
+    version: datetime
 
     @property
     def needs_look(self) -> bool:
         """Whether there is something to do even where nothing changed on the server."""
         return self.has_unsettled or self.skip_existing or self.has_failed_downloads
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """A run that succeeded. `cursor` is kept where `keep_cursor`; `again`: there is more.
-
-    `affinity` is the fetcher that keeps the mailbox's session open, None where nobody does. `pause`
-    is how many seconds its server wants until the next login.
-    """
-
-    connection_id: int
-    duration_ms: int
-    cursor: Mapping[str, Any] | None = None
-    keep_cursor: bool = False
-    uid_validity: int | None = None
-    lane: str
-    affinity: str | None = None
-    again: bool = False
-    pause: float = 0.0
 
 
 def claim_due(session: Session, limit: int) -> list[Due]:
@@ -80,10 +64,23 @@ def claim_due(session: Session, limit: int) -> list[Due]:
     return [Due(*row) for row in session.execute(_SQL["claim_due"], {"limit": limit})]
 
 
-def announced(session: Session, connection_ids: Sequence[int], affinity: str) -> list[Due]:
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A connection whose server pushed; `at`, `lane` and `used` as of one that is `Due`."""
+
+    at: datetime
+    used: bool
+    lane: str
+    state: RunState
+
+
+def announced(session: Session, connection_ids: Sequence[int], affinity: str) -> list[Announced]:
     """Those of `connection_ids` that are enabled and have this affinity"""
-    values = {"ids": list(connection_ids), "affinity": affinity}
-    return [Due(*row) for row in session.execute(_SQL["announced"], values)]
+    values = {"ids": array(map(str, connection_ids)), "affinity": affinity}
+    return [
+        Announced(at, used, lane, RunState(*state))
+        for at, used, lane, *state in session.execute(_SQL["announced"], values)
+    ]
 
 
 def enable(session: Session, connection_id: int) -> None:
@@ -119,28 +116,9 @@ def runnable(
     session: Session, connection_ids: Sequence[int], emitted: datetime
 ) -> dict[int, RunState]:
     """The state of those that are enabled and have not run since `emitted`."""
-    rows = session.execute(_SQL["runnable"], {"ids": list(connection_ids), "emitted_at": emitted})
+    values = {"ids": array(map(str, connection_ids)), "emitted_at": emitted}
+    rows = session.execute(_SQL["runnable"], values)
     return {row[0]: RunState(*row) for row in rows}
-
-
-def finish_runs(session: Session, runs: Sequence[Finished]) -> None:
-    if not runs:
-        return
-    ordered = sorted(runs, key=lambda run: run.connection_id)
-    session.execute(
-        _SQL["finish_runs"],
-        {
-            "ids": [run.connection_id for run in ordered],
-            "durations": [run.duration_ms for run in ordered],
-            "cursors": [None if r.cursor is None else Jsonb(dict(r.cursor)) for r in ordered],
-            "keep": [run.keep_cursor for run in ordered],
-            "validities": [run.uid_validity for run in ordered],
-            "lanes": [run.lane for run in ordered],
-            "affinities": [run.affinity for run in ordered],
-            "again": [run.again for run in ordered],
-            "pauses": [run.pause for run in ordered],
-        },
-    )
 
 
 def fail_run(

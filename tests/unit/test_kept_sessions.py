@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -82,6 +82,18 @@ def use(sessions: SessionPool, wanted: Connection) -> bool:
     mailbox, kept = sessions.take(wanted)
     sessions.give_back(wanted, mailbox, healthy=True)
     return kept
+
+
+def test_a_connection_that_was_edited_is_read_again() -> None:
+    """Where its session is open here, and it was not edited, what is known of it stands."""
+    sessions = pool(Opened())
+    first = connection(1)
+    assert sessions.connection(1, EDITED) is None
+    use(sessions, first)
+    assert sessions.connection(1, EDITED) is first
+    assert sessions.connection(1, EDITED + timedelta(microseconds=1)) is None
+    sessions.drop([1])
+    assert sessions.connection(1, EDITED) is None
 
 
 def test_a_session_serves_the_next_run() -> None:

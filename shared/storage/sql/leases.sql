@@ -19,7 +19,8 @@ RETURNING l.mailbox, l.fence;
 -- name: release
 UPDATE lease AS l SET until = '-infinity'
 FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) AS held(mailbox, fence)
-WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s;
+WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s
+RETURNING l.mailbox
 
 -- name: assert_held
 -- Locks the lease row against a take-over until the commit that it protects.

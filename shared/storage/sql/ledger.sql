@@ -89,10 +89,10 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
 -- name: count_flagged
 SELECT count(*) FROM settlement WHERE connection_id = %(connection_id)s AND flagged_at IS NOT NULL;
 
--- name: settled
--- Joined by the whole key: with its first columns alone compared to constants, every open
--- settlement of the folder would be compared with every key.
-WITH told AS MATERIALIZED (
+-- name: settling
+-- What a `settled` begins with. Joined by the whole key: with its first columns alone compared to
+-- constants, every open settlement of the folder would be compared with every key.
+told AS MATERIALIZED (
     SELECT * FROM unnest(%(connections)s::bigint[], %(folders)s::text[],
                          %(uid_validities)s::bigint[], %(native_keys)s::text[])
         AS t(connection_id, folder, uid_validity, native_key)
@@ -102,8 +102,10 @@ WITH told AS MATERIALIZED (
         = (told.connection_id, told.folder, told.uid_validity, told.native_key)
     RETURNING s.message_id
 )
+
+-- name: settled
 UPDATE message SET settled_at = now(), settled_as = %(settled_as)s
-WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+WHERE id = ANY(ARRAY(SELECT message_id FROM gone))
 
 -- name: add_uids
 INSERT INTO known_uid AS k (connection_id, folder, uid_validity, uids)
@@ -253,8 +255,8 @@ WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
 -- name: insert_runs
 INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes)
-SELECT * FROM unnest(%(ids)s::uuid[], %(connections)s::bigint[], %(durations)s::integer[],
-                     %(found)s::integer[], %(downloaded)s::integer[], %(octets)s::bigint[]);
+SELECT * FROM unnest(%(runs)s::uuid[], %(run_connections)s::bigint[], %(run_durations)s::integer[],
+                     %(found)s::integer[], %(downloaded)s::integer[], %(octets)s::bigint[])
 
 -- name: insert_run
 INSERT INTO fetch_run (id, connection_id, duration_ms, found, downloaded, bytes, error)

@@ -34,16 +34,17 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
 ) AS used, extract(epoch FROM now() - due.due_at)::double precision, taking.owner;
 
 -- name: announced
--- Connections whose servers pushed to this fetcher, where they are enabled and kept there.
--- Their next turn stays as it is. `used` as in claim_due.
-SELECT s.connection_id, s.lane, now(), EXISTS (
+-- Connections whose servers pushed to this fetcher, where they are enabled and kept there, and what
+-- a run of each begins with. Their next turn stays as it is. `used` as in claim_due.
+SELECT now(), EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, 0::double precision
-FROM connection_state AS s
-WHERE s.connection_id = ANY(%(ids)s) AND s.affinity = %(affinity)s AND s.due_at IS NOT NULL;
+) AS used, s.lane, {state}
+FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
+WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND s.affinity = %(affinity)s
+  AND s.due_at IS NOT NULL AND c.enabled;
 
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
@@ -95,41 +96,21 @@ UPDATE connection_state
 SET lane = 'fetch-slow', affinity = NULL, due_at = least(due_at, now())
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
+-- name: state
+-- What a run begins with, of a state `s` and its connection `c`.
+s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since, s.skip_existing,
+s.skipped_before, s.validity_changed_at, coalesce(s.pruned_at < now() - interval '1 day', true),
+EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
+        AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),
+EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id), c.updated_at
+
 -- name: runnable
 -- The state of connections that a job names, where they are enabled and have not run since the
 -- job was emitted.
-SELECT s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since,
-       s.skip_existing, s.skipped_before, s.validity_changed_at,
-       coalesce(s.pruned_at < now() - interval '1 day', true),
-       EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
-               AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),
-       EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id)
+SELECT {state}
 FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-WHERE s.connection_id = ANY(%(ids)s) AND c.enabled
+WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND c.enabled
   AND (s.last_run_at IS NULL OR s.last_run_at < %(emitted_at)s);
-
--- name: finish_runs
--- One row a run. A success keeps the cursor it is given and ends the back-off; `again` makes the
--- connection due at once (there is more to fetch), but for the pause that its server wants.
-UPDATE connection_state AS s
-SET last_run_at = now(),
-    last_run_ms = r.duration_ms,
-    last_success_at = now(),
-    health = 'working',
-    error = NULL,
-    failures = 0,
-    cursor = CASE WHEN r.keep_cursor THEN r.cursor ELSE s.cursor END,
-    uid_validity = coalesce(r.uid_validity, s.uid_validity),
-    lane = r.lane,
-    affinity = r.affinity,
-    due_at = CASE WHEN s.due_at IS NOT NULL
-                  THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
-                                now() + make_interval(secs => r.pause)) END
-FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
-            %(validities)s::bigint[], %(lanes)s::text[], %(affinities)s::text[], %(again)s::boolean[],
-            %(pauses)s::double precision[])
-     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause)
-WHERE s.connection_id = r.id;
 
 -- name: fail_run
 -- Returns the health before, so that a transition can be told from a repetition.

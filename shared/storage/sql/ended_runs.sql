@@ -1,0 +1,32 @@
+-- How runs end well.
+
+-- name: end_runs
+-- One row a run. A success keeps the cursor it is given and ends the back-off; `again` makes the
+-- connection due at once (there is more to fetch), but for the pause that its server wants.
+-- The last condition has the leases given back before the first state is locked, as everywhere.
+WITH released AS (
+    {release}
+), {settling}, settled AS (
+    {settled}
+), noted AS (
+    {insert_runs}
+)
+UPDATE connection_state AS s
+SET last_run_at = now(),
+    last_run_ms = r.duration_ms,
+    last_success_at = now(),
+    health = 'working',
+    error = NULL,
+    failures = 0,
+    cursor = CASE WHEN r.keep_cursor THEN r.cursor ELSE s.cursor END,
+    uid_validity = coalesce(r.uid_validity, s.uid_validity),
+    lane = r.lane,
+    affinity = r.affinity,
+    due_at = CASE WHEN s.due_at IS NOT NULL
+                  THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
+                                now() + make_interval(secs => r.pause)) END
+FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
+            %(validities)s::bigint[], %(lanes)s::text[], %(affinities)s::text[], %(again)s::boolean[],
+            %(pauses)s::double precision[])
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause)
+WHERE s.connection_id = r.id AND (SELECT count(*) FROM released) >= 0;

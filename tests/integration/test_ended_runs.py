@@ -1,0 +1,106 @@
+"""What the end of runs records at once, of mailboxes whose mails were settled in different ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.connection_editing import edit
+from shared.storage import connections, ended_runs, leases, ledger
+from shared.storage.ended_runs import EndedRun
+from shared.storage.folder_ref import FolderRef
+from shared.storage.known_sets import KnownMails
+from shared.storage.leases import Lease
+from shared.storage.ledger import NotedRun, Settled
+from shared.storage.pool import Contended, Database
+from tests.integration.test_ledger import message
+
+CURSOR = {"uid_validity": 100, "uid_next": 2, "mailbox_id": 'a"\\b{},'}
+
+
+def rows(database: Database, statement: str) -> list[tuple[Any, ...]]:
+    with database.transaction() as session:
+        return session.execute(statement.encode()).fetchall()
+
+
+@pytest.fixture
+def begun(database: Database) -> list[tuple[Lease, FolderRef]]:
+    """Runs of four mailboxes, two of IMAP and two of POP3, with a mail of each committed."""
+    found = []
+    with database.transaction() as session:
+        for number, mode in enumerate(("imap", "imap", "pop3", "pop3")):
+            fields = {"name": f"c{number}", "mode": mode, "host": "h", "username": f"u{number}"}
+            made = connections.insert(session, edit(None, {**fields, "password": "p"}).connection)
+            place = FolderRef(made, "", 100 if mode == "imap" else None)
+            (lease,) = leases.acquire(session, [f"box{number}"], "me", 60)
+            ledger.commit_batch(session, lease, place, [message(1)])
+            found.append((lease, place))
+    return found
+
+
+def ended(lease: Lease, place: FolderRef, *, deleted: bool, marks: bool) -> EndedRun:
+    key = 1 if place.uid_validity else "1"
+    return EndedRun(
+        lease=lease,
+        connection_id=place.connection_id,
+        duration_ms=7,
+        lane="fetch",
+        cursor=CURSOR if place.uid_validity else None,
+        keep_cursor=place.uid_validity is not None,
+        uid_validity=place.uid_validity,
+        settled=[Settled(place, [key], deleted, marks)],
+        noted=NotedRun(place.connection_id, 7, 1, 1, 10),
+    )
+
+
+@pytest.mark.parametrize("of_several", [False, True])
+def test_each_way_of_settling_is_recorded_with_the_end(
+    database: Database, begun: list[tuple[Lease, FolderRef]], of_several: bool
+) -> None:
+    ways = [(False, True), (True, True), (False, False), (True, False)]
+    runs = [
+        ended(lease, place, deleted=deleted, marks=marks)
+        for (lease, place), (deleted, marks) in zip(begun, ways, strict=True)
+    ]
+    ended_runs.record(database, runs, of_several=of_several)
+    assert rows(database, "SELECT settled_as FROM message ORDER BY connection_id") == [
+        ("read",),
+        ("deleted",),
+        ("nothing",),
+        ("deleted",),
+    ]
+    assert rows(database, "SELECT count(*) FROM settlement") == [(0,)]
+    assert rows(database, "SELECT connection_id, downloaded FROM fetch_run ORDER BY 1") == [
+        (place.connection_id, 1) for _, place in begun
+    ]
+    assert rows(database, "SELECT cursor, health FROM connection_state ORDER BY connection_id") == [
+        (CURSOR, "working"),
+        (CURSOR, "working"),
+        (None, "working"),
+        (None, "working"),
+    ]
+    # What tells a deleted mail from others is let go of, and the mail stays known.
+    assert rows(database, "SELECT connection_id FROM known_content") == [
+        (begun[0][1].connection_id,)
+    ]
+    assert KnownMails(database, begun[3][1].connection_id, "", None).count() == 0
+    with database.transaction() as session:
+        again = leases.acquire(session, [lease.mailbox for lease, _ in begun], "other", 60)
+    assert len(again) == len(begun), "all leases were given back"
+
+
+def test_runs_of_several_threads_wait_for_no_locked_row(
+    database: Database, begun: list[tuple[Lease, FolderRef]]
+) -> None:
+    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun[:2]]
+    with database.transaction() as session:
+        session.execute(
+            "SELECT FROM connection_state WHERE connection_id = %s FOR UPDATE",
+            (runs[1].connection_id,),
+        )
+        with pytest.raises(Contended):
+            ended_runs.record(database, runs, of_several=True)
+    assert rows(database, "SELECT count(*) FROM fetch_run") == [(0,)], "all or nothing"
+    ended_runs.record(database, runs)
+    assert rows(database, "SELECT count(*) FROM fetch_run") == [(2,)]

@@ -19,7 +19,7 @@ _LONGEST: Final = 160
 #: The library's expressions take the square of how often one of these stands in a line.
 _MOST_MARKS: Final = 3
 #: How a line ends that introduces a quote or begins one (`… wrote:`, `---`, `___`, `<a@b>`) …
-_ENDS: Final = tuple(":->_")
+_ENDS: Final = tuple(":->_：")
 #: … and how a header field begins that was copied into the text (`From: `, `*Von:* `).
 _FIELD: Final = re.compile(r"\*?[-\w ]{1,40}:")
 _ANYTHING: Final = "x"
@@ -28,7 +28,8 @@ _NOTHING: Final = ("", _ANYTHING)
 _QUOTE: Final = [">", ">", ">"]
 #: Quoted lines and, up to one empty line before, `… <a@b> ha scritto:`.
 _INTRODUCED: Final = re.compile(
-    r"(?:^(?!>)[^\n]{0,160}<[^<>\s]{1,100}@[^<>\s]{1,100}>[^<>:\n]{0,20}:[ \t]*\n(?:[ \t]*\n)?)?"
+    r"(?:^(?!>)[^\n]{0,160}<[^<>\s]{1,100}@[^<>\s]{1,100}>[^<>:：\n]{0,20}[:：]"
+    r"[ \t]*\n(?:[ \t]*\n)?)?"
     r"(?:^>[^\n]*\n)+",
     re.MULTILINE,
 )

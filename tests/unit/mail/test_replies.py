@@ -38,6 +38,7 @@ PIECES = (
         "Il giorno lun 1 giu 2026 alle ore 09:00 Bob <b@x.org> ha scritto:\n" + QUOTE,
         "pon., 1 cze 2026 o 09:00 Bob <b@x.org> napisał(a):\n" + QUOTE,
         "2026年6月1日(月) 9:00 Bob <b@x.org>:\n" + QUOTE,
+        "在 2026年6月1日，9:00，Bob <b@x.org> 写道：\n" + QUOTE,
         FIELDS,
         VON,
         f"________________________________\n{FIELDS}",

@@ -152,7 +152,6 @@ class Pop3Mailbox:
         self._status = FolderStatus(
             "", count, None, None, {"count": count, "octets": octets, "last": key}
         )
-        session.stream.shrink()
         return self._status
 
     # ---- what is new
@@ -184,7 +183,6 @@ class Pop3Mailbox:
             last = status.cursor["last"]
             if last == LAST_UNKNOWN:
                 last = str(self._list.keys([status.total])[0])
-            self._live().stream.shrink()
         return Listing(
             new=tuple(
                 MailRef(key, sizes.get(key, 0), detail={"number": self._list.numbers[key]})
@@ -204,9 +202,7 @@ class Pop3Mailbox:
     def keys(self) -> Sequence[Key]:
         status = self._opened()
         with self._step("list"):
-            found = self._list.all_keys(status.total)
-            self._live().stream.shrink()
-            return found
+            return self._list.all_keys(status.total)
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
@@ -388,9 +384,12 @@ class Pop3Mailbox:
 
     @contextlib.contextmanager
     def _step(self, step: str) -> Iterator[None]:
-        """Errors from within carry this step and the protocol log."""
+        """Errors from within carry this step and the protocol log; a buffer that was read empty is
+        given back."""
         try:
             yield
+            if self._session is not None:
+                self._session.stream.shrink()
         except StepFailed as error:
             error.step = error.step or step
             error.transcript = error.transcript or self.transcript

@@ -203,16 +203,16 @@ def _for_programs() -> None:
 
 def say_error_as_json(error: PosthouseError) -> None:
     """The same for programs: one JSON document on standard error."""
-    told = _as_json(error) | {"code": error.code}
+    fields = _as_json(error) | {"code": error.code}
     if isinstance(error, InvalidInput) and error.more:
-        told["errors"] = [_as_json(one) for one in error.every]
-    typer.echo(json.dumps({"error": told}), err=True)
+        fields["errors"] = [_as_json(one) for one in error.every]
+    typer.echo(json.dumps({"error": fields}), err=True)
 
 
 def _as_json(error: PosthouseError) -> dict[str, Any]:
-    told = {"message": str(error), "hint": error.hint}
+    fields = {"message": str(error), "hint": error.hint}
     field = getattr(error, "field", "")
-    return told | ({"field": field} if field else {})
+    return fields | ({"field": field} if field else {})
 
 
 def say_error(error: PosthouseError) -> None:

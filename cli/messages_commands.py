@@ -220,8 +220,8 @@ def deliver_again(
             count = len(message_ids)
         else:
             printing.confirmed("Publish every mail that matches again?", yes=yes)
-            told = {"handlers": chosen, "reason": reason}
-            count = _deliver_all_again(api, wanted | told, quiet=as_json)
+            asked = {"handlers": chosen, "reason": reason}
+            count = _deliver_all_again(api, wanted | asked, quiet=as_json)
     if as_json:
         printing.as_json({"count": count})
     else:

@@ -183,8 +183,8 @@ class Vault:
 
     def check(self) -> None:
         """Raises SecretKeyMissing where a key was missing lately: what it sealed waits."""
-        told = time.monotonic() - _MISSING_TOLD
-        if missing := sorted(key for key, at in tuple(self._missed.items()) if at > told):
+        since = time.monotonic() - _MISSING_TOLD
+        if missing := sorted(key for key, at in tuple(self._missed.items()) if at > since):
             raise SecretKeyMissing(
                 f"Stored secrets are sealed with a key that is missing here: {', '.join(missing)}.",
                 hint="Add it to POSTHOUSE_SECRET_KEYS (behind the first), or enter them again.",

@@ -57,8 +57,8 @@ class Forwarding:
         before = sorted(there["credential_names"]) if there else []
         if names != before or (names and all_secrets):
             self._differs("credentials", before, names)
-        had = bool(there and there["has_client_certificate"])
-        if self._entry.client_certificate and (all_secrets or not had):
+        is_there = bool(there and there["has_client_certificate"])
+        if self._entry.client_certificate and (all_secrets or not is_there):
             self._differs("client_certificate", None, HIDDEN)
 
     def body(self) -> dict[str, Any] | None:

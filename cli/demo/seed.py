@@ -92,8 +92,8 @@ def _connection(api: httpx.Client, certificate_id: int, password: str, imap_port
 def check_greeting(port: int) -> None:
     """Raises TryAgain until an IMAP server greets on this port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as wire:
-            greeting = wire.recv(512)
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            greeting = connection.recv(512)
     except OSError as error:
         raise TryAgain(f"The demo mailbox on port {port} does not answer yet.") from error
     if not greeting.startswith(b"* OK"):

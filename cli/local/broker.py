@@ -62,11 +62,11 @@ class OwnBroker:
     def check(self) -> None:
         """Raises TryAgain until it answers, which is when it has loaded its data."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as wire:
-                wire.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
                 answer = b""
                 while answer.count(b"\r\n") < 2:
-                    part = wire.recv(512)
+                    part = connection.recv(512)
                     if not part:
                         break
                     answer += part

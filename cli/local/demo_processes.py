@@ -59,14 +59,14 @@ class Demo:
             return
         try:
             kept = read_kept(self._folder.root)
-            had = kept.get("demo_handler_token"), kept.get("demo_signing_key")
+            secrets = kept.get("demo_handler_token"), kept.get("demo_signing_key")
             token, key = seed.seed(
                 url,
                 environment["POSTHOUSE_ADMIN_TOKEN"],
                 self._root,
                 password=self._password,
                 imap_port=self._imap_port,
-                handler_secrets=(had[0], had[1]) if had[0] and had[1] else None,
+                handler_secrets=(secrets[0], secrets[1]) if secrets[0] and secrets[1] else None,
             )
         except PosthouseError as error:
             self._console.problem("demo", f"{error} {error.hint}")

@@ -155,11 +155,11 @@ class Decrypting:
         if ids:
             token = uuid.uuid4()
             with (
-                traces.span("claim", asked=len(ids)) as told,
+                traces.span("claim", asked=len(ids)) as span,
                 self.database.transaction() as session,
             ):
                 claimed = outbox.claim(session, ids, token, self.settings.claim_seconds)
-                told.set_attribute("posthouse.mails", len(claimed))
+                span.set_attribute("posthouse.mails", len(claimed))
                 found = connections.get_many(session, sorted({c.connection_id for c in claimed}))
             self.reached("claimed")
             by_id = {connection.id: connection for connection in found}

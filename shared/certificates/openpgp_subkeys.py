@@ -123,22 +123,22 @@ def _candidates(secret: bytes) -> Iterator[Packet]:
     Left out is what can only sign, and what every signature that binds it says is for other uses.
     """
     current: Packet | None = None
-    told: list[bool] = []
+    encrypts: list[bool] = []
     for packet in PacketPile.from_bytes(secret):
         if packet.tag in _SECRET:
-            if current is not None and _may_decrypt(current, told):
+            if current is not None and _may_decrypt(current, encrypts):
                 yield current
-            current, told = packet, []
+            current, encrypts = packet, []
         elif packet.tag == Tag.Signature and packet.signature_type in _BINDINGS:
             flags = packet.key_flags
             if flags is not None:
-                told.append(flags.transport_encryption or flags.storage_encryption)
-    if current is not None and _may_decrypt(current, told):
+                encrypts.append(flags.transport_encryption or flags.storage_encryption)
+    if current is not None and _may_decrypt(current, encrypts):
         yield current
 
 
-def _may_decrypt(packet: Packet, told: list[bool]) -> bool:
-    return packet.key_algorithm not in _SIGNING_ONLY and (not told or any(told))
+def _may_decrypt(packet: Packet, encrypts: list[bool]) -> bool:
+    return packet.key_algorithm not in _SIGNING_ONLY and (not encrypts or any(encrypts))
 
 
 def _bound(secret: bytes, public: bytes) -> bytes:

@@ -83,8 +83,8 @@ def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
     if attached:
         found["n"] = attached
     if results := mail.get("authentication"):
-        told = [_lower(f"{one['method']}={one['result']}") for one in results[:_MOST_KEPT]]
-        found["a"] = _joined(told)
+        verdicts = [_lower(f"{one['method']}={one['result']}") for one in results[:_MOST_KEPT]]
+        found["a"] = _joined(verdicts)
     return found
 
 

@@ -81,9 +81,9 @@ class Rules:
     @property
     def sentences(self) -> list[str]:
         """How the rules are read aloud, in the order of their numbers."""
-        told = [f"Takes mails {rule.sentence}." for rule in self.accept]
-        told += [f"Never takes mails {rule.sentence}." for rule in self.reject]
-        return [*told, f"Only where {self.expression}"] if self.expression else told
+        sentences = [f"Takes mails {rule.sentence}." for rule in self.accept]
+        sentences += [f"Never takes mails {rule.sentence}." for rule in self.reject]
+        return [*sentences, f"Only where {self.expression}"] if self.expression else sentences
 
     def judge(self, facts: RuleFacts) -> RuleVerdict:
         """What the rules make of a mail. No answer means that the handler gets it."""

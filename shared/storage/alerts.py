@@ -66,15 +66,15 @@ def raise_failing(session: Session, data: ConnectionFailing, after: timedelta) -
     if any(kind == data.kind for _, kind, _, _ in _of_ill(session, data.connection_id)):
         return
     recover(session, data.connection_id)  # of another kind: it is told as what it is now
-    told = replace(data, connection_ids=(data.connection_id,))
+    alert = replace(data, connection_ids=(data.connection_id,))
     values = {
         "id": new_id(),
-        "kind": told.kind,
-        "subject": told.subject,
-        "dedupe": told.dedupe,
-        "data": Jsonb(to_json(told)),
+        "kind": alert.kind,
+        "subject": alert.subject,
+        "dedupe": alert.dedupe,
+        "data": Jsonb(to_json(alert)),
         "after": after,
-        "connection_id": told.connection_id,
+        "connection_id": alert.connection_id,
     }
     session.execute(_QUERIES["raise_failing"], values)
 

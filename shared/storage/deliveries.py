@@ -159,7 +159,7 @@ def record_deliveries(
                 "positions": text_array(row[2] for row in rows),
                 "notes": text_array((notes or {}).get((row[0], row[1]), "") for row in rows),
                 "redeliveries": [
-                    Jsonb(told) if (told := delivered.get((row[0], row[1]))) else None
+                    Jsonb(redelivery) if (redelivery := delivered.get((row[0], row[1]))) else None
                     for row in rows
                 ],
             },

@@ -63,11 +63,14 @@ def add_contents(session: Session, place: FolderRef, contents: Mapping[str, byte
 
 def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, str]) -> None:
     rows = session.execute(_SQL["settlements"], place.columns()).fetchall()
-    olds, news = [], []
+    old_keys, new_keys = [], []
     for (native_key,) in rows:
         new = moved.get(key_digest(native_key))
         if new is not None:
-            olds.append(native_key)
-            news.append(new)
-    if olds:
-        session.execute(_SQL["move_settlements"], {**place.columns(), "olds": olds, "news": news})
+            old_keys.append(native_key)
+            new_keys.append(new)
+    if old_keys:
+        session.execute(
+            _SQL["move_settlements"],
+            {**place.columns(), "old_keys": old_keys, "new_keys": new_keys},
+        )

@@ -96,22 +96,22 @@ def published(one: Delivered) -> Iterable[Stop]:
     """The delivery, and what became of it."""
     detail = {"position": one.position, "note": one.note, "redelivery": one.redelivery}
     yield _published(one.published_at, one.handler_id, one.handler, detail)
-    told = {"handler_id": one.handler_id, "checked_at": one.checked_at}
+    facts = {"handler_id": one.handler_id, "checked_at": one.checked_at}
     name = _name(one.handler)
     if one.fate == "in-hand" and one.in_hand:
         since = datetime.fromisoformat(one.in_hand["since"])
         tries = int(one.in_hand["deliveries"])
         again = f", given {tries} times" if tries > 1 else ""
         text = f"In the hand of {name}: consumer {one.in_hand['consumer']}{again}"
-        yield Stop(since, "in-hand", text, told | dict(one.in_hand))
+        yield Stop(since, "in-hand", text, facts | dict(one.in_hand))
     elif one.fate == "acknowledged":
-        yield Stop(None, "acknowledged", f"Acknowledged by {name}", told)
+        yield Stop(None, "acknowledged", f"Acknowledged by {name}", facts)
     elif one.fate == "dead-letter":
-        yield Stop(None, "dead-letter", f"Among the dead letters of {name}", told)
+        yield Stop(None, "dead-letter", f"Among the dead letters of {name}", facts)
     elif one.fate == "waiting":
         # RabbitMQ does not say of a single event whether somebody has it in hand.
         text = "Waits in the queue of" if one.position else "Not acknowledged yet by"
-        yield Stop(None, "waiting", f"{text} {name}", told)
+        yield Stop(None, "waiting", f"{text} {name}", facts)
 
 
 def not_for(at: datetime, handler_id: int, handler: str, by: str, reason: str) -> Stop:
@@ -122,7 +122,7 @@ def not_for(at: datetime, handler_id: int, handler: str, by: str, reason: str) -
 def past(one: Past) -> Stop:
     """What was so."""
     name, reason = _name(one.handler), str(one.detail.get("reason") or "")
-    told = {"handler_id": one.handler_id, **one.detail}
+    facts = {"handler_id": one.handler_id, **one.detail}
     why = f": {reason}" if reason else ""
     match one.what:
         case "published":
@@ -147,7 +147,7 @@ def past(one: Past) -> Stop:
             text = "Out of quarantine, tried again"
         case _:
             text = "Given up in quarantine"
-    return Stop(one.at, one.what, text, told)
+    return Stop(one.at, one.what, text, facts)
 
 
 def in_order(stops: Iterable[Stop]) -> list[Stop]:

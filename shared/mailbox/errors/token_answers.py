@@ -91,11 +91,11 @@ def of_token_answer(
     `status` is HTTP's, 0 where the error came by redirect. What nothing is known of needs a person
     when it is the client's fault (4xx), and is tried again when it is the server's.
     """
-    told = answer.get("error") or ""
+    stated = answer.get("error") or ""
     description = str(answer.get("error_description") or "")
-    if isinstance(told, Mapping):  # the form of Google's other services
-        description = description or str(told.get("message") or "")
-    error = str(told)
+    if isinstance(stated, Mapping):  # the form of Google's other services
+        description = description or str(stated.get("message") or "")
+    error = str(stated)
     words = _first_line(description) or error
     too_often = _TOO_OFTEN.search(error) is not None
     numbers = _aadsts(answer, description)

@@ -76,9 +76,9 @@ class IdleWait:
         self._session.stream.close()
 
     def lost(self, error: SessionLost) -> SessionLost:
-        told = self._session.lost(error)
-        told.transcript = self._session.stream.transcript.lines
-        return told
+        lost = self._session.lost(error)
+        lost.transcript = self._session.stream.transcript.lines
+        return lost
 
     def _understand(self, line: bytes) -> bool:
         """Follows the conversation; True where the line tells of something new."""

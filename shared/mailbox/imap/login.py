@@ -180,10 +180,10 @@ def identify(session: ImapSession) -> None:
     reply = session.command(b'ID ("name" "Posthouse" "vendor" "Posthouse" "support-url" NIL)')
     for line in reply.of(b"ID"):
         match line.values():
-            case (tuple() as told, *_):
+            case (tuple() as pairs, *_):
                 fields = {
                     bytes(key).lower(): value.decode("utf-8", "replace")
-                    for key, value in zip(told[::2], told[1::2], strict=False)
+                    for key, value in zip(pairs[::2], pairs[1::2], strict=False)
                     if isinstance(key, bytes) and isinstance(value, bytes)
                 }
                 named = [fields[key] for key in (b"name", b"version") if fields.get(key)]

@@ -259,12 +259,12 @@ class ImapMailbox:
             yield
             self._session.stream.shrink()
         except SessionLost as error:
-            told = self._session.lost(error)
-            told.step = told.step or step
-            told.transcript = self.transcript
-            if told is error:
+            lost = self._session.lost(error)
+            lost.step = lost.step or step
+            lost.transcript = self.transcript
+            if lost is error:
                 raise
-            raise told from error
+            raise lost from error
         except StepFailed as error:
             error.step = error.step or step
             error.transcript = error.transcript or self.transcript

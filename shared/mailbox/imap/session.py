@@ -279,15 +279,15 @@ class ImapSession:
     def lost(self, error: SessionLost) -> SessionLost:
         """The same error with the server's own last words, where it had any."""
         if self.farewell and error.code == "connection-lost":
-            told = SessionLost(
+            lost = SessionLost(
                 f"The mail server ended the session: {self.farewell}",
                 retry_after=stated_delay(self.farewell),
                 by_server=True,
                 throttled=is_throttled(self.farewell),
                 passing=is_passing(self.farewell),
             )
-            told.__cause__ = error
-            return told
+            lost.__cause__ = error
+            return lost
         return error
 
 

@@ -53,10 +53,10 @@ def with_identity(status: FolderStatus, examined: Reply) -> FolderStatus:
     STATUS has the item as well; Cyrus 3.6 was seen to answer it with octets of no meaning, another
     time others, while its EXAMINE told the right one.
     """
-    told = _MAILBOX_ID.match(examined.codes().get("MAILBOXID", "").strip())
-    if told is None:
+    mailbox_id = _MAILBOX_ID.match(examined.codes().get("MAILBOXID", "").strip())
+    if mailbox_id is None:
         return status
-    return replace(status, cursor={**status.cursor, "mailbox_id": told[1]})
+    return replace(status, cursor={**status.cursor, "mailbox_id": mailbox_id[1]})
 
 
 def unchanged(cursor: Cursor, now: Cursor) -> bool:

@@ -267,11 +267,11 @@ class _GoogleTransport(transport.Request):
     ) -> Any:
         with https.translated(url):
             answer = self._http.request(method, url, content=body, headers=headers)
-        told = _answer(answer, url)
+        fields = _answer(answer, url)
         if answer.status_code >= 400:
             # Judged here: google-auth tries some again by itself, and asks a terminal for others.
             raise token_answers.of_token_answer(
-                answer.status_code, told, retry_after=https.retry_after(answer.headers)
+                answer.status_code, fields, retry_after=https.retry_after(answer.headers)
             )
         return _GoogleAnswer(answer)
 
@@ -300,10 +300,12 @@ def _answer(answer: httpx.Response, where: str) -> dict[str, Any]:
     if status != 429 and status < 500:
         return https.json_object(answer, where)
     try:
-        told = https.json_object(answer, where)
+        refusal = https.json_object(answer, where)
     except TryAgain:  # an outage has a page for people, too
-        told = {}
-    raise token_answers.of_token_answer(status, told, retry_after=https.retry_after(answer.headers))
+        refusal = {}
+    raise token_answers.of_token_answer(
+        status, refusal, retry_after=https.retry_after(answer.headers)
+    )
 
 
 def _unfit(why: str) -> NeedsPerson:

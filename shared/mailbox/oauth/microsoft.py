@@ -233,10 +233,10 @@ class _MsalTransport:
         self.retry_after = https.retry_after(answer.headers)
         if self.status == 429 or self.status >= 500:
             try:
-                told = https.json_object(answer, self._where)
+                refusal = https.json_object(answer, self._where)
             except TryAgain:  # an outage has a page for people, too
-                told = {}
-            raise token_answers.of_token_answer(self.status, told, retry_after=self.retry_after)
+                refusal = {}
+            raise token_answers.of_token_answer(self.status, refusal, retry_after=self.retry_after)
         https.json_object(answer, self._where)
 
     def close(self) -> None:

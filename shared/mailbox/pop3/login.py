@@ -81,8 +81,12 @@ def mechanisms(session: Pop3Session) -> list[str]:
     """How a password may be given, by what the server says of itself: the best way first."""
     stamp = _TIMESTAMP.search(session.greeting)
     offered = session.capabilities.get("SASL", "").split()
-    told = bool(session.capabilities)
-    found = [] if told and "USER" not in session.capabilities and (offered or stamp) else ["USER"]
+    lists_capabilities = bool(session.capabilities)
+    found = (
+        []
+        if lists_capabilities and "USER" not in session.capabilities and (offered or stamp)
+        else ["USER"]
+    )
     found += [name for name in ("PLAIN", MECHANISM, "LOGIN") if name in offered]
     return [*found, "APOP"] if stamp is not None else found
 

@@ -341,8 +341,8 @@ class Pop3Mailbox:
     def _read_capabilities_after_login(self) -> None:
         """Whether QUIT removes what was retrieved decides what is done with a mailbox, so who does
         not say it before the login is asked once more. An idle poll does without."""
-        told = self._last.capabilities
-        if self._after_login is None and told and "EXPIRE" not in told:
+        capabilities = self._last.capabilities
+        if self._after_login is None and capabilities and "EXPIRE" not in capabilities:
             self._after_login = self._live().read_more_capabilities()
 
     def _opened(self) -> FolderStatus:

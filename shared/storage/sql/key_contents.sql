@@ -25,6 +25,6 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity
 
 -- name: move_settlements
 UPDATE settlement AS t SET native_key = moved.new
-FROM unnest(%(olds)s::text[], %(news)s::text[]) AS moved(old, new)
+FROM unnest(%(old_keys)s::text[], %(new_keys)s::text[]) AS moved(old, new)
 WHERE t.connection_id = %(connection_id)s AND t.folder = %(folder)s AND t.uid_validity = 0
   AND t.native_key = moved.old;

@@ -14,9 +14,10 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.mailbox.base import MailRef
+from shared.mailbox.failures import Unreachable
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
-from tests.servers.scripted import Conversation, ScriptedServer, imap, read_set
+from tests.servers.scripted import Answer, Conversation, ScriptedServer, imap, read_set
 
 UIDS = [3 * n for n in range(1, 1301)]
 MAILS = {uid: b"Subject: %d\r\n\r\n" % uid for uid in UIDS}
@@ -62,14 +63,27 @@ def cutting(
     code: bytes = b"",
     mails: dict[int, bytes] = MAILS,
     read: Set[int] = READ,
+    *,
+    status: bytes = b"OK",
+    counts_unread: bool = True,
 ) -> ScriptedServer:
+    """`status` is that of an answer that is cut; STATUS gives UNSEEN if the server `counts_unread`
+    (it may leave it out, and some give a number of another moment)."""
+
     def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
         found = matching(rest, list(mails), read)
         told = cut(found)
         talk.send(b"* SEARCH" + b"".join(b" %d" % uid for uid in told) + b"\r\n")
-        talk.ok(tag, (code if len(told) < len(found) else b"") + b" done")
+        whole = len(told) == len(found)
+        talk.send(tag + (b" OK done\r\n" if whole else b" " + status + b" " + code + b" done\r\n"))
 
-    return ScriptedServer(imap({"UID SEARCH": search}, mails=mails))
+    answers: dict[str, Answer] = {"UID SEARCH": search}
+    if not counts_unread:
+        answers["STATUS"] = b"* STATUS INBOX (MESSAGES %d UIDNEXT %d UIDVALIDITY 7)\r\n" % (
+            len(mails),
+            max(mails) + 1,
+        )
+    return ScriptedServer(imap(answers, mails=mails))
 
 
 @pytest.mark.promise("M9")
@@ -113,6 +127,67 @@ def test_a_limit_that_the_server_tells_of_is_gone_beyond_at_any_number() -> None
         mailbox.open("")
         listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
     assert [ref.key for ref in listing.new] == [uid for uid in UIDS if uid not in READ]
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("limited", ["a long answer", "told with OK", "told with NO"])
+def test_what_no_count_promises_is_found_where_searches_are_cut(limited: str) -> None:
+    code, status = b"[MESSAGELIMIT 30 9]", b"NO" if limited == "told with NO" else b"OK"
+    server = (
+        cutting(lambda found: found[:100], counts_unread=False)
+        if limited == "a long answer"
+        else cutting(lambda found: found[-30:], code, status=status, counts_unread=False)
+    )
+    with server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
+    assert [ref.key for ref in listing.new] == [uid for uid in UIDS if uid not in READ]
+
+
+@pytest.mark.promise("M9")
+def test_what_came_while_others_went_is_found_where_searches_are_cut() -> None:
+    """Then the counts promise less than there is."""
+    with cutting(lambda found: found[:300]) as server, opened(connection_to(server.port)) as there:
+        there.open("")
+        since = {"uid_validity": 7, "uid_next": 4, "messages": len(UIDS) - 200}
+        listing = there.list_new(KnownKeys(), Selection.ALL, cursor=since)
+    assert [ref.key for ref in listing.new] == UIDS[1:]
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("few", [1, 3, 40])
+def test_no_mail_of_others_is_removed_where_searches_are_cut(few: int) -> None:
+    """A server without UIDPLUS removes all that is flagged: ours, and one that a person flagged."""
+    ours, flagged = UIDS[:3], {*UIDS[:3], UIDS[50]}
+
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        chosen = sorted(flagged) if b" DELETED" in b" " + rest else UIDS
+        found = matching(rest.replace(b"DELETED", b""), chosen)[:few]
+        talk.send(b"* SEARCH" + b"".join(b" %d" % uid for uid in found) + b"\r\n")
+        talk.ok(tag)
+
+    script = imap({"UID SEARCH": search}, mails=MAILS, capability=b"IMAP4rev1")
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        refs = [MailRef(uid, 10) for uid in ours]
+        assert mailbox.settle(refs, AfterDownload.DELETE) == []
+        said = [line.partition(b" ")[2] for line in server.heard]
+    assert b"EXPUNGE" not in said
+
+
+@pytest.mark.promise("M7")
+def test_what_is_still_there_is_not_taken_for_deleted_where_searches_are_cut() -> None:
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        found = matching(rest)[:2]
+        talk.send(b"* SEARCH" + b"".join(b" %d" % uid for uid in found) + b"\r\n")
+        talk.ok(tag)
+
+    script = imap({"UID SEARCH": search, "UID EXPUNGE": b""}, mails=MAILS)
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        with pytest.raises(Unreachable) as caught:
+            mailbox.settle([MailRef(uid, 10) for uid in UIDS[:10]], AfterDownload.DELETE)
+    assert caught.value.code == "not-deleted"
 
 
 @pytest.mark.promise("M7")

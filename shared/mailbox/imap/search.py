@@ -30,9 +30,11 @@ _LONGEST_SEARCH = 1800.0
 _LONGEST_ANSWER = 8 << 20
 
 
-def search(session: ImapSession, *criteria: bytes) -> list[int]:
-    """The UIDs that match `criteria`, rising."""
-    return searches(session, [b" ".join(criteria)])[0]
+def search(session: ImapSession, query: bytes) -> list[int]:
+    """The UIDs that match, rising, whatever of the answer the server cuts: for what is decided by
+    their absence, such as whether mails of others would be removed together with ours."""
+    ((found, cut),) = _answers(session, [query])
+    return completed(session, query, found) if found or cut else found
 
 
 def searches(

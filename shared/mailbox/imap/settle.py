@@ -19,7 +19,7 @@ from shared.connections import AfterDownload
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
-from shared.mailbox.imap.search import is_limited, search, searches
+from shared.mailbox.imap.search import completed, is_limited, search, searches
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string, uid_sets
 
 _PERMANENT = {"NOPERM", "READ-ONLY", "CANNOT", "OVERQUOTA"}
@@ -84,8 +84,7 @@ def _move(session: ImapSession, uids: Sequence[int], trash: bytes) -> list[int]:
 
 def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -> list[int]:
     """Which of `uids` are no longer there after these replies. Raises where none has gone."""
-    found = searches(session, [b"UID " + octets for octets, _ in uid_sets(uids)])
-    there = {uid for part in found for uid in part}
+    there = _still_there(session, uids)
     done = [uid for uid in uids if uid not in there]
     if not done:
         refusals = [reply for reply in replies if not reply.ok]
@@ -103,11 +102,21 @@ def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> list[int]:
     """Those of `uids` (flagged by us) that are gone: none while others' mails are flagged too."""
     if not uids:
         return []
-    if set(search(session, b"DELETED")) <= set(uids):
+    ours = set(uids)
+    # The first look goes beyond what the server may cut, the last one is right before the EXPUNGE.
+    if ours.issuperset(search(session, b"DELETED")) and ours.issuperset(
+        searches(session, [b"DELETED"])[0]
+    ):
         return _gone(session, uids, [session.command(b"EXPUNGE")])
-    found = searches(session, [b"UID " + octets for octets, _ in uid_sets(uids)])
-    there = {uid for part in found for uid in part}
+    there = _still_there(session, uids)
     return [uid for uid in uids if uid not in there]
+
+
+def _still_there(session: ImapSession, uids: Sequence[int]) -> set[int]:
+    """Which of `uids` the folder still has. An answer that names some may have been cut."""
+    queries = [b"UID " + octets for octets, _ in uid_sets(uids)]
+    found = zip(queries, searches(session, queries), strict=True)
+    return {uid for query, some in found if some for uid in completed(session, query, some)}
 
 
 def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:

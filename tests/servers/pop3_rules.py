@@ -69,6 +69,9 @@ class RuledPop3:
     breaks: Callable[[Stored], bool] = lambda mail: False
     #: Asked for each RETR: whether nothing comes any more.
     is_silent: Callable[[Stored], bool] = lambda mail: False
+    #: How many mails the whole list of UIDL names at most, and whether UIDL names each one alone.
+    listed_by_uidl: int | None = None
+    names_alone: bool = True
     #: What LIST says of a mail.
     size: Callable[[bytes], int] = len
     #: Words to refuse every login with, or None.
@@ -256,12 +259,15 @@ class RuledPop3:
                 case b"STAT":
                     octets = sum(len(mail.raw) for mail in there.values())
                     talk.send(b"+OK %d %d\r\n" % (len(there), octets))
+                case b"UIDL" if number and not self.names_alone:
+                    talk.send(b"-ERR not available\r\n")
                 case b"UIDL" if number:
                     talk.send(b"+OK %d %s\r\n" % (number, there[number].uidl.encode()))
                 case b"LIST" if number:
                     talk.send(b"+OK %d %d\r\n" % (number, self.size(there[number].raw)))
                 case b"UIDL":
-                    lines = (b"%d %s\r\n" % (n, mail.uidl.encode()) for n, mail in there.items())
+                    named = list(there.items())[: self.listed_by_uidl]
+                    lines = (b"%d %s\r\n" % (n, mail.uidl.encode()) for n, mail in named)
                     talk.send(b"+OK\r\n" + b"".join(lines) + b".\r\n")
                 case b"LIST":
                     lines = (b"%d %d\r\n" % (n, self.size(mail.raw)) for n, mail in there.items())

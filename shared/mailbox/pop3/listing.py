@@ -6,20 +6,26 @@ A poorer server without UIDL is asked for header blocks, whose digests stand for
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from shared.mailbox.base import Cursor, Known
 from shared.mailbox.failures import Refused
 from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 from shared.messages import Key
+from shared.quantities import counted
 
-#: The key of the last mail in a cursor, where our own deletions left it open.
+#: The key of the last mail in a cursor, where our own deletions left it open, or it has none.
 LAST_UNKNOWN = "?"
 #: More new mails than this are found faster by asking for the whole list.
 _MOST_FROM_TOP = 1000
 _LONGEST_UIDL = 500
 #: Without pipelining each question costs a round trip.
 _MOST_ONE_BY_ONE = 8
+#: Mails that a list lacks, asked for together; where the server has none of as many, it miscounts.
+_AT_ONCE = 1000
+#: No list of more than these would be read to its end.
+_MOST_MAILS = 5_000_000
 
 
 class Pop3List:
@@ -50,7 +56,9 @@ class Pop3List:
         if new < 0 or new > most or new * 2 >= count:
             return None
         numbers = range(count - new, count + 1)
-        keys = self.keys(numbers)
+        keys = list(self.named(numbers).values())
+        if len(keys) < len(numbers):
+            return None
         missing = set(known.missing(keys))
         if keys[0] in missing or len(missing) != new or len(set(keys)) != len(keys):
             return None
@@ -77,39 +85,72 @@ class Pop3List:
                         numbers.append(int(number[:10]))
                         keys.append(_key(key.strip()))
         if count and self.has_uidl is False:
-            numbers = list(range(1, count + 1))
-            keys = self.keys(numbers)
+            named = self.named(range(1, count + 1))
+            numbers, keys = list(named), list(named.values())
+        elif len(numbers) < count:
+            left_out = self._left_out(count, set(numbers))
+            pairs = sorted([*zip(numbers, keys, strict=True), *left_out.items()])
+            numbers, keys = [number for number, _ in pairs], [key for _, key in pairs]
         keys = _unique(keys)
         self.numbers = dict(zip(keys, numbers, strict=True))
         return keys
 
-    def keys(self, numbers: Sequence[int]) -> list[Key]:
-        """The keys of some mails: their UIDLs, or what stands for them on a poorer server."""
+    def _left_out(self, count: int, listed: Container[int]) -> dict[int, Key]:
+        """The keys of those of `count` mails that the list lacks: the server cut it, or names them
+        one by one only."""
+        lacking = (number for number in range(1, count + 1) if number not in listed)
+        every: dict[int, Key] = {}
+        while numbers := list(itertools.islice(lacking, _AT_ONCE)):
+            found = self.named(numbers)
+            every |= found
+            if not found and len(numbers) == _AT_ONCE:
+                break  # the count is not to be believed
+        if every:
+            note = f"the list was cut: {counted(len(every), 'mail')} more"
+            self._live().stream.transcript.note(note)
+        return every
+
+    def named(self, numbers: Sequence[int]) -> dict[int, Key]:
+        """The keys of these mails, in their order: their UIDLs, or what stands for them where the
+        server has none of all or of some. What is not even listed is missing: it is not there.
+
+        Raises Refused where a server without UIDL does not show headers either.
+        """
         session = self._live()
+        found: dict[int, Key] = {}
         if self.has_uidl is not False:
-            answers = list(session.commands([b"UIDL %d" % number for number in numbers]))
-            keys = [uidl_of(answer) for answer in answers]
-            if all(key is not None for key in keys):
-                self.has_uidl = True
-                return [key for key in keys if key is not None]
-            if self.has_uidl:
-                raise session.stream.nonsense("no UIDL for a mail that it counts")
-            self.has_uidl = False
-        sizes = self.listed_sizes(numbers)
+            answers = session.commands([b"UIDL %d" % number for number in numbers])
+            told = zip(numbers, map(uidl_of, answers), strict=True)
+            found = {number: key for number, key in told if key is not None}
+            self.has_uidl = self.has_uidl or bool(found)
+        unnamed = [number for number in numbers if number not in found]
+        if unnamed:
+            sizes = self.listed_sizes(unnamed)
+            there = [number for number in unnamed if number in sizes or not self.has_uidl]
+            found |= self._digests(there, sizes)
+        return {number: found[number] for number in numbers if number in found}
+
+    def _digests(self, numbers: Sequence[int], sizes: Mapping[int, int]) -> dict[int, Key]:
+        session = self._live()
         commands = [b"TOP %d 0" % number for number in numbers]
-        found: list[Key] = []
+        found: dict[int, Key] = {}
         for number, answer in zip(numbers, session.commands(commands, ahead=16), strict=True):
-            if not answer.ok:
+            if answer.ok:
+                digest = hashlib.sha256(session.headers())
+                digest.update(b"%d" % sizes.get(number, 0))
+                found[number] = "top:" + digest.hexdigest()[:40]
+            elif not self.has_uidl:
                 raise Refused(
                     "The mail server offers neither UIDL nor TOP: mails cannot be told apart.",
                     step="list",
                     code="no-identity",
                     hint="Use IMAP for this mailbox.",
                 )
-            digest = hashlib.sha256(session.headers())
-            digest.update(b"%d" % sizes.get(number, 0))
-            found.append("top:" + digest.hexdigest()[:40])
         return found
+
+    def last(self, count: int) -> str:
+        """The key of the last mail of so many, for a cursor."""
+        return str(self.named([count]).get(count, LAST_UNKNOWN))
 
     def sizes(self, keys: Sequence[Key], count: int) -> dict[Key, int]:
         numbers = [self.numbers[key] for key in keys]
@@ -132,6 +173,16 @@ class Pop3List:
                 if len(words) >= 2 and words[0].isdigit() and words[1].isdigit():
                     sizes[int(words[0][:10])] = int(words[1][:19])
         return sizes
+
+
+def counts(session: Pop3Session) -> tuple[int, int]:
+    """Mails and octets, by the answer to STAT that comes next. Raises SessionLost for nonsense."""
+    numbers = session.answer().numbers()
+    if len(numbers) < 2:
+        raise session.stream.nonsense("a STAT without numbers")
+    if numbers[0] > _MOST_MAILS:
+        raise session.stream.nonsense(f"a STAT that counts {counted(numbers[0], 'mail')}")
+    return numbers[0], numbers[1]
 
 
 def uidl_of(answer: Pop3Answer) -> str | None:

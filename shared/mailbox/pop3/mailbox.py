@@ -37,7 +37,7 @@ from shared.mailbox.failures import (
     mail_vanished,
 )
 from shared.mailbox.pop3.dates import date_refused, first_date, mail_without_date
-from shared.mailbox.pop3.listing import LAST_UNKNOWN, Pop3List, uidl_of
+from shared.mailbox.pop3.listing import LAST_UNKNOWN, Pop3List, counts, uidl_of
 from shared.mailbox.pop3.retrieve import retrieve
 from shared.mailbox.pop3.session import Pop3Session
 from shared.mailbox.pop3.settle import confirm, mark_deleted, retrieve_again
@@ -105,7 +105,7 @@ class Pop3Mailbox:
     def list_one(self) -> None:
         """Asks for one mail in the forms that a look at the top of the list uses."""
         with self._step("list"):
-            self._list.keys([1])
+            self._list.named([1])
             self._list.listed_sizes([1])
 
     # ---- has anything changed
@@ -136,11 +136,8 @@ class Pop3Mailbox:
         expected = int(cursor.get("count", 0)) if cursor is not None else 0
         ask_last = session.pipelining and self._list.has_uidl is True and expected > 0
         session.send(b"STAT", *([b"UIDL %d" % expected] if ask_last else []))
-        numbers = session.answer().numbers()
+        count, octets = counts(session)
         last = session.answer() if ask_last else None
-        if len(numbers) < 2:
-            raise session.stream.nonsense("a STAT without numbers")
-        count, octets = numbers[0], numbers[1]
         if not count:
             key = ""
         elif last is not None and count == expected and last.ok:
@@ -148,7 +145,7 @@ class Pop3Mailbox:
         elif cursor is not None and (count, octets) != (expected, cursor.get("octets")):
             key = LAST_UNKNOWN  # it changed, whatever the last mail is; the listing will know
         else:
-            key = str(self._list.keys([count])[0])
+            key = self._list.last(count)
         self._status = FolderStatus(
             "", count, None, None, {"count": count, "octets": octets, "last": key}
         )
@@ -182,7 +179,7 @@ class Pop3Mailbox:
             sizes = self._list.sizes(chosen, status.total)
             last = status.cursor["last"]
             if last == LAST_UNKNOWN:
-                last = str(self._list.keys([status.total])[0])
+                last = self._list.last(status.total)
         return Listing(
             new=tuple(
                 MailRef(key, sizes.get(key, 0), detail={"number": self._list.numbers[key]})

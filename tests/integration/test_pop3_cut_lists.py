@@ -1,0 +1,79 @@
+"""A POP3 server that names fewer mails than it counts: a list that is cut, or has gaps.
+
+For an administrator: there is nothing to do, so that page, alerts and metrics say that all is well
+(test_what_is_told.py). The transcript of a session notes what was cut; a count that no mailbox has
+fails the run with these words, as any nonsense of a server does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shared.connections import Mode, Selection
+from shared.mailbox.failures import SessionLost
+from tests.contract.recorders import KnownKeys
+from tests.integration.mail_sessions import connection_to, opened
+from tests.integration.test_pop3_confirming import watch
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
+from tests.servers.pop3_rules import RuledPop3
+from tests.servers.scripted import MAILS as SCRIPTED
+from tests.servers.scripted import ScriptedServer, pop3
+
+MAILS = [mail(number, 600 + 10 * number, seed=31) for number in range(8)]
+LATER = [mail(number, 900 + 10 * number, seed=32) for number in range(3)]
+
+
+@pytest.fixture
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
+        yield fetcher
+
+
+@pytest.mark.promise("M9", "M26", "M7")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+@pytest.mark.parametrize("names_alone", [True, False], ids=["by number", "by header"])
+def test_what_the_list_leaves_out_is_not_stranded(
+    names_alone: bool, after_download: str, here: FetcherHere
+) -> None:
+    server = RuledPop3(pipelining=True, listed_by_uidl=3, names_alone=names_alone)
+    with server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, after_download)
+        here.run_until_idle(connection)
+        assert here.had() == digests(MAILS)
+        server.deliver("alice", LATER)
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS, *LATER])
+        assert server.left("alice") == ([] if after_download == "delete" else [*MAILS, *LATER])
+
+
+@pytest.mark.promise("M9")
+def test_a_mail_that_is_counted_and_not_there_stops_no_other() -> None:
+    script = pop3({"STAT": b"+OK 5 900\r\n"})
+    with (
+        ScriptedServer(script) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        assert mailbox.open("").total == 5
+        listing = mailbox.list_new(KnownKeys(), Selection.ALL)
+        assert [ref.key for ref in listing.new] == [f"uidl-{number}" for number in SCRIPTED]
+        assert mailbox.changed_since("", listing.cursor) is None
+
+
+@pytest.mark.promise("I6")
+@pytest.mark.parametrize("count", [10**7, 10**18])
+def test_a_count_that_no_mailbox_has_fills_no_memory(count: int) -> None:
+    script = pop3({"STAT": b"+OK %d 900\r\n" % count})
+    with (
+        ScriptedServer(script) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+        pytest.raises(SessionLost, match="counts"),
+    ):
+        mailbox.open("")
+        mailbox.list_new(KnownKeys(), Selection.ALL)

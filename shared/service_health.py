@@ -6,7 +6,9 @@ import threading
 from collections.abc import Mapping
 
 from shared.heartbeats import HeartbeatWriter
+from shared.queueing.put_aside import PUT_ASIDE
 from shared.settings import Settings
+from shared.storage import services
 from shared.storage.pool import Database
 from shared.store_identity import OwnStore
 from shared.telemetry.health import Check, HealthServer, Heartbeat
@@ -29,11 +31,13 @@ def report_health(
     """The server for probes, to be entered; `threads` get one that writes to Postgres how this
     process is. It is ready where `checks` pass and all threads run.
 
-    A missing key is told to people alone: it makes nobody unready, as all else goes on. `store`:
-    whose free space is told; None: the service needs none.
+    A missing key is told to people alone, and what is no job (`storage.services.REMARKS`): neither
+    makes anybody unready, as all else goes on. `store`: whose free space is told; None: the service
+    needs none.
     """
     checks = {**checks, "threads": threads.check}
-    writer = HeartbeatWriter(name, database, store, {**checks, "keys": vault.check})
+    told = {**checks, "keys": vault.check, services.JOBS: PUT_ASIDE.check}
+    writer = HeartbeatWriter(name, database, store, told)
     threads.add("heartbeat", writer.run, stop)
     return HealthServer(
         settings.health_host, settings.health_port, heartbeat=heartbeat, checks=checks

@@ -9,6 +9,7 @@ import dramatiq.errors
 import structlog
 
 from shared.jobs import label_of
+from shared.queueing.put_aside import PUT_ASIDE
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -63,6 +64,7 @@ def is_job(message: Any) -> bool:
 def count_put_aside(queue: str, data: bytes | None) -> None:
     """Counts and tells what is no job; `data` where its octets are at hand."""
     metrics.JOBS_PUT_ASIDE.labels(label_of(queue)).inc()
+    PUT_ASIDE.note(label_of(queue))
     _log.error(
         "unreadable job put aside",
         queue=queue,

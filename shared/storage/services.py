@@ -18,6 +18,10 @@ from shared.storage.queries import Queries
 _SQL = Queries("services")
 
 NAMES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
+#: What is no job and lay on a job queue.
+JOBS: Final = "jobs"
+#: Checks that are shown, and that nobody is called for: nothing stands still by them.
+REMARKS: Final = (JOBS,)
 #: Seconds after its last heartbeat from when on a process is taken for dead.
 SILENT_S: Final = 45.0
 #: Seconds for which something has to be wrong before anybody is told: a restart is no news.
@@ -60,6 +64,7 @@ def beat(
             "name": name,
             "version": version,
             "failing": Jsonb(dict(failing)),
+            "remarks": list(REMARKS),
             "free": free,
             "total": total,
         },
@@ -80,8 +85,8 @@ def heartbeats(session: Session) -> list[ServiceHeartbeat]:
 
 
 def failing(session: Session, after_s: float = 0.0) -> list[tuple[str, str, str]]:
-    """(service, check, why) of what has been wrong for so many seconds."""
-    values = {"silent": SILENT_S, "after": after_s}
+    """(service, check, why) of what has been wrong for so many seconds, without REMARKS."""
+    values = {"silent": SILENT_S, "after": after_s, "remarks": list(REMARKS)}
     return [(n, c, m) for n, c, m in session.execute(_SQL["failing"], values)]
 
 

@@ -25,6 +25,8 @@ from tests.servers.scripted import ScriptedServer, imap
 
 pytestmark = pytest.mark.promise("M19", "T3")
 
+SERVICE_FAILING = 'posthouse_service_failing{check="jobs",service="decryptor"}'
+
 FEW = [mail(number, 600, seed=63) for number in range(3)]
 
 
@@ -62,6 +64,14 @@ def test_jobs_that_cannot_be_read_are_told(
             assert telling.fires("PosthouseJobsPutAside", service)
         telling.log_in()
         assert "no job of this version" in telling.page("/documents/runbook")
+        for queue in ("decrypt", "fetch"):
+            words = f"messages on the job queues ({queue}) could not be read"
+            stack.wait(lambda words=words: words in telling.page("/"), "the overview")  # type: ignore[misc]
+        assert "Give Posthouse a virtual host or database index of its own" in telling.page("/")
+        # Nothing stands still by it, for however long it is shown: nobody is called.
+        counts = "SELECT FROM service WHERE failing_since IS NOT NULL AND failing - 'jobs' = '{}'"
+        assert stack.query(counts) == []
+        assert telling.metric("scheduler", SERVICE_FAILING) is None
         assert telling.alerts() == []
         box[len(FEW) + 1] = mail(9, 600, seed=63)
         stack.run_once(connection)

@@ -3,10 +3,10 @@
 -- name: beat
 INSERT INTO service AS s (instance, name, version, failing, failing_since, free, total)
 VALUES (%(instance)s, %(name)s, %(version)s, %(failing)s,
-    CASE WHEN %(failing)s::jsonb <> '{}' THEN now() END, %(free)s, %(total)s)
+    CASE WHEN %(failing)s::jsonb - %(remarks)s::text[] <> '{}' THEN now() END, %(free)s, %(total)s)
 ON CONFLICT (instance) DO UPDATE
 SET seen_at = now(), version = excluded.version, failing = excluded.failing,
-    failing_since = CASE WHEN excluded.failing <> '{}'
+    failing_since = CASE WHEN excluded.failing - %(remarks)s::text[] <> '{}'
                          THEN coalesce(s.failing_since, now()) END,
     free = excluded.free, total = excluded.total;
 
@@ -28,6 +28,7 @@ ORDER BY array_position(ARRAY['scheduler', 'fetcher', 'decryptor', 'forwarder', 
 SELECT name, key, min(value) FROM service, jsonb_each_text(failing)
 WHERE seen_at >= now() - make_interval(secs => %(silent)s)
   AND failing_since < now() - make_interval(secs => %(after)s)
+  AND key <> ALL(%(remarks)s::text[])
 GROUP BY name, key
 UNION ALL
 SELECT name, 'heartbeat', 'No process of it is at work since ' || to_char(

@@ -1,0 +1,47 @@
+"""What a process met on its job queues that is no job, for people: it is on the overview."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import Final
+
+from shared.errors import TryAgain
+from shared.quantities import counted
+
+#: Seconds for which people are told of what was put aside.
+_TOLD_S: Final = 3600.0
+
+
+class PutAside:
+    """What this process put aside within the last hour, for people. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queues: Counter[str] = Counter()
+        self._last = 0.0
+
+    def note(self, queue: str) -> None:
+        with self._lock:
+            self._queues[queue] += 1
+            self._last = time.monotonic()
+
+    def check(self) -> None:
+        """Raises TryAgain from the first one until an hour after the last one."""
+        with self._lock:
+            if self._queues and time.monotonic() - self._last > _TOLD_S:
+                self._queues.clear()
+            queues = dict(self._queues)
+        if queues:
+            raise TryAgain(
+                f"{counted(sum(queues.values()), 'message')} on the job queues "
+                f"({', '.join(sorted(queues))}) could not be read and went to their dead letters: "
+                "no mail is lost by that, but something else writes to this broker. Give Posthouse "
+                "a virtual host or database index of its own. This is shown until none was met "
+                "for an hour."
+            )
+
+
+#: Of this process.
+PUT_ASIDE: Final = PutAside()

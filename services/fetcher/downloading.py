@@ -116,19 +116,20 @@ class Downloads:
 
 
 class _Proof:
-    """A sink that only sees whether a mail comes."""
+    """A sink that only sees whether a mail comes, and not an empty answer in its place."""
 
     def __init__(self) -> None:
         self.given = False
+        self._begun = False
 
     def begin(self, ref: MailRef) -> None:
-        pass
+        self._begun = False
 
     def write(self, chunk: bytes | memoryview) -> None:
-        pass
+        self._begun = self._begun or bool(bytes(chunk).strip())
 
     def end(self) -> None:
-        self.given = True
+        self.given = self._begun
 
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
         pass

@@ -13,7 +13,7 @@ from shared.mail.encoded_words import shortened
 from shared.mail.fields import HEADER_LIMIT, HeaderBlock, read_fields
 from shared.mail.summary import MESSAGE_ID_LIMIT, header_digest, summarise
 from shared.mailbox.base import MailRef
-from shared.mailbox.errors.refused_mails import MailRefused
+from shared.mailbox.errors.refused_mails import MailRefused, gave_nothing, is_blank
 from shared.mailbox.errors.unconverted_mails import ServerNote, is_server_note
 from shared.messages import Key, NewMessage, RawRef
 from shared.storage.ledger import LeftOnServer
@@ -95,6 +95,10 @@ class Intake:
         head = bytes(self._head)
         block = read_fields(head)
         size = self._pack.size - self._offset
+        if is_blank(head, size, ref.size):
+            self._pack.truncate(self._offset)
+            self.withheld.append((ref, gave_nothing(ref.size)))
+            return
         if is_server_note(block.octets, head, size, ref.size):
             self._pack.truncate(self._offset)
             self.refuse(ref, ServerNote())

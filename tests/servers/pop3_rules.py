@@ -69,6 +69,8 @@ class RuledPop3:
     breaks: Callable[[Stored], bool] = lambda mail: False
     #: Asked for each RETR: whether nothing comes any more.
     is_silent: Callable[[Stored], bool] = lambda mail: False
+    #: Asked for each RETR: whether an empty mail comes in place of it.
+    gives_empty: Callable[[Stored], bool] = lambda mail: False
     #: How many mails the whole list of UIDL names at most, and whether UIDL names each one alone.
     listed_by_uidl: int | None = None
     names_alone: bool = True
@@ -289,7 +291,7 @@ class RuledPop3:
                         continue
                     self.retrieved += 1
                     retrieved.add(number)
-                    raw = there[number].raw
+                    raw = b"" if self.gives_empty(there[number]) else there[number].raw
                     talk.send(b"+OK\r\n" + (stuffed(raw) if self.stuffs else raw + b".\r\n"))
                 case b"DELE" if self.refuse_deletion(there[number]):
                     talk.send(b"-ERR not now\r\n")

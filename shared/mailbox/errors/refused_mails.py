@@ -18,6 +18,8 @@ from shared.mailbox.failures import Unreachable
 #: As many refused one after another with the same words are no accident.
 _ENOUGH = 2
 _NUMBERS = re.compile(r"\d+")
+#: Octets of line ends alone that are no mail.
+_LINE_ENDS = 4
 
 
 class MailRefused(MailFailure):
@@ -66,6 +68,19 @@ class MailRefused(MailFailure):
             + "If it stays, compare the limits that the provider sets for this mailbox with what "
             "else reads it, and lengthen the interval.",
         )
+
+
+def is_blank(start: bytes, size: int, listed: int) -> bool:
+    """Whether of a mail whose size the server lists (0: it is empty, or nobody knows) nothing came
+    but line ends: `size` octets that begin with `start`."""
+    return size <= _LINE_ENDS and listed > size and not start.strip()
+
+
+def gave_nothing(listed: int = 0) -> MailRefused:
+    """The reason to abandon a mail whose answer is in order and empty: who took it for the mail
+    would hand on nothing, and delete the original."""
+    size = f" of {listed:,} octets" if listed else ""
+    return MailRefused(f"it lists a mail{size} and gives an empty one")
 
 
 class RefusedMails:

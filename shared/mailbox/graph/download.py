@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
-from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails, gave_nothing
 from shared.mailbox.failures import mail_vanished
 from shared.mailbox.graph import mime as graph_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
@@ -218,6 +218,9 @@ def _streamed(
                     if spool.tell() > limit:
                         spool.close()
                         return too_large(limit)
+            if not spool.tell():  # Exchange's MIME form has a header at least
+                spool.close()
+                return gave_nothing()
             spool.seek(0)
             return spool
         except GraphError as failure:

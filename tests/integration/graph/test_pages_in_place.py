@@ -1,10 +1,11 @@
-"""Something on the way to Graph answers for it with a page: no mail is taken for that page."""
+"""What comes in place of a mail, a page of something on the way or nothing, is not taken for it."""
 
 from __future__ import annotations
 
 import pytest
 
 from shared.errors import TryAgain
+from shared.mailbox.errors.refused_mails import MailRefused
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import KnownKeys
 from tests.integration.graph.conftest import Office
@@ -26,3 +27,14 @@ def test_a_page_is_no_mail_and_nothing_is_deleted(office: Office, part: str, sta
     assert len(office.box.items) == 2
     office.server.faults.clear()
     assert subjects(fetch(office.open(), KnownKeys(), DELETE)) == ["one", "two"]
+
+
+@pytest.mark.promise("M7", "H4")
+def test_an_empty_answer_is_no_mail_and_nothing_is_deleted(office: Office) -> None:
+    office.box.deliver([mail("one"), mail("two")])
+    ids, inbox = list(office.box.items), {item.folder for item in office.box.items.values()}
+    office.server.fail(f"{ids[0]}/$value", status=200, content=b"", times=1000)
+    sink = fetch(office.open(), KnownKeys(), DELETE)
+    assert subjects(sink) == ["two"]
+    assert isinstance(sink.abandoned[ids[0]], MailRefused)
+    assert [office.box.items[one].folder in inbox for one in ids] == [True, False]

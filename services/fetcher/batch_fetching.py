@@ -162,7 +162,7 @@ class Batches:
             return intake, keep(self._run, intake, failed_before=bool(self._failed))
 
     def _ended(self) -> bool:
-        return self._downloads.stopped is not None or self._run.is_over
+        return self._downloads.stopped is not None or not self._run.begins_batch()
 
 
 def _failed_downloads(

@@ -22,14 +22,16 @@ def pipelined(
     keep: Callable[[Found], Kept],
     ended: Callable[[], bool],
 ) -> Generator[Kept, None, None]:
-    """What `keep` makes of what `read` finds, in order; asks before each item whether it `ended`.
+    """What `keep` makes of what `read` finds, in order; asks once before each item whether it
+    `ended`.
 
     `read` is called in the caller's thread and `keep` in another one, each for one item at a time;
     `keep` closes what it is given. Where one is not kept, none behind it is. Close the iterator
     (`contextlib.closing`): that waits for what is in hand.
     """
-    if len(items) == 1 and not ended():
-        yield keep(read(items[0]))
+    if len(items) == 1:
+        if not ended():
+            yield keep(read(items[0]))
         return
     earlier: Future[Kept] | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="keep") as behind:

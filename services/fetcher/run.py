@@ -51,6 +51,8 @@ class RunReport:
     found: int = 0
     downloaded: int = 0
     octets: int = 0
+    #: Those that were begun.
+    batches: int = 0
     again: bool = False
     idle: bool = False
     cursor: Cursor | None = None
@@ -211,7 +213,14 @@ class Run:
         self.state = replace(self.state, has_failed_downloads=True, has_unsettled=True)
         self.report.found = self.report.downloaded
 
+    def begins_batch(self) -> bool:
+        """Whether another batch may be begun, which then is. The first one is begun whatever the
+        time: at a server where login and list take longer than a slice no mail would ever come."""
+        begins = not self.tools.stopping() and (not self.report.batches or not self.is_over)
+        self.report.batches += begins
+        return begins
+
     @property
     def is_over(self) -> bool:
-        """Whether no other batch is to be begun: time is up, or the process ends."""
+        """Whether time is up, or the process ends."""
         return time.monotonic() > self._deadline or self.tools.stopping()

@@ -170,6 +170,32 @@ def test_runs_that_make_progress_are_not_backed_off(
             assert stack.count("message") == 2 * number
 
 
+@pytest.mark.promise("M27", "M4")
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_session_that_ends_with_a_delay_is_not_opened_again_before(
+    after: int, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """In words that are about nothing else: neither a throttle nor an outage."""
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in range(1, after + 1):
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.send(b"* BYE Please wait 300 seconds\r\n")
+        talk.hang_up()
+
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    script = imap({"UID FETCH": fetch}, mails=BY_NUMBER)
+    with ScriptedServer(script) as there, FetcherHere(stack).working() as here:
+        connection = stack.add_plain_connection(there.port, name="waits", mode="imap")
+        here.run(connection)
+        assert there.connections == 1
+        waits = "SELECT health, extract(epoch FROM due_at - now()) FROM connection_state"
+        ((health, seconds),) = stack.query(waits)
+    assert health == "failing"
+    assert 250 < seconds <= 300
+
+
 @contextmanager
 def graph_stack(
     graph: GraphServer, oidc: OidcServer, build: Callable[..., Stack], url: str

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import contextvars
+import socket
+import threading
+from collections.abc import Iterator
 
+import httpcore
 import pytest
 
+from services.fetcher.lane_limits import Lane
+from services.fetcher.settings import FetcherSettings
 from shared.mailbox import wait_budget
-from shared.mailbox.wait_budget import WaitBudget, bounded
+from shared.mailbox.net.https_transport import _ResponseStream
+from shared.mailbox.net.stream import Stream
+from shared.mailbox.net.transcript import Transcript
+from shared.mailbox.wait_budget import ServerTooSlow, WaitBudget, bounded
 
 
 @pytest.fixture
@@ -64,3 +73,90 @@ def test_work_in_another_context_has_a_budget_of_its_own() -> None:
             assert wait_budget.current() is inner
         assert wait_budget.current() is budget
     assert wait_budget.current() is None
+
+
+# ---- who pays
+
+
+SETTINGS = FetcherSettings.model_construct(slice_seconds=20.0, read_timeout_seconds=60.0)
+
+
+def test_the_slow_lane_waits_for_a_line_over_a_satellite(clock: list[float]) -> None:
+    """Each of ten thousand small mails takes a round trip of nine tenths of a second."""
+    lanes = {lane: lane.budget(SETTINGS) for lane in Lane}
+    for budget in lanes.values():
+        for _ in range(10_000):
+            budget.requested()
+            budget.begin()
+            clock[0] += 0.9
+            budget.end(400)
+    assert lanes[Lane.SLOW].left > 0
+    assert lanes[Lane.COMMON].left < 0, "there others wait behind it"
+
+
+def test_the_slow_lane_waits_for_five_silent_answers_and_no_more(clock: list[float]) -> None:
+    budget = Lane.SLOW.budget(SETTINGS)
+    for number in range(5):
+        assert budget.left > 0, number
+        budget.requested()
+        budget.begin()
+        clock[0] += 61.5
+        budget.end(0)
+    assert budget.left < 0
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def drip(theirs: socket.socket, stop: threading.Event) -> None:
+    while not stop.wait(0.02):
+        theirs.sendall(b"x")
+
+
+@pytest.mark.parametrize("over", ["mail protocol", "HTTPS"])
+def test_a_request_earns_and_an_answer_is_paid_from_the_budget_of_the_work(
+    over: str, ends: tuple[socket.socket, socket.socket]
+) -> None:
+    """Each answer alone keeps to all of its own bounds, which are far away."""
+    ours, theirs = ends
+    stop = threading.Event()
+    dripping = threading.Thread(target=drip, args=(theirs, stop))
+    with bounded(WaitBudget(0.3, octets_a_second=0, request_s=50)) as work:
+        stream = Stream(ours, Transcript(), 30.0) if over == "mail protocol" else None
+        answers = _ResponseStream(ours, 150.0)
+        if stream is not None:
+            stream.send(b"A1 NOOP\r\n")
+        else:
+            answers.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert 50 < work.left <= 50.3
+    dripping.start()
+    try:
+        with bounded(WaitBudget(0.3)), pytest.raises(ServerTooSlow):
+            if stream is not None:
+                stream.line()
+            while stream is None:
+                answers.read(1, 30.0)
+    finally:
+        stop.set()
+        dripping.join()
+
+
+def test_an_answer_over_https_has_a_bound_of_its_own(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    stop = threading.Event()
+    dripping = threading.Thread(target=drip, args=(theirs, stop))
+    answers = _ResponseStream(ours, 0.3)
+    dripping.start()
+    try:
+        with pytest.raises(httpcore.ReadTimeout):
+            while True:
+                answers.read(1, 30.0)
+    finally:
+        stop.set()
+        dripping.join()

@@ -55,6 +55,8 @@ _READ_WHOLE: Final = 16 << 20
 _OPENED_IN_MEMORY: Final = 1 << 18
 #: Mails of several jobs that are worked on together, at most.
 _TOGETHER: Final = 200
+#: Attempts of a mail beside others (`outbox.due` sends it alone after as many).
+_TOGETHER_AT_MOST: Final = 2
 #: Jobs in hand for each thread that works: what is taken while it is busy goes together.
 JOBS_A_THREAD: Final = 4
 #: Seconds. A mail whose octets are missing is tried again at least so often, and for so long.
@@ -151,22 +153,30 @@ class Decrypting:
 
     def _run(self, jobs: Sequence[Sequence[uuid.UUID]]) -> Sequence[None]:
         """Several jobs as if they were one."""
-        ids = [identifier for job in jobs for identifier in job]
-        if ids:
-            token = uuid.uuid4()
-            with (
-                traces.span("claim", asked=len(ids)) as span,
-                self.database.transaction() as session,
-            ):
-                claimed = outbox.claim(session, ids, token, self.settings.claim_seconds)
-                span.set_attribute("posthouse.mails", len(claimed))
-                found = connections.get_many(session, sorted({c.connection_id for c in claimed}))
-            self.reached("claimed")
-            by_id = {connection.id: connection for connection in found}
-            with self.claims.holding(token, [mail.id for mail in claimed]):
-                for part in _parts(claimed):
-                    self._part(part, by_id, token)
+        self._work_on([identifier for job in jobs for identifier in job])
         return [None] * len(jobs)
+
+    def _work_on(self, ids: Sequence[uuid.UUID]) -> None:
+        if not ids:
+            return
+        token = uuid.uuid4()
+        claiming = traces.span("claim", asked=len(ids))
+        with claiming as span, self.database.transaction() as session:
+            claimed = outbox.claim(session, ids, token, self.settings.claim_seconds)
+            suspects = _suspects(claimed)
+            later = self.settings.claim_seconds
+            alone = [Release(m.id, "", later, missing=m.missing_s is not None) for m in suspects]
+            outbox.release(session, token, alone)  # as if they had not been claimed
+            span.set_attribute("posthouse.mails", len(claimed))
+            found = connections.get_many(session, sorted({c.connection_id for c in claimed}))
+        self.reached("claimed")
+        claimed = [mail for mail in claimed if mail not in suspects]
+        by_id = {connection.id: connection for connection in found}
+        with self.claims.holding(token, [mail.id for mail in claimed]):
+            for part in _parts(claimed):
+                self._part(part, by_id, token)
+        for mail in suspects:
+            self._work_on([mail.id])
 
     def _part(
         self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID
@@ -339,6 +349,15 @@ class Decrypting:
 def _head_size(mail: Claimed) -> int:
     """Octets of a mail that are read at once: of a very large one enough for its header."""
     return mail.raw.size if mail.raw.size <= _READ_WHOLE else HEADER_LIMIT
+
+
+def _suspects(claimed: Sequence[Claimed]) -> list[Claimed]:
+    """Mails that ended in a crash or an error twice, where there are others beside them.
+
+    Whoever is worked on with such a mail shares its fate, and its attempts: jobs of one mail each
+    come together again where threads are busy (`JOBS_A_THREAD`).
+    """
+    return [m for m in claimed if len(claimed) > 1 and m.attempts > _TOGETHER_AT_MOST]
 
 
 def _parts(claimed: Sequence[Claimed]) -> Iterator[list[Claimed]]:

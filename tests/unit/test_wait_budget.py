@@ -121,13 +121,13 @@ def drip(theirs: socket.socket, stop: threading.Event) -> None:
 def test_a_request_earns_and_an_answer_is_paid_from_the_budget_of_the_work(
     over: str, ends: tuple[socket.socket, socket.socket]
 ) -> None:
-    """Each answer alone keeps to all of its own bounds, which are far away."""
+    """The answer alone keeps to all of its own bounds for five seconds."""
     ours, theirs = ends
     stop = threading.Event()
     dripping = threading.Thread(target=drip, args=(theirs, stop))
     with bounded(WaitBudget(0.3, octets_a_second=0, request_s=50)) as work:
-        stream = Stream(ours, Transcript(), 30.0) if over == "mail protocol" else None
-        answers = _ResponseStream(ours, 150.0)
+        stream = Stream(ours, Transcript(), 1.0) if over == "mail protocol" else None
+        answers = _ResponseStream(ours, 5.0)
         if stream is not None:
             stream.send(b"A1 NOOP\r\n")
         else:

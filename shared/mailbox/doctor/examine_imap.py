@@ -95,7 +95,7 @@ def _searching(found: Examination, mailbox: Mailbox) -> None:
     session = mailbox.session
     # `UNDELETED` and `DELETED` are asked after a deletion: as searches they change nothing.
     searches(session, [b"UNSEEN", b"UNDELETED", b"DELETED"])
-    for query in (b"UNSEEN UNDELETED", b"UNSEEN", b"ALL", b"SINCE 1-Jan-1990"):
+    for query in (b"UNSEEN UNDELETED", b"UNSEEN", b"DELETED", b"ALL", b"SINCE 1-Jan-1990"):
         searches(session, around(query, 2, 3))
     search(session, b"UID 1")
     if total:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.fetcher.session_shares import AllFetchers, SessionShares
-from shared.storage import affinity, connections, leases
+from shared.storage import affinity, connections, leases, session_shares
 from shared.storage.pool import Database
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
@@ -161,6 +162,21 @@ def test_one_session_for_two_fetchers_goes_from_one_to_the_other(
 
 
 @pytest.mark.promise("M27")
+def test_fetchers_that_ask_at_the_same_moment_get_no_more_than_there_is(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    stack = build_stack(redis_url)
+    two = Fetcher(stack.database, "two", 4)
+    asks = threading.Thread(target=two.opens, args=(4,))
+    with stack.database.transaction() as session:
+        granted, _ = session_shares.request(session, "one", HOST, held=0, many=3, limit=4, ttl=60)
+        asks.start()
+        stack.wait(lambda: waits_for_lock(stack) or not asks.is_alive(), "the other one asks", 20)
+    asks.join()
+    assert (granted, two.used) == (3, 1)
+
+
+@pytest.mark.promise("M27")
 def test_what_a_server_takes_is_known_to_all_fetchers(
     redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
@@ -237,6 +253,15 @@ def deliver(few: Few, round_: int) -> None:
     """One mail to each folder."""
     for number, (user, folder) in enumerate(few.folders):
         few.server.deliver(user, [mail(round_ * FOLDERS + number, 500, seed=49)], folder)
+
+
+def waits_for_lock(stack: Stack) -> bool:
+    return bool(
+        stack.query(
+            "SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
+            " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+        )
+    )
 
 
 def held(stack: Stack, few: Few) -> int:

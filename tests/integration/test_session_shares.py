@@ -13,6 +13,8 @@ import pytest
 from services.fetcher.session_shares import AllFetchers, SessionShares
 from shared.storage import affinity, connections, leases, session_shares
 from shared.storage.pool import Database
+from tests.rig.database_locks import waits_for_lock
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
 from tests.rig.stack import Stack
@@ -148,6 +150,33 @@ def test_shares_are_fair_and_come_back(
 
 
 @pytest.mark.promise("M27")
+@pytest.mark.parametrize("dead", DEAD, ids=["silent", "forgotten"])
+def test_a_fetcher_that_was_taken_for_dead_says_what_it_has_with_its_next_sign_of_life(
+    dead: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """Others may have been given its share meanwhile, and look at the place again."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    here = FetcherHere(stack)
+    affinity = here.fetcher.affinity
+    with here.working():
+        affinity.arrive()
+        here.run(stack.watch(dovecot, mail_user))
+        stack.execute(dead)
+        affinity._beaten -= affinity.lease_seconds  # so long it was silent
+        affinity._beat()
+        affinity._give_up_shares()
+        shares = (
+            "SELECT held FROM session_share JOIN fetcher USING (owner) WHERE waits_until > now()"
+        )
+        assert stack.query(shares) == [(1,)]
+
+
+@pytest.mark.promise("M27")
 def test_one_session_for_two_fetchers_goes_from_one_to_the_other(
     redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
@@ -171,7 +200,9 @@ def test_fetchers_that_ask_at_the_same_moment_get_no_more_than_there_is(
     with stack.database.transaction() as session:
         granted, _ = session_shares.request(session, "one", HOST, held=0, many=3, limit=4, ttl=60)
         asks.start()
-        stack.wait(lambda: waits_for_lock(stack) or not asks.is_alive(), "the other one asks", 20)
+        stack.wait(
+            lambda: waits_for_lock(stack.database) or not asks.is_alive(), "the other one asks", 20
+        )
     asks.join()
     assert (granted, two.used) == (3, 1)
 
@@ -253,15 +284,6 @@ def deliver(few: Few, round_: int) -> None:
     """One mail to each folder."""
     for number, (user, folder) in enumerate(few.folders):
         few.server.deliver(user, [mail(round_ * FOLDERS + number, 500, seed=49)], folder)
-
-
-def waits_for_lock(stack: Stack) -> bool:
-    return bool(
-        stack.query(
-            "SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database"
-            " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
-        )
-    )
 
 
 def held(stack: Stack, few: Few) -> int:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from services.fetcher.session_limits import PoolLimits
+from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool
 from services.fetcher.session_shares import GrantedShare, Limit, OneFetcher
+from shared.storage.pool import DatabaseUnavailable
 from tests.unit.test_kept_sessions import Opened, connection, use
 
 HOST = "mail.example.org"
@@ -131,3 +135,15 @@ def test_a_session_that_was_not_counted_is_counted_once_another_fetcher_waits_fo
     sessions.give_up_shares()
     assert others.told == {f"team at {HOST}": 1}
     assert opened.closed == [1]
+
+
+def test_no_session_is_opened_while_nobody_can_say_how_many_others_have() -> None:
+    opened = Opened()
+
+    class Away(Others):
+        def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
+            raise DatabaseUnavailable("Postgres is away.")
+
+    with pytest.raises(HostBusy, match="cannot be counted"):
+        pool(opened, Away()).take(connection(1))
+    assert opened.calls == []

@@ -11,19 +11,23 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import TryAgain
-from shared.storage import held_request_places, request_places_at_mailbox
+from shared.storage import held_request_places, request_places, request_places_at_mailbox
 from shared.storage.held_request_places import NoPlace
+from shared.storage.pool import Database, Session
 from shared.storage.request_budgets import RequestLimit
 from shared.storage.request_limits import PostgresLimiter
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.graph.conftest import ALICE, Office, process
+from tests.rig.database_locks import waits_for_lock
+from tests.servers.processes import wait_until
 
 BOB = "bob@example.org"
 SMALL = RequestLimit(200, 10.0, in_advance=20, at_a_time=4, processes=5)
@@ -238,3 +242,39 @@ def test_a_pause_that_one_is_asked_for_holds_for_all(database_url: str) -> None:
                 assert error.retry_after is not None and error.retry_after > 40
                 return
         pytest.fail("the other process never heard of the pause")
+
+
+@pytest.mark.promise("M2")
+def test_what_the_server_tells_one_process_to_wait_holds_for_all(
+    office: Office, database_url: str
+) -> None:
+    office.server.fail("/messages", status=429, times=9, retry_after=600)
+    with process(database_url) as first, process(database_url) as second:
+        mailbox = office.open(limiter=first)
+        mailbox.open("")
+        with pytest.raises(TryAgain):
+            mailbox.list_new(KnownKeys(), Selection.UNREAD)
+        with pytest.raises(TryAgain) as refused, second.slot(ALICE, within=0.1):
+            pass
+    assert refused.value.retry_after is not None and refused.value.retry_after > 500
+
+
+@pytest.mark.promise("M2")
+def test_who_asks_at_the_same_moment_gets_no_more_places_than_there_are(database: Database) -> None:
+    holders = uuid4(), uuid4()
+    granted: list[bool] = []
+
+    def ask(session: Session, holder: UUID) -> None:
+        answer = request_places.request(session, holder, ALICE, held=0, more=2, at_once=3)
+        granted.append(answer.granted)
+
+    with database.transaction() as session:
+        for holder in holders:
+            request_places.beat(session, holder)
+    asks = threading.Thread(target=database.perform, args=(lambda later: ask(later, holders[1]),))
+    with database.transaction() as session:
+        ask(session, holders[0])
+        asks.start()
+        wait_until(lambda: waits_for_lock(database) or not asks.is_alive(), "it asks as well")
+    asks.join()
+    assert granted == [True, False]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.fetcher import session_affinity
 from services.fetcher.session_shares import AllFetchers, SessionShares
 from shared.storage import affinity, connections, leases, session_shares
 from shared.storage.pool import Database
@@ -174,6 +175,34 @@ def test_a_fetcher_that_was_taken_for_dead_says_what_it_has_with_its_next_sign_o
             "SELECT held FROM session_share JOIN fetcher USING (owner) WHERE waits_until > now()"
         )
         assert stack.query(shares) == [(1,)]
+
+
+@pytest.mark.promise("M27")
+def test_a_fetcher_gives_up_a_kept_session_for_one_that_waits(
+    dovecot: Dovecot,
+    mail_user: str,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_affinity, "_GIVE_UP", 0.1)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    here, stop = FetcherHere(stack, sessions_per_host="2"), threading.Event()
+    other = SessionShares(lambda _: 2, AllFetchers(stack.database, "other", 60), ask_again=0)
+    looking = threading.Thread(target=here.fetcher.affinity.run, args=(stop,))
+    with here.working():
+        here.fetcher.affinity.arrive()
+        for number in range(2):
+            here.run(stack.watch(dovecot, f"{mail_user}-{number}"))
+        assert not other.request("127.0.0.1", 1)
+        looking.start()
+        try:
+            stack.wait(lambda: other.request("127.0.0.1", 1), "one gave way", 20)
+        finally:
+            stop.set()
+            looking.join()
+        assert len(here.fetcher.dispatcher.sessions) == 1
 
 
 @pytest.mark.promise("M27")

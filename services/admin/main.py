@@ -30,6 +30,7 @@ from shared.storage.request_limits import PostgresLimiter
 from shared.store_identity import open_own_store
 from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.listening_sockets import listening_socket
+from shared.telemetry.threads import ServiceThreads
 from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
@@ -50,8 +51,11 @@ class Admin:
     limiter: PostgresLimiter
 
     def run(self, stop: threading.Event) -> None:
-        """Serves until `stop` is set; requests in progress are answered. Raises InvalidInput
-        where the port is taken."""
+        """Serves until `stop` is set; requests in progress are answered.
+
+        Raises InvalidInput where the port is taken, ThreadEnded where a part of it died: it is to
+        be started anew.
+        """
         settings = self.settings
         try:
             listening = listening_socket(settings.host, settings.port, backlog=2048)
@@ -85,12 +89,14 @@ class Admin:
             "store": self.app_state.store.check_identity,
         }
         app_state = self.app_state
+        threads = ServiceThreads()
+        # Signals belong to the process: outside the main thread the server takes none.
+        threads.add("http", server.run, [listening])
+        checks["threads"] = threads.check
         reported = {**checks, "keys": app_state.vault.check}
         writer = HeartbeatWriter("admin", app_state.database, app_state.store, reported)
-        threads = [
-            threading.Thread(target=run, args=(stop,), name=name, daemon=True)
-            for name, run in (("heartbeat", writer.run), ("requests", self.limiter.run))
-        ]
+        threads.add("heartbeat", writer.run, stop)
+        threads.add("requests", self.limiter.run, stop)
         health = HealthServer(
             settings.health_host,
             settings.health_port,
@@ -98,21 +104,18 @@ class Admin:
             checks={**checks, "http": serving},
         )
         with self.app_state.database, health:
-            # Signals belong to the process: outside the main thread the server takes none.
-            thread = threading.Thread(target=server.run, args=([listening],), name="http")
-            thread.start()
-            for chore in threads:
-                chore.start()
-            while thread.is_alive() and not stop.wait(0.5):
+            threads.start()
+            while not (ended := threads.ended(stop)) and not stop.wait(0.5):
                 if server.started:
                     self.heartbeat.beat()
             server.should_exit = True
-            thread.join()
+            threads.join(["http"])
             stop.set()
-            for chore in threads:
-                chore.join()
+            threads.join()
             self.app_state.mail_server_work.close()
             self.app_state.output.close()
+        if ended:
+            raise ended
 
 
 def build(settings: AdminSettings) -> Admin:

@@ -39,7 +39,7 @@ def build(stack: Stack, service: str) -> Any:
         if name.startswith("POSTHOUSE_")
     }
     kind = getattr(import_module(f"services.{service}.settings"), f"{service.title()}Settings")
-    values["health_port"] = str(free_port())
+    values |= {"health_port": str(free_port()), "port": str(free_port())}
     settings = kind(**{k: v for k, v in values.items() if k in kind.model_fields})
     return import_module(f"services.{service}.main").build(settings)
 
@@ -80,6 +80,8 @@ def ends(*_: object) -> None:
         ("fetcher", "shared.mailbox.push_loop.PushLoop._run", "that waits for pushed mails"),
         ("scheduler", "services.scheduler.main.Scheduler._emit", "emit"),
         ("forwarder", "services.forwarder.lanes.Lanes.run", "lanes"),
+        ("admin", "uvicorn.Server.run", "http"),
+        ("admin", "shared.storage.request_limits.PostgresLimiter.run", "requests"),
     ],
 )
 def test_a_thread_of_its_own_that_ended_ends_the_service(

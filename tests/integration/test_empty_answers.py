@@ -33,8 +33,8 @@ def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherH
         yield fetcher
 
 
-def over_imap(empty: Set[int]) -> ScriptedServer:
-    live = dict(BY_NUMBER)
+def over_imap(empty: Set[int], live: dict[int, bytes] | None = None) -> ScriptedServer:
+    live = dict(BY_NUMBER) if live is None else live
 
     def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
         for uid in sorted(read_set(rest.split(b" ")[0], len(MAILS)) & live.keys()):
@@ -57,7 +57,7 @@ SERVERS: dict[str, Callable[[Set[int]], AbstractContextManager[Any]]] = {
 }
 
 
-def watch(here: FetcherHere, server: Any) -> int:
+def watch(here: FetcherHere, server: Any, after_download: str = "delete") -> int:
     is_pop3 = isinstance(server, RuledPop3)
     return here.stack.add_connection(
         name="empty",
@@ -66,7 +66,7 @@ def watch(here: FetcherHere, server: Any) -> int:
         port=server.pop3_port if is_pop3 else server.port,
         security="none",
         username="alice",
-        after_download="delete",
+        after_download=after_download,
     )
 
 
@@ -105,3 +105,23 @@ def test_a_server_that_gives_only_empty_mails_is_failing_and_none_is_put_aside(
         )
     assert health == "failing"
     assert "gives an empty one" in error
+
+
+@pytest.mark.promise("M27", "M19")
+def test_an_earlier_mail_that_comes_empty_proves_no_new_one_bad(here: FetcherHere) -> None:
+    """The storage of the server is away: none is put aside, and all come once it is back."""
+    empty: set[int] = set()
+    live = dict(list(BY_NUMBER.items())[:2])
+    with over_imap(empty, live) as server:
+        connection = watch(here, server, "mark-read")
+        here.run(connection)
+        assert here.had() == digests(MAILS[:2])
+        live.update(BY_NUMBER)
+        empty.update(BY_NUMBER)
+        here.run(connection)
+        here.run(connection)
+        assert here.stack.count("quarantine") == 0
+        assert here.stack.query("SELECT health FROM connection_state") == [("failing",)]
+        empty.clear()
+        here.run_until_idle(connection)
+    assert here.had() == digests(MAILS)

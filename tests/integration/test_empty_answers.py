@@ -33,12 +33,14 @@ def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherH
         yield fetcher
 
 
-def over_imap(empty: Set[int], live: dict[int, bytes] | None = None) -> ScriptedServer:
+def over_imap(
+    empty: Set[int], live: dict[int, bytes] | None = None, nothing: bytes = b""
+) -> ScriptedServer:
     live = dict(BY_NUMBER) if live is None else live
 
     def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
         for uid in sorted(read_set(rest.split(b" ")[0], len(MAILS)) & live.keys()):
-            talk.send(body_response(uid, b"" if uid in empty else live[uid]))
+            talk.send(body_response(uid, nothing if uid in empty else live[uid]))
         talk.ok(tag)
 
     return ScriptedServer(imap({"UID FETCH": fetch}, live=live))
@@ -52,6 +54,7 @@ def over_pop3(server: RuledPop3, empty: Set[int]) -> RuledPop3:
 
 SERVERS: dict[str, Callable[[Set[int]], AbstractContextManager[Any]]] = {
     "imap": over_imap,
+    "line ends over imap": lambda empty: over_imap(empty, nothing=b"\r\n\r\n"),
     "pop3": lambda empty: over_pop3(RuledPop3(pipelining=True), empty),
     "gmail": lambda empty: over_pop3(gmail_rules(), empty),
 }

@@ -94,6 +94,18 @@ def test_the_slow_lane_waits_for_a_line_over_a_satellite(clock: list[float]) -> 
     assert lanes[Lane.COMMON].left < 0, "there others wait behind it"
 
 
+def test_a_large_mail_over_a_slow_line_goes_on_in_the_slow_lane(clock: list[float]) -> None:
+    """100 kB a second for five minutes."""
+    lanes = {lane: lane.budget(SETTINGS) for lane in Lane}
+    for budget in lanes.values():
+        for _ in range(300):
+            budget.begin()
+            clock[0] += 1
+            budget.end(100_000)
+    assert lanes[Lane.SLOW].left > 0
+    assert lanes[Lane.COMMON].left < 0, "there others wait behind it"
+
+
 def test_the_slow_lane_waits_for_five_silent_answers_and_no_more(clock: list[float]) -> None:
     budget = Lane.SLOW.budget(SETTINGS)
     for number in range(5):

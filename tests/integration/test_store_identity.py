@@ -205,7 +205,8 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
     tmp_path: Path,
 ) -> None:
     dovecot.deliver(mail_user, MAILS[:4])
-    stack = build_stack(redis_url, batch_mails="2")
+    # None of the attempts may count: the second one would be too many.
+    stack = build_stack(redis_url, batch_mails="2", decrypt_attempts="1")
     stack.add_handler()
     with Telling(stack, ("scheduler", "fetcher")) as telling:
         stack.watch(dovecot, mail_user)
@@ -225,6 +226,12 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
         check_told(stack, telling, "mails", "lacks mails")
         assert (telling.metric("decryptor", "posthouse_missing_bytes_total") or 0) >= 2
         assert telling.fires("PosthouseMissingBytes", "decryptor")
+
+        def looked_for(times: float) -> bool:
+            stack.hurry()
+            return (telling.metric("decryptor", "posthouse_missing_bytes_total") or 0) >= times
+
+        stack.wait(lambda: looked_for(6), "both are looked for twice more")
         assert stack.count("quarantine") == 0
         shutil.move(away, stack.store / key)
         stack.hurry()

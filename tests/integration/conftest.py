@@ -12,6 +12,7 @@ from shared.connection_editing import edit
 from shared.storage import connections
 from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Database
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.forkserver import Forkserver
 from tests.rig.queue_events import emptied
 from tests.rig.stack import Stack
@@ -76,6 +77,15 @@ def build_stack(
     yield build
     for stack in built:
         stack.__exit__()
+
+
+@pytest.fixture
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    """A fetcher at work in this process, and a handler that takes all mails."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
+        yield fetcher
 
 
 @pytest.fixture(scope="session")

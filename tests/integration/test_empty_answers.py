@@ -9,7 +9,7 @@ all the connection is failing (test_what_is_told.py looks at both).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,20 +17,11 @@ import pytest
 
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
-from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3, gmail_rules
 from tests.servers.scripted import Conversation, ScriptedServer, body_response, imap, read_set
 
 MAILS = [mail(number, 600, seed=41) for number in range(6)]
 BY_NUMBER = dict(enumerate(MAILS, 1))
-
-
-@pytest.fixture
-def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
-    stack = build_stack(redis_url)
-    stack.add_handler()
-    with FetcherHere(stack).working() as fetcher:
-        yield fetcher
 
 
 def over_imap(

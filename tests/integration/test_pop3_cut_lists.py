@@ -7,8 +7,6 @@ fails the run with these words, as any nonsense of a server does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from shared.connections import Mode, Selection
@@ -18,21 +16,12 @@ from tests.integration.mail_sessions import connection_to, opened
 from tests.integration.test_pop3_confirming import watch
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
-from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3
 from tests.servers.scripted import MAILS as SCRIPTED
 from tests.servers.scripted import ScriptedServer, pop3
 
 MAILS = [mail(number, 600 + 10 * number, seed=31) for number in range(8)]
 LATER = [mail(number, 900 + 10 * number, seed=32) for number in range(3)]
-
-
-@pytest.fixture
-def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
-    stack = build_stack(redis_url)
-    stack.add_handler()
-    with FetcherHere(stack).working() as fetcher:
-        yield fetcher
 
 
 @pytest.mark.promise("M9", "M26", "M7")

@@ -5,26 +5,15 @@ So new mails are looked for at the top of the list only where it is certain that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
 from tests.integration.test_pop3_confirming import watch
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
-from tests.rig.stack import Stack
 from tests.servers.pop3_rules import RuledPop3
 
 MAILS = [mail(number, 600 + 10 * number, seed=21) for number in range(12)]
 LATER = [mail(number, 900 + 10 * number, seed=22) for number in range(3)]
-
-
-@pytest.fixture
-def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
-    stack = build_stack(redis_url)
-    stack.add_handler()
-    with FetcherHere(stack).working() as fetcher:
-        yield fetcher
 
 
 @pytest.mark.promise("M9", "M26")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,18 +9,9 @@ import pytest
 from shared.storage import connections
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
-from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 OLD, NEW, LATER = (mail(number, 1000) for number in range(3))
-
-
-@pytest.fixture
-def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
-    stack = build_stack(redis_url)
-    stack.add_handler()
-    with FetcherHere(stack).working() as fetcher:
-        yield fetcher
 
 
 @pytest.mark.promise("M17")

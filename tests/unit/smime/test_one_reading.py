@@ -63,6 +63,7 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
         encrypt("-aes256", *(one.cert for one in (*holders.values(), curve)), data=b"x" * 900)
     )
     made.append(encrypt("-aes256", "-keyid", "-recip", holders["2048"].cert, data=b"x" * 300))
+    made += [encrypt("-aes256", curve.cert, data=b"x" * size) for size in (20, 300)]
     return made
 
 
@@ -87,13 +88,13 @@ def assert_alike(cms: bytes) -> bool:
 
 
 @BOUNDED
-@given(st.integers(0, 4), EDITS)
+@given(st.integers(0, 6), EDITS)
 def test_envelopes(structures: list[bytes], number: int, edits: list[Edit]) -> None:
     assert_alike(edited(structures[number], edits))
 
 
 @BOUNDED
-@given(st.integers(0, 4), st.integers(0, 700), TELLING)
+@given(st.integers(0, 6), st.integers(0, 700), TELLING)
 def test_envelopes_with_one_telling_octet(
     structures: list[bytes], number: int, place: int, octet: int
 ) -> None:
@@ -107,7 +108,7 @@ def test_the_short_way_takes_what_is_usual(structures: list[bytes]) -> None:
 
 
 @BOUNDED
-@given(st.integers(0, 4), EDITS, st.booleans())
+@given(st.integers(0, 6), EDITS, st.booleans())
 def test_recipients(
     structures: list[bytes], number: int, edits: list[Edit], end_kept: bool
 ) -> None:

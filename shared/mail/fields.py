@@ -86,14 +86,18 @@ class KnownNames(dict[bytes, str]):
     others. Half the price of a cache that counts who asks.
 
     `base`: others that are looked for too. A block that was asked for these names has the answer
-    for those, so that its fields are gone through once.
+    for those, so that its fields are gone through once. `among`: `Names` that are all of these and
+    perhaps more. Selecting those has the answer for these.
     """
 
-    __slots__ = ("_wanted", "base")
+    __slots__ = ("_wanted", "among", "base")
 
-    def __init__(self, wanted: Iterable[str], base: KnownNames | None = None) -> None:
+    def __init__(
+        self, wanted: Iterable[str], base: KnownNames | None = None, among: Names | None = None
+    ) -> None:
         super().__init__()
         self.base = base
+        self.among = among
         known: frozenset[str] = frozenset() if base is None else base._wanted
         self._wanted: frozenset[str] = known.union(wanted)
 
@@ -158,6 +162,17 @@ class HeaderBlock:
         for known, values in self._values:
             if known is names or known.base is names:
                 return values
+        found = self._listed_values(names) if names.among is None else self._among(names.among)
+        self._values.append((names, found))
+        return found
+
+    def _among(self, names: Names) -> dict[str, list[bytes]]:
+        found: dict[str, list[bytes]] = {}
+        for one in self.select(names):
+            found.setdefault(one.name, []).append(one.value)
+        return found
+
+    def _listed_values(self, names: KnownNames) -> dict[str, list[bytes]]:
         if self._listed is None:
             read = _list_again if len(self.octets) < _SHORT_HEADER else _list
             self._listed = read(self.octets)
@@ -170,7 +185,6 @@ class HeaderBlock:
                     found[name].append(value)
                 else:
                     found[name] = [value]
-        self._values.append((names, found))
         return found
 
     def first(self, name: str) -> HeaderField | None:

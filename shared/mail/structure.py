@@ -32,7 +32,8 @@ _MAX_CANDIDATES = 4 * MAX_PARTS
 MIME_FIELDS = Names("content-", "mime-version")
 #: Those of them that are asked for by their values.
 PART_FIELDS = KnownNames(
-    ("content-type", "content-transfer-encoding", "content-disposition", "content-id")
+    ("content-type", "content-transfer-encoding", "content-disposition", "content-id"),
+    among=MIME_FIELDS,
 )
 #: RFC 2045 section 5.2.
 _DEFAULT_TYPE = Parameterised("text/plain", {}, ())

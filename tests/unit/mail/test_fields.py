@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from shared.mail.fields import (
     HEADER_LIMIT,
+    KnownNames,
     Names,
     _findings,
     plain_fields,
@@ -121,6 +122,19 @@ def test_fields_that_are_selected_are_those_among_all(block: bytes) -> None:
         if one.name in ("mime-version", "from", "subject") or one.name.startswith("content-")
     ]
     assert list(read.select(WANTED)) == wanted
+
+
+ASKED = ("from", "subject", "content-type")
+
+
+@pytest.mark.parametrize("names", [KnownNames(ASKED), KnownNames(ASKED, among=WANTED)])
+@given(BLOCKS)
+@example(b"From : a@x\r\nfrom: b@x\nContent-Type: a/b\r\n c\r\n")
+@example(b"From: a@x\r")
+def test_values_are_those_of_the_fields(names: KnownNames, block: bytes) -> None:
+    said = read_fields(block).values(names)
+    for name in ASKED:
+        assert list(said.get(name, ())) == [one.value for one in read_fields(block).all(name)]
 
 
 @given(BLOCKS)

@@ -27,6 +27,8 @@ _LINES = rb".*+(?:\n[ \t].*+)*+"
 _FIELD = re.compile(rb"(?:([!-9;-~]++)[ \t]*+:)?(%b)\n?+" % _LINES)
 #: Every line of a block, or field; only those that are written as they should be have a name.
 _LISTED = re.compile(rb"(?:([!-9;-~]++):)?+(%b)\n" % _LINES)
+#: With the line end before it.
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -247,13 +249,8 @@ def header_end(buffer: bytes | mmap.mmap, start: int, end: int) -> tuple[int, in
         return start, start + 2
     if first[:1] == b"\n":
         return start, start + 1
-    crlf = buffer.find(b"\n\r\n", start, end)
-    lf = buffer.find(b"\n\n", start, end if crlf < 0 else crlf + 1)
-    if lf >= 0:
-        return lf + 1, lf + 2
-    if crlf >= 0:
-        return crlf + 1, crlf + 3
-    return end, end
+    match = _EMPTY_LINE.search(buffer, start, end)
+    return (end, end) if match is None else (match.start() + 1, match.end())
 
 
 def unfold(value: bytes) -> bytes:

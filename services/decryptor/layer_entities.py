@@ -66,9 +66,13 @@ def has_header(content: Region) -> bool:
     return _read(content) is not None
 
 
-def _read(content: Region) -> Entity | None:
+def _starts_with_field(content: Region) -> bool:
     buffer, start, end = content
-    if _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is None:
+    return _START.match(buffer, start, min(end, start + _LONGEST_NAME)) is not None
+
+
+def _read(content: Region) -> Entity | None:
+    if not _starts_with_field(content):
         return None
     read = entity(content)
     return read if _is_header(read.header) else None
@@ -136,9 +140,9 @@ def looks_readable(content: Region) -> bool:
     What a wrong key makes of a content passes the padding check once in 256 times; it does not
     look like this (once in some millions).
     """
-    beginning = content.copy(_LOOK)
-    if not beginning or _START.match(beginning[:_LONGEST_NAME]):
+    if not len(content) or _starts_with_field(content):
         return True
+    beginning = content.copy(_LOOK)
     if _CONTROL.search(beginning):
         return False
     try:

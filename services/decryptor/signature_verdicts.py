@@ -45,6 +45,9 @@ class SignatureVerdict(NamedTuple):
     revocation: Revocation | None = None
 
 
+_UNSIGNED = SignatureVerdict("none", None, "")
+
+
 def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Security:
     """The facts as a value. `doubt` says what in the content that is handed out is ambiguous."""
     layers: list[Layer] = []
@@ -89,7 +92,7 @@ def _overall(verdicts: list[tuple[SignatureVerdict, bool]]) -> SignatureVerdict:
     """The innermost signature is the author's; those around it are made on the way, and matter
     when they show that something was changed there."""
     if not verdicts:
-        return SignatureVerdict("none", None, "")
+        return _UNSIGNED
     overall = verdicts[-1][0]
     for outer, _ in verdicts[:-1]:
         if outer.signature == "invalid":

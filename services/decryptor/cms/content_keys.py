@@ -133,7 +133,7 @@ def _transported(recipient: CmsRecipient, key: rsa.RSAPrivateKey, length: int) -
         except ValueError:
             return substitute
         return content_key if len(content_key) == length else substitute
-    scheme = _oaep(chosen)
+    scheme = _oaep(chosen.parameters)
     try:
         content_key = key.decrypt(recipient.wrapped_key, scheme)
     except UnsupportedAlgorithm as error:
@@ -145,9 +145,11 @@ def _transported(recipient: CmsRecipient, key: rsa.RSAPrivateKey, length: int) -
     return content_key
 
 
-def _oaep(chosen: Algorithm) -> padding.OAEP:
-    """RSAES-OAEP-params (RFC 4055 section 4.1); every field has a default."""
-    fields = tagged_parameters(chosen.parameters)
+@lru_cache(maxsize=64)
+def _oaep(parameters: bytes) -> padding.OAEP:
+    """RSAES-OAEP-params (RFC 4055 section 4.1), which senders write alike in all their mails; every
+    field has a default."""
+    fields = tagged_parameters(parameters)
     main: hashes.HashAlgorithm = SHA1
     mask: hashes.HashAlgorithm = SHA1
     label = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ def append(client: Any, part: Sequence[Publication]) -> list[Any]:
     connection = client.connection_pool.get_connection()
     try:
         connection.send_packed_command(
-            b"".join(chain.from_iterable(_commands(connection, some)))
+            b"".join(chain.from_iterable(map(command, some)))
             for some in _by_size(part, _SENT_BYTES)
         )
         return [_answer(connection) for _ in part]
@@ -51,14 +52,27 @@ def append(client: Any, part: Sequence[Publication]) -> list[Any]:
         client.connection_pool.release(connection)
 
 
-def _commands(connection: Any, part: Iterable[Publication]) -> Iterator[list[bytes]]:
-    for publication in part:
-        # Without NOMKSTREAM a stream that was flushed away would come back without its group, and
-        # nobody would notice what went with it.
-        yield connection.pack_command(
-            "XADD", stream_key(publication.handler), "NOMKSTREAM", "*", FIELD, publication.event,
-            SIGNATURE, publication.signature,
-        )  # fmt: skip
+def command(publication: Publication) -> tuple[bytes, bytes, bytes]:
+    """The command of one event in Redis' protocol (RESP), in pieces, the event among them as it is:
+    the library would copy it once more, a third of the time of making and joining commands."""
+    event = publication.event
+    return (
+        _before_event(publication.handler) + b"$%d\r\n" % len(event),
+        event,
+        b"\r\n" + _bulk(SIGNATURE) + _bulk(publication.signature.encode()),
+    )
+
+
+@lru_cache(maxsize=256)
+def _before_event(handler: str) -> bytes:
+    # Without NOMKSTREAM a stream that was flushed away would come back without its group, and
+    # nobody would notice what went with it.
+    words = (b"XADD", stream_key(handler).encode(), b"NOMKSTREAM", b"*", FIELD)
+    return b"*8\r\n" + b"".join(map(_bulk, words))
+
+
+def _bulk(octets: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(octets), octets)
 
 
 def _answer(connection: Any) -> Any:

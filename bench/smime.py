@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from services.decryptor.opening import TrustStore, open_mail, open_mails
 from shared.certificates import Identity, IdentityIndex
-from shared.heap import keep_freed
+from shared.heap import keep_freed, spare_from_collection
 
 #: As the decryptor opens small mails of one mailbox.
 TOGETHER = 64
@@ -215,6 +215,7 @@ def worker(folder: Path, core: int, ready: Barrier, seconds: float, out: object)
     """One of the processes that open small mails side by side."""
     pin(core)
     keep_freed()
+    spare_from_collection()
     many = Rig(folder).opens_many("small")
     many()
     ready.wait()
@@ -303,7 +304,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one measurement")
     parser.add_argument("--no-write", action="store_true", help="only print")
     wanted = parser.parse_args(argv)
-    keep_freed()  # as the decryptor does when it starts
+    keep_freed()  # both as the decryptor does when it starts
+    spare_from_collection()
     with tempfile.TemporaryDirectory() as folder:
         rig = Rig(Path(folder))
         rig.make()

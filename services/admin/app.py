@@ -28,22 +28,22 @@ from services.admin.api import (
     revocations,
     webhooks,
 )
+from services.admin.auth.authentication import Authentication
+from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.route_permissions import declared
 from services.admin.body_limits import BodyLimit
 from services.admin.context import AppState
 from services.admin.disconnects import DisconnectWatching
 from services.admin.pages import app as pages
 from services.admin.pages.app_state import PagesState
 from services.admin.pages.rendering import refusal
-from services.admin.people.authentication import Authentication
-from services.admin.people.login_checks import LoginChecks
-from services.admin.people.route_permissions import declared
 from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
 from shared.telemetry import metrics
 from shared.telemetry.process import release
 
 if TYPE_CHECKING:
-    from services.admin.people.oidc import Oidc
+    from services.admin.auth.oidc import Oidc
 
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -169,8 +169,8 @@ def _oidc(app_state: AppState, access: LoginChecks) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None
-    from services.admin.people.groups import Groups
-    from services.admin.people.oidc import (
+    from services.admin.auth.groups import Groups
+    from services.admin.auth.oidc import (
         Oidc,
         OidcProvider,
     )  # heavy, and most stacks have no issuer

@@ -58,7 +58,7 @@ class AppState:
 class Context:
     """One request: the state of the process and the person or program that asks.
 
-    What a principal may do is decided before an operation is called (`people.route_permissions`).
+    What a principal may do is decided before an operation is called (`auth.route_permissions`).
     """
 
     app_state: AppState

@@ -13,10 +13,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from services.admin.people.login_attempts import TooManyAttempts
-from services.admin.people.login_checks import LoginRefused
-from services.admin.people.passwords import Busy
-from services.admin.people.route_permissions import NotAllowed
+from services.admin.auth.login_attempts import TooManyAttempts
+from services.admin.auth.login_checks import LoginRefused
+from services.admin.auth.passwords import Busy
+from services.admin.auth.route_permissions import NotAllowed
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,

@@ -14,7 +14,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from services.admin.people import cookies
+from services.admin.auth import cookies
 
 Tone = Literal["good", "warn", "bad"]
 _NOTICE_SECONDS: Final = 60

@@ -14,7 +14,7 @@ import time
 import uuid
 from pathlib import Path
 
-from services.admin.people.tokens import digest_of
+from services.admin.auth.tokens import digest_of
 from shared.storage.migrate import migrate
 from tests.integration.api.conftest import Api
 from tests.rig.api_requests import BY_TAG, OPERATIONS, Asking

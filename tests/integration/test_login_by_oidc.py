@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.admin.people.login_checks import LoginChecks, LoginRefused
-from services.admin.people.oidc import Oidc, OidcProvider
+from services.admin.auth.login_checks import LoginChecks, LoginRefused
+from services.admin.auth.oidc import Oidc, OidcProvider
 from shared.errors import TryAgain
 from shared.hosts import HostRules
 from shared.people import Role

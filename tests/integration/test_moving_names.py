@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import pytest
 
-from services.admin.people.login_checks import LoginChecks
-from services.admin.people.oidc import Oidc, OidcProvider
+from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.oidc import Oidc, OidcProvider
 from services.scheduler.revocation_requests import Asker
 from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest

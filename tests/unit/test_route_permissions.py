@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi import FastAPI
 
-from services.admin.people.route_permissions import ADMINISTER, VIEW, declared
+from services.admin.auth.route_permissions import ADMINISTER, VIEW, declared
 from shared.people import Permission, Principal, Role
 
 

@@ -17,16 +17,16 @@ from services.admin.api.schemas.connections import (
     RevokedOut,
 )
 from services.admin.api.schemas.derived import values_of
-from services.admin.context import Context
-from services.admin.operations import authorisation, authorisation_links, consents
-from services.admin.operations.authorisation_links import LinkClosed
-from services.admin.people import cookies
-from services.admin.people.authentication import session_of
-from services.admin.people.route_permissions import (
+from services.admin.auth import cookies
+from services.admin.auth.authentication import session_of
+from services.admin.auth.route_permissions import (
     OPERATE_ON_PART,
     OPERATE_ON_PART_OR_LINK,
     principal_of,
 )
+from services.admin.context import Context
+from services.admin.operations import authorisation, authorisation_links, consents
+from services.admin.operations.authorisation_links import LinkClosed
 from services.admin.problems import problem_of, responses
 from services.admin.redirects_with_notice import redirect
 from shared.errors import InvalidInput, PosthouseError, TryAgain

@@ -19,9 +19,9 @@ from services.admin.api.schemas.bulk import (
     SavingOut,
 )
 from services.admin.api.schemas.connections import ConnectionOut
+from services.admin.auth.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.operations import bulk, duplicating, saving_many
 from services.admin.operations.connection_list import Filter, ids_matching
-from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import problem_body, responses
 from shared import input_fields as typed
 from shared.connections import Health, Mode

@@ -15,10 +15,10 @@ from services.admin.api.schemas.certificates import (
     TrustAnchorOut,
 )
 from services.admin.api.schemas.common import PageOut
+from services.admin.auth.route_permissions import ADMINISTER, VIEW
 from services.admin.operations import certificates
 from services.admin.operations import sender_keys as known
 from services.admin.operations.certificates import CertificateView
-from services.admin.people.route_permissions import ADMINISTER, VIEW
 from services.admin.problems import UserOut, responses
 from shared.certificates.senders import text_of
 

@@ -41,6 +41,7 @@ from services.admin.api.schemas.connections import (
     TestOut,
     WarningOut,
 )
+from services.admin.auth.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.operations import (
     connection_tests,
     connection_views,
@@ -52,7 +53,6 @@ from services.admin.operations import (
 from services.admin.operations.connection_list import Filter, search_connections, tags_in_use
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.connections import Saved
-from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.problems import responses
 from shared.connections import Health, Mode
 from shared.errors import InvalidInput

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Response
 from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, SearchText, tag
 from services.admin.api.schemas.common import PageOut
 from services.admin.api.schemas.credentials import CredentialBody, CredentialChanges, CredentialOut
+from services.admin.auth.route_permissions import ADMINISTER, VIEW
 from services.admin.operations import credentials
 from services.admin.operations.credentials import CredentialView
-from services.admin.people.route_permissions import ADMINISTER, VIEW
 from services.admin.problems import UserOut, responses
 
 router = APIRouter(prefix="/credentials", tags=["credentials"])

@@ -20,8 +20,8 @@ from services.admin.api.schemas.forwards import (
     TestedForwardOut,
 )
 from services.admin.api.schemas.handlers import HandlerOut
+from services.admin.auth.route_permissions import OPERATE
 from services.admin.operations import forwards, handlers
-from services.admin.people.route_permissions import OPERATE
 from services.admin.problems import responses
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict
 

@@ -35,9 +35,9 @@ from services.admin.api.schemas.handlers import (
     RulesIn,
 )
 from services.admin.api.schemas.messages import DeliveredAgainOut
+from services.admin.auth.route_permissions import OPERATE, READ_OWN_MAIL, VIEW
 from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerView
-from services.admin.people.route_permissions import OPERATE, READ_OWN_MAIL, VIEW
 from services.admin.problems import responses
 from shared.forwards import Forward
 from shared.handlers import ALL

@@ -24,10 +24,7 @@ from services.admin.api.schemas.messages import (
     QuarantinedOut,
     QuarantinePageOut,
 )
-from services.admin.downloads import download_mail
-from services.admin.operations import messages, quarantine
-from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
-from services.admin.people.route_permissions import (
+from services.admin.auth.route_permissions import (
     ADMINISTER,
     OPERATE,
     OPERATE_ON_PART,
@@ -35,6 +32,9 @@ from services.admin.people.route_permissions import (
     READ_OWN_MAIL,
     VIEW_PART,
 )
+from services.admin.downloads import download_mail
+from services.admin.operations import messages, quarantine
+from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
 from services.admin.problems import responses
 from shared.input_fields import instant
 from shared.people import Permission

@@ -8,8 +8,8 @@ from services.admin.api.handlers import to_out
 from services.admin.api.route_parameters import Ctx
 from services.admin.api.schemas.derived import values_of
 from services.admin.api.schemas.overview import OverviewOut
+from services.admin.auth.route_permissions import VIEW
 from services.admin.operations.overview import get_overview
-from services.admin.people.route_permissions import VIEW
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/overview", tags=["overview"])

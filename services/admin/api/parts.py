@@ -10,9 +10,9 @@ from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import Response, StreamingResponse
 
 from services.admin.api.route_parameters import Ctx
+from services.admin.auth.route_permissions import READ_OWN_MAIL
 from services.admin.downloads import PartDownload
 from services.admin.operations.parts import read_part
-from services.admin.people.route_permissions import READ_OWN_MAIL
 from services.admin.problems import problem, responses
 
 router = APIRouter(prefix="/messages", tags=["messages"])

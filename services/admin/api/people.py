@@ -19,8 +19,8 @@ from services.admin.api.schemas.people import (
     TokenBody,
     TokenOut,
 )
+from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import people
-from services.admin.people.route_permissions import ADMINISTER
 from services.admin.problems import responses
 from shared.people import Person
 

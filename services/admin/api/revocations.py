@@ -9,8 +9,8 @@ from fastapi import APIRouter, File, UploadFile
 
 from services.admin.api.route_parameters import Ctx, IdInPath
 from services.admin.api.schemas.certificates import RevocationListOut
+from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import revocations
-from services.admin.people.route_permissions import ADMINISTER
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/revocation-lists", tags=["certificates"])

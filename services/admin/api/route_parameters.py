@@ -10,9 +10,9 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Header, Path, Query, Request, Response
 from pydantic import Field
 
+from services.admin.auth.route_permissions import principal_of
 from services.admin.context import AppState, Context
 from services.admin.operations.edit_conflicts import Versioned, version_of
-from services.admin.people.route_permissions import principal_of
 
 T = TypeVar("T")
 #: Requests that wait for a mail server at the same time, apart from all others.

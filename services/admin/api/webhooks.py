@@ -15,9 +15,9 @@ from services.admin.api.schemas.people import (
     WebhookChanges,
     WebhookOut,
 )
+from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import webhooks
 from services.admin.operations.webhooks import Webhook
-from services.admin.people.route_permissions import ADMINISTER
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])

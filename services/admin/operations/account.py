@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.admin.auth import passwords, second_factor
+from services.admin.auth.second_factor import Offered
 from services.admin.context import Context
-from services.admin.people import passwords, second_factor
-from services.admin.people.second_factor import Offered
 from shared.errors import InvalidInput
 from shared.people import SignedIn
 from shared.storage import audit, browser_sessions, people, second_factors

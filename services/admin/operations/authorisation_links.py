@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from services.admin.auth import login_attempts
+from services.admin.auth.tokens import digest_of, new_link_token
 from services.admin.context import Context
 from services.admin.operations.credentials import redirect_uri
-from services.admin.people import login_attempts
-from services.admin.people.tokens import digest_of, new_link_token
 from shared.connections import Connection
 from shared.credentials import Credential, Provider
 from shared.errors import InvalidInput, NotFound, PosthouseError, TryAgain

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.admin.auth.tokens import digest_of, new_signing_key, new_token
 from services.admin.context import Context
 from services.admin.operations.edit_conflicts import check_version
 from services.admin.operations.forwards import set_forward
-from services.admin.people.tokens import digest_of, new_signing_key, new_token
 from shared.errors import Conflict, InvalidInput, NeedsPerson, NotFound, TryAgain
 from shared.forwards import Forward
 from shared.handlers import Handler, edit

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from services.admin.auth import passwords
+from services.admin.auth.login_checks import SESSION_IDLE
+from services.admin.auth.tokens import digest_of, new_token
 from services.admin.context import Context
 from services.admin.operations.edit_conflicts import check_version
-from services.admin.people import passwords
-from services.admin.people.login_checks import SESSION_IDLE
-from services.admin.people.tokens import digest_of, new_token
 from shared import input_fields as typed
 from shared.clock import utc_now
 from shared.connection_editing import FIELDS

@@ -7,14 +7,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth import passwords
+from services.admin.auth.authentication import session_of
+from services.admin.auth.route_permissions import VIEW_PART, principal_of
 from services.admin.operations import account as own
 from services.admin.operations import people as operations
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.people import passwords
-from services.admin.people.authentication import session_of
-from services.admin.people.route_permissions import VIEW_PART, principal_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.people import SignedIn
 

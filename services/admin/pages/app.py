@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.admin.auth.route_permissions import PUBLIC, NotAllowed
 from services.admin.pages import (
     account,
     authorisation_links,
@@ -39,12 +40,11 @@ from services.admin.pages.app_state import PagesState
 from services.admin.pages.forms import read_form
 from services.admin.pages.progress import ProgressLines
 from services.admin.pages.rendering import STATIC, redirect, refusal
-from services.admin.people.route_permissions import PUBLIC, NotAllowed
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
 
 def build(app_state: PagesState) -> FastAPI:
-    """The pages over `app_state`; `services.admin.people.authentication` stands before them."""
+    """The pages over `app_state`; `services.admin.auth.authentication` stands before them."""
     # Every route depends on `read_form`, so no form is taken without its CSRF token.
     app = FastAPI(
         openapi_url=None,

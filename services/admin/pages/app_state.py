@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
+from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.route_permissions import principal_of
 from services.admin.context import AppState, Context
 from services.admin.pages.forms import PostedForm
-from services.admin.people.login_checks import LoginChecks
-from services.admin.people.route_permissions import principal_of
 from services.admin.settings import AdminSettings
 
 if TYPE_CHECKING:
-    from services.admin.people.oidc import Oidc
+    from services.admin.auth.oidc import Oidc
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth import cookies
+from services.admin.auth.authentication import address_of
+from services.admin.auth.login_attempts import TooManyAttempts
+from services.admin.auth.route_permissions import BY_LINK, OPERATE_ON_PART, PUBLIC
 from services.admin.operations import authorisation_links, connection_views
 from services.admin.operations.authorisation_links import LinkClosed, LinkState, MadeLink, Offer
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people import cookies
-from services.admin.people.authentication import address_of
-from services.admin.people.login_attempts import TooManyAttempts
-from services.admin.people.route_permissions import BY_LINK, OPERATE_ON_PART, PUBLIC
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter()

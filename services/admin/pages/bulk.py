@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import OPERATE_ON_PART
 from services.admin.operations import bulk as operations
 from services.admin.operations.bulk import Action, BulkOutcome, Status, bulk_of
 from services.admin.operations.certificates import search_certificates
@@ -16,7 +17,6 @@ from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.connection_list import Asked
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput
 
 router = APIRouter(prefix="/connections")

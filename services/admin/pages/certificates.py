@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import ADMINISTER, VIEW
 from services.admin.operations import certificates as operations
 from services.admin.operations.overview import SOON
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import Form, PostedForm, Values, page_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import ADMINISTER, VIEW
 from shared.clock import utc_now
 from shared.errors import InUse, InvalidInput, NameTaken, PosthouseError
 

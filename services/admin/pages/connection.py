@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.authentication import session_of
+from services.admin.auth.route_permissions import OPERATE_ON_PART, VIEW_PART
 from services.admin.operations import authorisation, connection_tests, connection_views, doctor
 from services.admin.operations.connection_views import Day
 from services.admin.operations.credentials import get_credential
@@ -17,8 +19,6 @@ from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authentication import session_of
-from services.admin.people.route_permissions import OPERATE_ON_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
 from shared.mailbox_logins import GrantShared, Others
 

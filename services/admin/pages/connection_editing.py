@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import OPERATE_ON_PART
 from services.admin.operations import connection_tests, connection_views, drafts, duplicating
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
@@ -20,7 +21,6 @@ from services.admin.pages.connection_form import (
 )
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import Tone, redirect, render
-from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/connections")

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import VIEW_PART
 from services.admin.operations.connection_list import (
     SORTS,
     Filter,
@@ -18,7 +19,6 @@ from services.admin.operations.connection_list import (
 from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import page_number, whole_number
 from services.admin.pages.rendering import render
-from services.admin.people.route_permissions import VIEW_PART
 from shared.connections import Health
 from shared.kinds import KINDS, kind_named
 

@@ -17,8 +17,8 @@ from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import PUBLIC
 from services.admin.pages.rendering import render
-from services.admin.people.route_permissions import PUBLIC
 from shared.errors import NotFound
 
 router = APIRouter(prefix="/documents")

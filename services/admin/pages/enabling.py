@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import OPERATE_ON_PART
 from services.admin.context import Context
 from services.admin.operations import connection_views, enabling
 from services.admin.operations import connections as operations
@@ -14,7 +15,6 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.connection_editing import start_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter(prefix="/connections")

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
-from services.admin.people import cookies
-from services.admin.people.authentication import SAFE_METHODS, session_of
+from services.admin.auth import cookies
+from services.admin.auth.authentication import SAFE_METHODS, session_of
 from shared.errors import InvalidInput, PosthouseError
 
 CSRF_FIELD: Final = "csrf"

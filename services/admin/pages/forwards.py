@@ -7,12 +7,12 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import OPERATE
 from services.admin.operations import forwards as operations
 from services.admin.operations import handlers
 from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import OPERATE
 from shared.errors import InvalidInput, PosthouseError
 from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, ForwardProtocol
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import OPERATE, VIEW
 from services.admin.operations import connection_views, dead_letters, forwards
 from services.admin.operations import handlers as operations
 from services.admin.operations import rules as rule_operations
@@ -20,7 +21,6 @@ from services.admin.pages.consumer_examples import snippets
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import OPERATE, VIEW
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,

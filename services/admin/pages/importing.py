@@ -9,6 +9,8 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.authentication import session_of
+from services.admin.auth.route_permissions import OPERATE_ON_PART
 from services.admin.operations.importing import (
     HEADINGS,
     Imported,
@@ -19,8 +21,6 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.authentication import session_of
-from services.admin.people.route_permissions import OPERATE_ON_PART
 from shared.errors import InvalidInput, PosthouseError
 from shared.vault import SecretPath
 

@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from services.admin.auth import bootstrap_sessions, cookies, passwords
+from services.admin.auth.authentication import address_of, session_of
+from services.admin.auth.login_attempts import Origin, TooManyAttempts
+from services.admin.auth.login_checks import SESSION_LIFETIME, LoginRefused
+from services.admin.auth.route_permissions import PUBLIC, VIEW
 from services.admin.pages.app_state import access_of, oidc_of, settings_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.people import bootstrap_sessions, cookies, passwords
-from services.admin.people.authentication import address_of, session_of
-from services.admin.people.login_attempts import Origin, TooManyAttempts
-from services.admin.people.login_checks import SESSION_LIFETIME, LoginRefused
-from services.admin.people.route_permissions import PUBLIC, VIEW
 from services.admin.redirects_with_notice import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
 

@@ -14,6 +14,12 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
+from services.admin.auth.route_permissions import (
+    OPERATE,
+    OPERATE_ON_PART,
+    READ_MAIL_OF_PART,
+    VIEW_PART,
+)
 from services.admin.context import Context
 from services.admin.downloads import PartDownload, download_mail
 from services.admin.operations import handlers as handler_operations
@@ -29,12 +35,6 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import HEADERS, redirect, render, static
-from services.admin.people.route_permissions import (
-    OPERATE,
-    OPERATE_ON_PART,
-    READ_MAIL_OF_PART,
-    VIEW_PART,
-)
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.mail_security import Security
 from shared.people import Permission

@@ -7,12 +7,12 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from services.admin.auth.route_permissions import VIEW, VIEW_PART, principal_of
 from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
 from services.admin.pages.app_state import access_of, context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.rendering import render
-from services.admin.people.route_permissions import VIEW, VIEW_PART, principal_of
 from shared.connections import Health
 
 router = APIRouter()

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from services.admin.auth.route_permissions import OPERATE_ON_PART, READ_MAIL_OF_PART, VIEW_PART
 from services.admin.downloads import download_mail
 from services.admin.operations import quarantine as operations
 from services.admin.operations.messages import get_message
@@ -15,7 +16,6 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import OPERATE_ON_PART, READ_MAIL_OF_PART, VIEW_PART
 from shared.errors import NotFound, PosthouseError
 
 router = APIRouter(prefix="/quarantine")

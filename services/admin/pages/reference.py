@@ -12,8 +12,8 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, Response
 
+from services.admin.auth.route_permissions import VIEW_PART
 from services.admin.pages.rendering import HEADERS, render
-from services.admin.people.route_permissions import VIEW_PART
 from shared.errors import NotFound
 
 router = APIRouter(prefix="/reference")

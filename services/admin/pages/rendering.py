@@ -14,10 +14,10 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from services.admin.auth import cookies
+from services.admin.auth.authentication import session_of
 from services.admin.operations.edit_conflicts import Versioned, version_of
 from services.admin.pages import formatting
-from services.admin.people import cookies
-from services.admin.people.authentication import session_of
 from services.admin.redirects_with_notice import Tone as Tone
 from services.admin.redirects_with_notice import notice_of
 from services.admin.redirects_with_notice import redirect as redirect

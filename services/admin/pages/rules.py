@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import OPERATE
 from services.admin.operations import handlers as handler_operations
 from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerView
@@ -20,7 +21,6 @@ from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, whole_number
 from services.admin.pages.rendering import redirect, render
-from services.admin.people.route_permissions import OPERATE
 from shared.errors import InvalidInput
 from shared.input_fields import instant
 from shared.rules.conditions import FIELDS

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import certificates, revocations, sender_keys, webhooks
 from services.admin.pages.app_state import context_of, settings_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, Values
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
-from services.admin.people.route_permissions import ADMINISTER
 from shared.alerts.kinds import CHOICES
 from shared.alerts.raised import Template
 from shared.clock import utc_now

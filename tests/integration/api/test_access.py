@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.admin.people.token_guesses import WRONG_TOKENS
-from services.admin.people.tokens import digest_of
+from services.admin.auth.token_guesses import WRONG_TOKENS
+from services.admin.auth.tokens import digest_of
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_connections import problem
 from tests.servers.postgres import PostgresServer

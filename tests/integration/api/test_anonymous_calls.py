@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from services.admin.people.authentication import SAFE_METHODS
-from services.admin.people.login_attempts import OF_A_NETWORK
+from services.admin.auth.authentication import SAFE_METHODS
+from services.admin.auth.login_attempts import OF_A_NETWORK
 from shared.telemetry.metrics import REGISTRY
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_rights import Route, api_routes, page_routes

@@ -11,8 +11,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from services.admin.people import cookies
-from services.admin.people.login_checks import LoginChecks
+from services.admin.auth import cookies
+from services.admin.auth.login_checks import LoginChecks
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_rights_by_tag import add, browsers
 from tests.servers.postgres import PostgresServer

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.admin.people.token_guesses import WRONG_TOKENS
+from services.admin.auth.token_guesses import WRONG_TOKENS
 from shared.messages import RawRef
 from tests.integration.api.conftest import Api
 from tests.integration.api.test_access import add_token

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import pytest
 
-from services.admin.people.login_attempts import OF_A_LINK
+from services.admin.auth.login_attempts import OF_A_LINK
 from shared.people import Role
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_access import add_token

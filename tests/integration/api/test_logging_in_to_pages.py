@@ -16,8 +16,8 @@ import pyotp
 import pytest
 from pydantic import ValidationError
 
-from services.admin.people import passwords
-from services.admin.people.login_attempts import OF_A_NAME, OF_A_NETWORK, OF_STRANGERS
+from services.admin.auth import passwords
+from services.admin.auth.login_attempts import OF_A_NAME, OF_A_NETWORK, OF_STRANGERS
 from services.admin.settings import AdminSettings
 from tests.integration.api.conftest import TOKEN, Api
 from tests.servers.postgres import PostgresServer

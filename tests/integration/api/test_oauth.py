@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from services.admin.people.cookies import SESSION
-from services.admin.people.login_checks import LoginChecks
+from services.admin.auth.cookies import SESSION
+from services.admin.auth.login_checks import LoginChecks
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
 from tests.servers.dovecot import Dovecot

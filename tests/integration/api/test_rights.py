@@ -12,12 +12,12 @@ import pytest
 from fastapi import FastAPI
 
 from services.admin.app import build_api
+from services.admin.auth.authentication import SAFE_METHODS
+from services.admin.auth.cookies import SESSION
+from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.route_permissions import Needs, declared
 from services.admin.pages import app as pages
 from services.admin.pages.app_state import PagesState
-from services.admin.people.authentication import SAFE_METHODS
-from services.admin.people.cookies import SESSION
-from services.admin.people.login_checks import LoginChecks
-from services.admin.people.route_permissions import Needs, declared
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_access import add_token

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.admin.people.authentication import SAFE_METHODS
-from services.admin.people.cookies import SESSION
-from services.admin.people.login_checks import LoginChecks
+from services.admin.auth.authentication import SAFE_METHODS
+from services.admin.auth.cookies import SESSION
+from services.admin.auth.login_checks import LoginChecks
 from shared.clock import utc_now
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_certificates import p12

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from services.admin.auth.login_checks import LoginRefused
 from services.admin.group_rights import Granted
-from services.admin.people.login_checks import LoginRefused
 from shared.people import PERMISSIONS, Role
 
 _SHOWN: Final = 300  # characters of a provider's words

@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from services.admin.people.tokens import digest_of
+from services.admin.auth.tokens import digest_of
 from shared.people import Principal, Role, SignedIn
 from shared.storage import browser_sessions
 

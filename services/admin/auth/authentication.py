@@ -1,6 +1,6 @@
 """Who makes a request: asked in front of pages and API, for every path but a few public ones.
 
-What somebody may do is declared at each route (`people.route_permissions`). Bearer tokens are
+What somebody may do is declared at each route (`auth.route_permissions`). Bearer tokens are
 looked at under `/api/` only; people come in with a cookie. A change that rests on a cookie must
 carry the session's CSRF token: calls in a header, checked here; forms in a field, checked by
 `services.admin.pages` before any of its routes.
@@ -19,9 +19,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.admin.people import cookies
-from services.admin.people.login_attempts import TooManyAttempts
-from services.admin.people.login_checks import LoginChecks
+from services.admin.auth import cookies
+from services.admin.auth.login_attempts import TooManyAttempts
+from services.admin.auth.login_checks import LoginChecks
 from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
 from shared.forwarding import signed_links

@@ -15,7 +15,7 @@ from typing import Final
 import pyotp
 import segno
 
-from services.admin.people.tokens import digest_of
+from services.admin.auth.tokens import digest_of
 from shared.errors import InvalidInput
 from shared.storage import audit, second_factors
 from shared.storage.pool import Session

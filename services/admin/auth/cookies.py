@@ -1,7 +1,7 @@
 """Cookies of ours: only for us, never for scripts, and over HTTPS under names that no other host
 or path can set (`__Host-`, RFC 6265bis section 4.1.3.2).
 
-Whether Posthouse is reached over HTTPS is told by PUBLIC_URL; `people.authentication` notes it at
+Whether Posthouse is reached over HTTPS is told by PUBLIC_URL; `auth.authentication` notes it at
 each request.
 """
 

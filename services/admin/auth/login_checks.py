@@ -15,10 +15,10 @@ from typing import Final
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from services.admin.people import bootstrap_sessions, login_attempts, passwords, second_factor
-from services.admin.people.login_attempts import Origin, TooManyAttempts
-from services.admin.people.token_guesses import WINDOW_SECONDS, TokenGuesses, network_of
-from services.admin.people.tokens import digest_of
+from services.admin.auth import bootstrap_sessions, login_attempts, passwords, second_factor
+from services.admin.auth.login_attempts import Origin, TooManyAttempts
+from services.admin.auth.token_guesses import WINDOW_SECONDS, TokenGuesses, network_of
+from services.admin.auth.tokens import digest_of
 from shared.errors import NotFound
 from shared.forwarding.signed_links import Claim
 from shared.people import Principal, Role, SignedIn

@@ -2,7 +2,7 @@
 
 Each route of API and pages has one of the dependencies below (`dependencies=[OPERATE]`). An
 application with a route that has none is refused when it is built, so a new route is closed until
-somebody has said who may use it. Who asks is found out before (`people.authentication`).
+somebody has said who may use it. Who asks is found out before (`auth.authentication`).
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def declared(app: FastAPI) -> list[Declared]:
         if len(needs) != 1:
             raise RuntimeError(
                 f"{sorted(methods)} {path} declares {len(needs)} permissions; it must have exactly "
-                "one of those in services.admin.people.route_permissions."
+                "one of those in services.admin.auth.route_permissions."
             )
         found.append(Declared(path, methods, needs[0]))
     return found

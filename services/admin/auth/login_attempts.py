@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.admin.people.token_guesses import network_of
+from services.admin.auth.token_guesses import network_of
 from shared.errors import TryAgain
 from shared.storage import audit, browser_sessions
 from shared.storage.pool import Database

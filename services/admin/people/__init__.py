@@ -1,1 +1,0 @@
-"""Logging in, staying logged in, and what each role may do."""

@@ -10,13 +10,13 @@ from functools import partial
 import structlog
 
 from services.decryptor.decrypt_job import JOBS_A_THREAD, Claims, Decrypting
+from services.decryptor.event_signing_keys import EventSigningKeys
 from services.decryptor.keyring import Keyring
 from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.opening_batches import SecuredMails
 from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
 from services.decryptor.settings import DecryptorSettings
-from services.decryptor.signing_keys import EventSigner
 from shared.heap import keep_freed, spare_from_collection
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.mail_security import Security
@@ -134,7 +134,7 @@ def build(settings: DecryptorSettings) -> Decryptor:
             settings.public_url,
             settings.inline_max_bytes,
             MailFactsReader(settings.text_max_bytes, folder),
-            EventSigner(vault),
+            EventSigningKeys(vault),
             settings.alert_unwanted,
         ),
         settings=settings,

@@ -16,9 +16,9 @@ import structlog
 from posthouse.signing import sign
 from services.decryptor import choosing_handlers
 from services.decryptor.choosing_handlers import Standing
+from services.decryptor.event_signing_keys import EventSigningKeys
 from services.decryptor.events import compose
 from services.decryptor.mail_facts import MailFactsReader
-from services.decryptor.signing_keys import EventSigner
 from shared.alerts.mails import MailUnwanted
 from shared.clock import utc_now
 from shared.connections import Connection
@@ -125,7 +125,7 @@ class Publisher:
     public_url: str
     inline_max_bytes: int
     facts: MailFactsReader
-    signer: EventSigner
+    signing_keys: EventSigningKeys
     #: Whether people are told of mails that no handler wants.
     alert_unwanted: bool = False
 
@@ -294,7 +294,7 @@ class Publisher:
         """What a handler's events are signed with, or why they cannot be: another decryptor may
         have the key already."""
         try:
-            return self.signer.keys_of(target)
+            return self.signing_keys.keys_of(target)
         except (SecretKeyMissing, SecretUnreadable) as error:
             return f"{target.name}: {error}"
 

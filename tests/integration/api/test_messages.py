@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.decryptor.signing_keys import EventSigner
+from services.decryptor.event_signing_keys import EventSigningKeys
 from shared.clock import utc_now
 from shared.messages import RawRef
 from shared.storage import deliveries
@@ -82,7 +82,7 @@ def test_a_handlers_signing_key_is_shown_once_and_renewed_with_two_valid(api: Ap
     def keys() -> list[str]:
         with api.database.transaction() as session:
             (target,) = [t for t in deliveries.targets(session, []) if t.handler_id == made["id"]]
-        return EventSigner(api.admin.app_state.vault).keys_of(target)
+        return EventSigningKeys(api.admin.app_state.vault).keys_of(target)
 
     assert first.startswith("posthouse_signing_")
     assert keys() == [first]

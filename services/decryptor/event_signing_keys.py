@@ -9,7 +9,7 @@ from shared.vault import Vault, former_signing_key_path, signing_key_path
 _KEPT = 4096
 
 
-class EventSigner:
+class EventSigningKeys:
     """Opens handlers' signing keys. Thread-safe."""
 
     def __init__(self, vault: Vault) -> None:

@@ -16,8 +16,8 @@ from pysequoia import PyDecryptor, decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
-from services.decryptor.openpgp.converted_messages import MAX_BYTES, inside, turned
 from services.decryptor.openpgp.packets import Addressed, is_ordinary, whole_message
+from services.decryptor.openpgp.reencryption import MAX_BYTES, decrypted, reencrypted
 from services.decryptor.openpgp.session_keys import OtherKey
 from services.decryptor.openpgp.verifying import (
     Rings,
@@ -76,13 +76,13 @@ def decrypt_message(
     if to.unsupported:
         raise Unsupported(to.unsupported)
     fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
-    if to.turned and len(message) > MAX_BYTES:
+    if to.needs_reencryption and len(message) > MAX_BYTES:
         raise Unsupported("The message is too long for a form of GnuPG's own.")
-    path = None if to.turned else _written(message.windows(), spool)
+    path = None if to.needs_reencryption else _written(message.windows(), spool)
     for key, subkey in fitting[:MAX_TRIES]:
         try:
             if path is None:
-                return _turned(message, key, subkey, rings, spool, limit)
+                return _by_reencryption(message, key, subkey, rings, spool, limit)
             try:
                 opened = _decrypt(path, key, _Opener(subkey.decryptor), rings, spool, limit)
             except NotOpened:
@@ -112,15 +112,15 @@ def _opened_here(
     if len(message) > MAX_BYTES or not is_ordinary(message):
         raise NotOpened
     try:
-        return _turned(message, key, subkey, rings, spool, limit)
+        return _by_reencryption(message, key, subkey, rings, spool, limit)
     except OtherKey as error:
         raise NotOpened from error
 
 
-def _turned(
+def _by_reencryption(
     message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
 ) -> OpenedMessage:
-    found = turned(whole_message(message), key, subkey, limit)
+    found = reencrypted(whole_message(message), key, subkey, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
     return _inside_compression(message, opened, subkey, rings) if opened.compressed else opened
@@ -137,7 +137,7 @@ def _inside_compression(
     try:
         if max(len(message), length) > MAX_BYTES // 4:
             raise Unsupported("")
-        signed = inside(whole_message(message), opened.key, subkey).packets
+        signed = decrypted(whole_message(message), opened.key, subkey).packets
     except (NotOpened, Unsupported):
         reason = "The signature lies in a form that is not verified here."
         return opened._replace(signature=PgpSignature("untrusted", reason=reason))

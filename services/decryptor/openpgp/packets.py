@@ -56,7 +56,7 @@ class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
     sender hid them; `password` where a password opens it; and the algorithms in words.
     `unsupported` says why it is not opened, whoever has the key; empty where it may be.
-    `turned`: it has to be put into another form first (`converted_messages`). `closed`: the
+    `needs_reencryption`: Sequoia opens it in another form only (`reencryption`). `closed`: the
     algorithms of the recipients where none of them is opened here. `rare`: the cipher and its mode
     are none that was ever seen to open, so what does not open need not be damaged."""
 
@@ -66,7 +66,7 @@ class Addressed(NamedTuple):
     key_algorithm: str | None
     content_algorithm: str | None
     unsupported: str = ""
-    turned: bool = False
+    needs_reencryption: bool = False
     closed: str = ""
     rare: bool = False
 
@@ -79,7 +79,7 @@ def addressed(message: Region) -> Addressed:
     all_closed = ""
     key_algorithm = content_algorithm = None
     unsupported = ""
-    password = turned = rare = False
+    password = needs_reencryption = rare = False
     position = 0
     while packet := _packet(data, position):
         kind, body, position = packet
@@ -105,8 +105,8 @@ def addressed(message: Region) -> Addressed:
         elif kind == 20 and len(body) > 3:
             cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
             content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
-            turned = body[1] in (7, 8, 9) and body[2] == 2
-            if not turned:
+            needs_reencryption = body[1] in (7, 8, 9) and body[2] == 2
+            if not needs_reencryption:
                 unsupported = (
                     f"The message is encrypted in a form of GnuPG's own (packet type 20, "
                     f"{content_algorithm}), which is not supported."
@@ -127,7 +127,7 @@ def addressed(message: Region) -> Addressed:
         key_algorithm,
         content_algorithm,
         unsupported,
-        turned,
+        needs_reencryption,
         all_closed,
         rare,
     )

@@ -24,8 +24,8 @@ from services.decryptor.cms.ber import encode
 from services.decryptor.cms.errors import Malformed
 from services.decryptor.cms.oids import AUTH_ENVELOPED_DATA, ENVELOPED_DATA, oid
 from services.decryptor.opening import TrustStore
-from services.decryptor.openpgp.converted_messages import turned
 from services.decryptor.openpgp.packets import whole_message
+from services.decryptor.openpgp.reencryption import reencrypted
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.errors import InvalidInput
 from shared.mail.region import region
@@ -133,7 +133,7 @@ def test_what_bzip2_unpacks_to_is_bounded(gnupg: GnuPG, opener: Opener) -> None:
     [key] = opener.identities.openpgp
     subkey = next(one for one in key.subkeys if one.fingerprint == part.lower())
     with pytest.raises(Malformed):
-        turned(whole_message(region(message)), key, subkey, 1 << 20)
+        reencrypted(whole_message(region(message)), key, subkey, 1 << 20)
 
 
 @pytest.mark.parametrize(

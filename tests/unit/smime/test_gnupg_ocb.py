@@ -18,8 +18,8 @@ from pysequoia.packet import PacketPile, Tag
 
 from services.decryptor.cms.errors import NotOpened
 from services.decryptor.opening import MailLimits, TrustStore
-from services.decryptor.openpgp.converted_messages import turned
 from services.decryptor.openpgp.packets import whole_message
+from services.decryptor.openpgp.reencryption import reencrypted
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.mail.region import region
 from tests.unit.smime.gnupg import GnuPG
@@ -211,6 +211,8 @@ def test_message_cut_between_its_chunks_is_damaged(gnupg: GnuPG, opener: Opener)
     [key] = opener.identities.openpgp
     subkey = next(one for one in key.subkeys if one.fingerprint == part.lower())
     whole = whole_message(region(made))
-    assert turned(whole, key, subkey, 1 << 20)
+    assert reencrypted(whole, key, subkey, 1 << 20)
     with pytest.raises(NotOpened):
-        turned(whole._replace(data=whole.data[: 19 + 80] + whole.data[-16:]), key, subkey, 1 << 20)
+        reencrypted(
+            whole._replace(data=whole.data[: 19 + 80] + whole.data[-16:]), key, subkey, 1 << 20
+        )

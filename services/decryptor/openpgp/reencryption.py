@@ -1,4 +1,4 @@
-"""Messages that Sequoia's binding does not open, put into a form that it does.
+"""Messages that Sequoia's binding does not open: decrypted here, encrypted again for it.
 
 - GnuPG's own encrypted packet (type 20, OCB): GnuPG from 2.3 on encrypts so for keys that it made
   itself. The packet was in drafts of what became RFC 9580 (draft-ietf-openpgp-rfc4880bis-10 section
@@ -37,33 +37,33 @@ _COMPRESSED, _BZIP2 = 8, 3
 _MDC = b"\xd3\x14"
 _TAG_BYTES = 16
 _NONCE_BYTES = 15
-#: A message of this form is in memory several times over while it is turned.
+#: A message of this form is in memory several times over while it is encrypted again.
 MAX_BYTES = 1 << 26
 #: Recipients that are tried: each costs an operation with the private key.
 MAX_RECIPIENTS = 64
 
 
-class Inside(NamedTuple):
-    """What a message holds: its packets, and how they came out."""
+class DecryptedPackets(NamedTuple):
+    """The packets inside a message, with the recipient and the session key that opened it."""
 
     packets: bytes
     recipient: bytes
     key: SessionKey
 
 
-class Turned(NamedTuple):
+class Reencrypted(NamedTuple):
     """A message and the password that opens it."""
 
     message: bytes
     password: str
 
 
-def turned(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -> Turned:
-    """The message of that subkey for a password. `limit` bounds what is unpacked, in octets.
+def reencrypted(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -> Reencrypted:
+    """The message of that subkey, for a password. `limit` bounds what is unpacked, in octets.
 
     Raises NotOpened (damaged, or another key), Malformed (over the limit) or Unsupported.
     """
-    plain = _without_bzip2(inside(message, key, subkey).packets, limit)
+    plain = _without_bzip2(decrypted(message, key, subkey).packets, limit)
     password = os.urandom(16).hex()
     # The session key is the digest of the password: simple S2K (RFC 9580 section 3.7.1.1).
     session = hashlib.sha256(password.encode()).digest()
@@ -73,7 +73,9 @@ def turned(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -> Tur
     body += hashlib.sha1(body, usedforsecurity=False).digest()
     context = Cipher(algorithms.AES(session), CFB(bytes(16))).encryptor()
     sealed = b"\1" + context.update(body) + context.finalize()
-    return Turned(_packet(3, bytes((4, _AES_256, 0, _SHA_256))) + _packet(18, sealed), password)
+    return Reencrypted(
+        _packet(3, bytes((4, _AES_256, 0, _SHA_256))) + _packet(18, sealed), password
+    )
 
 
 def _without_bzip2(plain: bytes, limit: int) -> bytes:
@@ -93,7 +95,7 @@ def _without_bzip2(plain: bytes, limit: int) -> bytes:
     return unpacked
 
 
-def inside(message: Message, key: OpenPGPKey, subkey: Subkey) -> Inside:
+def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPackets:
     """The packets inside, by that subkey. Raises NotOpened or Unsupported."""
     secret, password = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
@@ -102,15 +104,15 @@ def inside(message: Message, key: OpenPGPKey, subkey: Subkey) -> Inside:
             continue
         try:
             found = session_key(secret, subkey.fingerprint, password, recipient)
-            opens = _plain if message.kind == 20 else _plain_18
-            return Inside(opens(message.data, found), recipient, found)
+            opens = _decrypt_20 if message.kind == 20 else _decrypt_18
+            return DecryptedPackets(opens(message.data, found), recipient, found)
         except (NotOpened, Unsupported) as error:
             failure = error
     raise failure
 
 
-def _plain_18(data: bytes, key: SessionKey) -> bytes:
-    """What a packet of type 18 version 1 holds (RFC 9580 section 5.13.1)."""
+def _decrypt_18(data: bytes, key: SessionKey) -> bytes:
+    """The packets inside one of type 18 version 1 (RFC 9580 section 5.13.1)."""
     if data[:1] != b"\1":
         raise Unsupported("This version of the encrypted packet is not read here.")
     context = Cipher(algorithms.AES(key.key), CFB(bytes(16))).decryptor()
@@ -121,8 +123,9 @@ def _plain_18(data: bytes, key: SessionKey) -> bytes:
     return body[18:-22]
 
 
-def _plain(data: bytes, key: SessionKey) -> bytes:
-    """What the packet holds: chunks of 2^(c+6) octets, each with its tag, then the final tag."""
+def _decrypt_20(data: bytes, key: SessionKey) -> bytes:
+    """The packets inside one of type 20: chunks of 2^(c+6) octets, each with its tag, and a last
+    tag over all of them."""
     if len(data) < 4 + _NONCE_BYTES + _TAG_BYTES or data[0] != 1:
         raise NotOpened
     cipher, mode, size = data[1:4]

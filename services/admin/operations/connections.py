@@ -8,7 +8,7 @@ from typing import Any
 
 from services.admin.context import Context
 from services.admin.operations.application_access import access_notice, check_access
-from services.admin.operations.connection_changes import (
+from services.admin.operations.connection_differences import (
     differing,
     is_other_grant,
     is_other_mailbox,

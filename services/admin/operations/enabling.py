@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.operations.connection_changes import (
+from services.admin.operations.connection_differences import (
     is_other_mailbox,
 )
 from services.admin.operations.drafts import refuse_moved_password
@@ -21,11 +21,7 @@ from shared.storage import (
     connections,
     scheduling,
 )
-from shared.storage.authorisations import Authorisation as Authorisation
-from shared.storage.connections import ConnectionStatus as ConnectionStatus
 from shared.storage.pool import Session
-from shared.storage.runs import Day as Day
-from shared.storage.runs import RecordedRun as RecordedRun
 
 
 class AcknowledgementNeeded(Conflict):

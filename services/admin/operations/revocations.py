@@ -17,7 +17,7 @@ from shared.clock import utc_now
 from shared.errors import Conflict, InvalidInput
 from shared.storage import revocations
 from shared.storage.pool import Session
-from shared.storage.revocations import RevocationListView as RevocationListView
+from shared.storage.revocations import RevocationListView
 
 _MOST_TROUBLED: Final = 10
 

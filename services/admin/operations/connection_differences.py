@@ -1,24 +1,20 @@
-"""What a change of a connection means: for its mailbox, its grant, the audit log. Pure."""
+"""In what two versions of a connection differ: fields, mailbox, grant. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from shared.connections import (
-    Connection,
-)
-from shared.storage.authorisations import Authorisation as Authorisation
-from shared.storage.connections import ConnectionStatus as ConnectionStatus
-from shared.storage.runs import Day as Day
-from shared.storage.runs import RecordedRun as RecordedRun
+from shared.connections import Connection
 
 
 def recorded(connection: Connection) -> dict[str, Any]:
+    """The fields of a connection as the audit log has them."""
     hidden = {"created_at", "updated_at"}
     return {n: getattr(connection, n) for n in Connection.__slots__ if n not in hidden}
 
 
 def differing(before: Connection, after: Connection) -> set[str]:
+    """The names of the fields whose values differ."""
     return {name for name in Connection.__slots__ if getattr(before, name) != getattr(after, name)}
 
 

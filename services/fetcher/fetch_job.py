@@ -16,7 +16,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from services.fetcher import run_phases
-from services.fetcher.lane_limits import Lane
+from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.polling import PollAnswer, poll_all
 from services.fetcher.run import Run, RunReport, SessionBroke, Tools

@@ -18,7 +18,7 @@ from datetime import datetime
 import structlog
 
 from services.fetcher.fetch_job import Dispatcher
-from services.fetcher.lane_limits import Lane
+from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.polling import PATIENCE
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Run

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from services.fetcher import failed_runs
-from services.fetcher.lane_limits import Lane
+from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.push import PushEvents
 from services.fetcher.run import Run, RunReport

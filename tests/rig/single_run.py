@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from services.fetcher.fetch_job import Dispatcher
-from services.fetcher.lane_limits import Lane
+from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.main import build
 from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_pool import SessionPool

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpcore
 import pytest
 
-from services.fetcher.lane_limits import Lane
+from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.settings import FetcherSettings
 from shared.mailbox import wait_budget
 from shared.mailbox.net.https_transport import _ResponseStream

@@ -35,8 +35,8 @@ from services.admin.body_limits import BodyLimit
 from services.admin.context import AppState
 from services.admin.disconnects import DisconnectWatching
 from services.admin.pages import app as pages
-from services.admin.pages.app_state import PagesState
 from services.admin.pages.rendering import refusal
+from services.admin.pages.request_context import PagesState
 from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
 from shared.telemetry import metrics

@@ -1,4 +1,4 @@
-"""What every operation works with: the parts of the app_state, and who asks."""
+"""What every operation works with: the state of the service, and who asks."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from pysequoia import Tsk
 from posthouse import MailEvent, Reject
 from services.admin.auth.route_permissions import Needs, declared
 from services.admin.pages.app import build
-from services.admin.pages.app_state import PagesState
+from services.admin.pages.request_context import PagesState
 from shared.people import Principal, Role
 from tests.e2e.site import Site, mail
 from tests.e2e.test_handlers import program

@@ -12,7 +12,7 @@ from starlette.routing import Match
 
 from services.admin.api.schemas.people import WebhookIn
 from services.admin.pages.app import build
-from services.admin.pages.app_state import PagesState
+from services.admin.pages.request_context import PagesState
 from shared.alert_requests import compose
 from shared.alerts.base import AlertData
 from shared.alerts.connections import (

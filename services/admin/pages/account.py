@@ -12,9 +12,9 @@ from services.admin.auth.authentication import session_of
 from services.admin.auth.route_permissions import VIEW_PART, principal_of
 from services.admin.operations import account as own
 from services.admin.operations import people as operations
-from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.people import SignedIn
 

@@ -36,15 +36,15 @@ from services.admin.pages import (
     settings,
     webhooks,
 )
-from services.admin.pages.app_state import PagesState
 from services.admin.pages.forms import read_form
 from services.admin.pages.progress import ProgressLines
 from services.admin.pages.rendering import STATIC, redirect, refusal
+from services.admin.pages.request_context import PagesState
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
 
 
-def build(app_state: PagesState) -> FastAPI:
-    """The pages over `app_state`; `services.admin.auth.authentication` stands before them."""
+def build(state: PagesState) -> FastAPI:
+    """The pages over `state`; `services.admin.auth.authentication` stands before them."""
     # Every route depends on `read_form`, so no form is taken without its CSRF token.
     app = FastAPI(
         openapi_url=None,
@@ -58,7 +58,7 @@ def build(app_state: PagesState) -> FastAPI:
     )
     app.add_middleware(_Leading)
     app.add_middleware(ProgressLines)
-    app.state.pages_state = app_state
+    app.state.pages_state = state
     app.mount("/static", _Files(directory=STATIC))
     app.add_api_route("/favicon.ico", _icon, dependencies=[PUBLIC])
     for part in (

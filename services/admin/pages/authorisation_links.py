@@ -14,9 +14,9 @@ from services.admin.auth.login_attempts import TooManyAttempts
 from services.admin.auth.route_permissions import BY_LINK, OPERATE_ON_PART, PUBLIC
 from services.admin.operations import authorisation_links, connection_views
 from services.admin.operations.authorisation_links import LinkClosed, LinkState, MadeLink, Offer
-from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter()

@@ -13,10 +13,10 @@ from services.admin.operations.bulk import Action, BulkOutcome, Status, bulk_of
 from services.admin.operations.certificates import search_certificates
 from services.admin.operations.connection_list import ids_matching, tags_in_use
 from services.admin.operations.tag_rights import own_tags
-from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.connection_list import Asked
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, is_part
 from shared.errors import InvalidInput
 
 router = APIRouter(prefix="/connections")

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from services.admin.auth.route_permissions import ADMINISTER, VIEW
 from services.admin.operations import certificates as operations
 from services.admin.operations.overview import SOON
-from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import Form, PostedForm, Values, page_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, is_part
 from shared.clock import utc_now
 from shared.errors import InUse, InvalidInput, NameTaken, PosthouseError
 

@@ -15,10 +15,10 @@ from services.admin.operations import authorisation, connection_tests, connectio
 from services.admin.operations.connection_views import Day
 from services.admin.operations.credentials import get_credential
 from services.admin.pages import charts
-from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, is_part
 from shared.errors import NotFound, PosthouseError
 from shared.mailbox_logins import GrantShared, Others
 

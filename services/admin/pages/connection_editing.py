@@ -10,7 +10,6 @@ from services.admin.operations import connection_tests, connection_views, drafts
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.tag_rights import as_copied
-from services.admin.pages.app_state import context_of, editing_context_of, is_part
 from services.admin.pages.connection_form import (
     changes_of,
     form_context,
@@ -21,6 +20,7 @@ from services.admin.pages.connection_form import (
 )
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import Tone, redirect, render
+from services.admin.pages.request_context import context_of, editing_context_of, is_part
 from shared.errors import InvalidInput, NameTaken, PosthouseError
 
 router = APIRouter(prefix="/connections")

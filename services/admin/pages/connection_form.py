@@ -12,8 +12,8 @@ from services.admin.operations.certificates import certificates_of, search_certi
 from services.admin.operations.connection_list import tags_in_use
 from services.admin.operations.credentials import search_credentials
 from services.admin.operations.tag_rights import own_tags
-from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import PostedForm, Values, whole_number
+from services.admin.pages.request_context import context_of
 from shared.connection_editing import FIELDS, FIELDS_OF, SECRET_FIELDS
 from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import Credential, Provider

@@ -16,9 +16,9 @@ from services.admin.operations.connection_list import (
     search_connections,
     tags_in_use,
 )
-from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.forms import page_number, whole_number
 from services.admin.pages.rendering import render
+from services.admin.pages.request_context import context_of, is_part
 from shared.connections import Health
 from shared.kinds import KINDS, kind_named
 

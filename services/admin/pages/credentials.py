@@ -10,9 +10,9 @@ from starlette.responses import Response
 from services.admin.auth.route_permissions import ADMINISTER, VIEW
 from services.admin.operations import consents
 from services.admin.operations import credentials as operations
-from services.admin.pages.app_state import context_of, editing_context_of
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, editing_context_of
 from shared.clock import utc_now
 from shared.credentials import SETTINGS, Provider
 from shared.errors import Conflict, InUse, InvalidInput, PosthouseError

@@ -11,10 +11,10 @@ from services.admin.operations import connection_views, enabling
 from services.admin.operations import connections as operations
 from services.admin.operations.enabling import AcknowledgementNeeded
 from services.admin.operations.estimates import Estimate
-from services.admin.pages.app_state import context_of
 from services.admin.pages.connection_editing import start_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput, NotFound, PosthouseError
 
 router = APIRouter(prefix="/connections")

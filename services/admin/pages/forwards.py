@@ -10,9 +10,9 @@ from starlette.responses import Response
 from services.admin.auth.route_permissions import OPERATE
 from services.admin.operations import forwards as operations
 from services.admin.operations import handlers
-from services.admin.pages.app_state import context_of
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.forward_kinds import CREDENTIAL_NAMES, KINDS, ForwardProtocol
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict

@@ -16,11 +16,11 @@ from services.admin.operations.connection_list import search_connections
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerView
-from services.admin.pages.app_state import context_of, editing_context_of, settings_of
 from services.admin.pages.consumer_examples import snippets
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, editing_context_of, settings_of
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,

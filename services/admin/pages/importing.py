@@ -17,10 +17,10 @@ from services.admin.operations.importing import (
     ImportRefused,
     import_connections,
 )
-from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput, PosthouseError
 from shared.vault import SecretPath
 

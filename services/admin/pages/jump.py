@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from services.admin.auth.route_permissions import VIEW_PART, Needs, declared
 from services.admin.operations.jump import JumpTarget, find_jump_targets
-from services.admin.pages.app_state import context_of, is_part
 from services.admin.pages.documents import titles
 from services.admin.pages.rendering import render
+from services.admin.pages.request_context import context_of, is_part
 from shared.people import Principal
 
 router = APIRouter(prefix="/jump")

@@ -15,9 +15,9 @@ from services.admin.auth.authentication import address_of, session_of
 from services.admin.auth.login_attempts import Origin, TooManyAttempts
 from services.admin.auth.login_checks import SESSION_LIFETIME, LoginRefused
 from services.admin.auth.route_permissions import PUBLIC, VIEW
-from services.admin.pages.app_state import access_of, oidc_of, settings_of
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import access_of, oidc_of, settings_of
 from services.admin.redirects_with_notice import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
 

@@ -31,10 +31,10 @@ from services.admin.operations.messages import MailKind, MessageFilter, MessageS
 from services.admin.operations.parts import read_part
 from services.admin.operations.quarantine import Quarantined
 from services.admin.pages import mail_content
-from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import HEADERS, redirect, render, static
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput, NotFound, PosthouseError
 from shared.mail_security import Security
 from shared.people import Permission

@@ -10,9 +10,9 @@ from starlette.responses import RedirectResponse, Response
 from services.admin.auth.route_permissions import VIEW, VIEW_PART, principal_of
 from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
-from services.admin.pages.app_state import access_of, context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.rendering import render
+from services.admin.pages.request_context import access_of, context_of
 from shared.connections import Health
 
 router = APIRouter()

@@ -11,9 +11,14 @@ from starlette.responses import Response
 from services.admin.auth import passwords
 from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import people as operations
-from services.admin.pages.app_state import context_of, editing_context_of, oidc_of, settings_of
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import (
+    context_of,
+    editing_context_of,
+    oidc_of,
+    settings_of,
+)
 from shared.clock import utc_now
 from shared.errors import ChangedMeanwhile, InvalidInput, PosthouseError
 from shared.people import Role

@@ -12,10 +12,10 @@ from services.admin.auth.route_permissions import OPERATE_ON_PART, READ_MAIL_OF_
 from services.admin.downloads import download_mail
 from services.admin.operations import quarantine as operations
 from services.admin.operations.messages import get_message
-from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, whole_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import NotFound, PosthouseError
 
 router = APIRouter(prefix="/quarantine")

@@ -17,10 +17,10 @@ from services.admin.operations import handlers as handler_operations
 from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerView
 from services.admin.operations.rules import DryRun
-from services.admin.pages.app_state import context_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, whole_number
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput
 from shared.input_fields import instant
 from shared.rules.conditions import FIELDS

@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import certificates, revocations, sender_keys, webhooks
-from services.admin.pages.app_state import context_of, settings_of
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, Values
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, settings_of
 from services.admin.pages.webhooks import KINDS, TEMPLATES, changes_of, values_of
 from shared.alerts.kinds import CHOICES
 from shared.alerts.raised import Template

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import webhooks
-from services.admin.pages.app_state import context_of, editing_context_of
 from services.admin.pages.forms import Form, PostedForm, Values
 from services.admin.pages.rendering import redirect, render
+from services.admin.pages.request_context import context_of, editing_context_of
 from shared.alerts.kinds import CHOICES
 from shared.alerts.raised import Template
 from shared.clock import utc_now

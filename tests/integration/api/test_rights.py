@@ -17,7 +17,7 @@ from services.admin.auth.cookies import SESSION
 from services.admin.auth.login_checks import LoginChecks
 from services.admin.auth.route_permissions import Needs, declared
 from services.admin.pages import app as pages
-from services.admin.pages.app_state import PagesState
+from services.admin.pages.request_context import PagesState
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_access import add_token

@@ -1,4 +1,4 @@
-"""What the pages stand on, taken from the application they run in."""
+"""What the route of a page gets from its request: who asks, login checks, settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PagesState:
-    """The state that the operations work in, and how people come in."""
+    """The state of the service for the operations, and how people log in."""
 
     app_state: AppState
     access: LoginChecks
@@ -27,17 +27,17 @@ class PagesState:
 
 
 def _pages_state(request: Request) -> PagesState:
-    app_state: PagesState = request.app.state.pages_state
-    return app_state
+    state: PagesState = request.app.state.pages_state
+    return state
 
 
 def context_of(request: Request) -> Context:
-    """For operations on behalf of whoever makes this request."""
+    """The operations' context of this request."""
     return Context(_pages_state(request).app_state, principal_of(request))
 
 
 def editing_context_of(request: Request, form: PostedForm) -> Context:
-    """For a change: the form says of which version it was made."""
+    """The context of a change: the form says of which version it was made."""
     return replace(context_of(request), expected=form.text("version"))
 
 

@@ -62,7 +62,7 @@ class HeartbeatWriter:
         except PosthouseError:
             space = None  # the check of the store says why
         with self._database.transaction() as session:
-            services.beat(
+            services.record_heartbeat(
                 session,
                 instance=self._instance,
                 name=self._name,

@@ -1,4 +1,4 @@
-"""Says which fetcher keeps which sessions: signs of life, and mailboxes that go to other fetchers.
+"""Says which fetcher keeps which sessions: heartbeats, and mailboxes that go to other fetchers.
 
 A mailbox has an *affinity* to the fetcher that keeps its session open. For as long as that fetcher
 says that it takes jobs, schedulers send the polls to its own queue: the affinity saves logins, and
@@ -45,7 +45,7 @@ class SessionAffinity:
     pulse: Pulse
     owner: str
     lease_seconds: float
-    #: When the last sign of life was recorded (time.monotonic).
+    #: When the last heartbeat was recorded (time.monotonic).
     _beaten: float = 0.0
     _missing: set[int] = field(default_factory=set)
     #: When it was asked before which sessions are wanted (time.monotonic), and which were.

@@ -48,7 +48,7 @@ def restored_context(job: str) -> Iterator[None]:
 
 
 class Pulse:
-    """Signs of life of a worker, for its liveness probe. Thread-safe; times are in seconds."""
+    """Heartbeats of a worker, for its liveness probe. Thread-safe; times are in seconds."""
 
     def __init__(self) -> None:
         self._turned_at = time.monotonic()

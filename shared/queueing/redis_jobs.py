@@ -35,7 +35,7 @@ _UNPACKED: Final = 1000
 #: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
 _FULL_S: Final = 0.01
 
-#: Seconds between two signs of life of a worker that has as many jobs as it may hold.
+#: Seconds between two heartbeats of a worker that has as many jobs as it may hold.
 _SIGN_S: Final = 10.0
 
 

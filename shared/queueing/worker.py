@@ -75,7 +75,7 @@ def _ended(worker: dramatiq.worker.Worker) -> str:
 
 
 def pulse_of(broker: dramatiq.Broker) -> Pulse:
-    """The signs of life of the worker that runs on `broker`."""
+    """The heartbeats of the worker that runs on `broker`."""
     assert isinstance(broker, RedisJobs | RabbitmqJobs)
     return broker.pulse
 

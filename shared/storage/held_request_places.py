@@ -19,7 +19,7 @@ from shared.errors import TryAgain
 from shared.storage import request_places
 from shared.storage.pool import Database, DatabaseUnavailable
 from shared.storage.request_places_at_mailbox import PlacesAtMailbox, Turn
-from shared.storage.signs_of_life import SignsOfLife
+from shared.storage.request_places_heartbeat import PlacesHeartbeat
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class HeldPlaces:
         self._database = database
         self._at_once = at_once
         self._holder = uuid4()
-        self._life = SignsOfLife(database, self._holder, self._lose_all)
+        self._heartbeat = PlacesHeartbeat(database, self._holder, self._lose_all)
         self._changed = threading.Condition()
         self._mailboxes: dict[str, PlacesAtMailbox] = {}
         self._swept = 0.0
@@ -74,7 +74,7 @@ class HeldPlaces:
         with self._changed:
             if not self._mailboxes:
                 return
-        self._life.give_when_due()
+        self._heartbeat.send_when_due()
         with self._database.autocommit() as session:
             contested, paused = request_places.waiting_and_paused(session, self._holder)
         now = time.monotonic()
@@ -118,7 +118,7 @@ class HeldPlaces:
         now = time.monotonic()
         if not self._is_next(here, turn) or here.paused_until > now:
             return False
-        if here.held - here.in_use < turn.places or not self._life.believed(now):
+        if here.held - here.in_use < turn.places or not self._heartbeat.is_alive(now):
             return False
         here.in_use += turn.places
         here.used = now
@@ -156,7 +156,7 @@ class HeldPlaces:
         here.writing = True
         try:
             with self._without_lock():
-                self._life.give_when_due()
+                self._heartbeat.send_when_due()
                 held = here.held
                 more = here.in_use + turn.places - held
                 if more <= 0:

@@ -57,9 +57,9 @@ def keep(session: Session, holder: UUID, held: Mapping[str, int]) -> None:
     session.execute(_SQL["remove_unused"], values)
 
 
-def beat(session: Session, holder: UUID) -> bool:
+def heartbeat(session: Session, holder: UUID) -> bool:
     """Says that a process lives. False: it was not known to, and has no places any more."""
-    row = session.execute(_SQL["beat"], {"holder": holder, "ttl": LIVES}).fetchone()
+    row = session.execute(_SQL["heartbeat"], {"holder": holder, "ttl": LIVES}).fetchone()
     if row == (True,):
         return True
     session.execute(_SQL["forget"], {"holder": holder})

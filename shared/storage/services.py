@@ -46,7 +46,7 @@ class ServiceHeartbeat:
     total: int | None
 
 
-def beat(
+def record_heartbeat(
     session: Session,
     *,
     instance: str,
@@ -58,7 +58,7 @@ def beat(
     """Writes what a process says of itself, and forgets those that are long gone."""
     free, total = space or (None, None)
     session.execute(
-        _SQL["beat"],
+        _SQL["record_heartbeat"],
         {
             "instance": instance,
             "name": name,

@@ -28,7 +28,7 @@ _CHECK_SECONDS: Final = 5.0
 
 
 class Heartbeat:
-    """The sign of life of a service's main loop. `beat()` whenever work was done or looked for.
+    """The heartbeat of a service's main loop. `beat()` whenever work was done or looked for.
 
     `stale_after`, in seconds, is the longest that one honest step may take.
     """

@@ -152,7 +152,7 @@ def test_shares_are_fair_and_come_back(
 
 @pytest.mark.promise("M27")
 @pytest.mark.parametrize("dead", DEAD, ids=["silent", "forgotten"])
-def test_a_fetcher_that_was_taken_for_dead_says_what_it_has_with_its_next_sign_of_life(
+def test_a_fetcher_that_was_taken_for_dead_says_what_it_has_with_its_next_heartbeat(
     dead: str,
     dovecot: Dovecot,
     mail_user: str,

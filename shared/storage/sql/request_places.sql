@@ -4,7 +4,7 @@
 -- Places of one mailbox change one after the other; a statement after this one sees what the last did.
 SELECT pg_advisory_xact_lock(hashtextextended(%(mailbox)s, 20118));
 
--- name: beat
+-- name: heartbeat
 -- Whether this process was known to live until now.
 WITH known AS (
     SELECT until FROM request_process WHERE holder = %(holder)s FOR UPDATE

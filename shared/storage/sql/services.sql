@@ -1,6 +1,6 @@
 -- How each process of Posthouse is.
 
--- name: beat
+-- name: record_heartbeat
 INSERT INTO service AS s (instance, name, version, failing, failing_since, free, total)
 VALUES (%(instance)s, %(name)s, %(version)s, %(failing)s,
     CASE WHEN %(failing)s::jsonb - %(remarks)s::text[] <> '{}' THEN now() END, %(free)s, %(total)s)

@@ -270,7 +270,7 @@ def test_who_asks_at_the_same_moment_gets_no_more_places_than_there_are(database
 
     with database.transaction() as session:
         for holder in holders:
-            request_places.beat(session, holder)
+            request_places.heartbeat(session, holder)
     asks = threading.Thread(target=database.perform, args=(lambda later: ask(later, holders[1]),))
     with database.transaction() as session:
         ask(session, holders[0])

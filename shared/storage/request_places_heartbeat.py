@@ -1,4 +1,4 @@
-"""Says that this process lives, so that others leave it the places that it holds for requests."""
+"""The heartbeat of a process that holds places for requests: without it others take them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from uuid import UUID
 from shared.storage import request_places
 from shared.storage.pool import Database
 
-#: Seconds between two signs of life, and between two removals of what dead processes left.
+#: Seconds between two heartbeats, and between two removals of what dead processes left.
 _BETWEEN: Final = 3.0
 _PURGE: Final = 60.0
-#: Seconds after a sign of life in which nobody takes this process for dead.
-_BELIEVED: Final = request_places.LIVES - 3.0
+#: Seconds after a heartbeat in which nobody takes this process for dead.
+_ALIVE: Final = request_places.LIVES - 3.0
 
 
-class SignsOfLife:
-    """Of the process `holder`. `taken_for_dead` is called where a sign came so late that its places
-    are free for others. Thread-safe."""
+class PlacesHeartbeat:
+    """Of the process `holder`. `taken_for_dead` is called where a heartbeat came so late that its
+    places are free for others. Thread-safe."""
 
     def __init__(
         self, database: Database, holder: UUID, taken_for_dead: Callable[[], None]
@@ -28,22 +28,22 @@ class SignsOfLife:
         self._database = database
         self._holder = holder
         self._taken_for_dead = taken_for_dead
-        self._giving = threading.Lock()
+        self._sending = threading.Lock()
         self._last = float("-inf")
         self._purged = 0.0
 
-    def believed(self, now: float) -> bool:
+    def is_alive(self, now: float) -> bool:
         """Whether nobody can take this process for dead at `now` (time.monotonic)."""
-        return now < self._last + _BELIEVED
+        return now < self._last + _ALIVE
 
-    def give_when_due(self) -> None:
-        """A sign of life, where the last one is some seconds old. Raises DatabaseUnavailable."""
+    def send_when_due(self) -> None:
+        """A heartbeat, where the last one is some seconds old. Raises DatabaseUnavailable."""
         if time.monotonic() <= self._last + _BETWEEN:
             return
-        with self._giving:
+        with self._sending:
             began = time.monotonic()
             with self._database.transaction() as session:
-                lived = request_places.beat(session, self._holder)
+                lived = request_places.heartbeat(session, self._holder)
                 if began > self._purged + _PURGE:
                     self._purged = began
                     request_places.purge(session)

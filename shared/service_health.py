@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from shared.heartbeats import HeartbeatWriter
-from shared.queueing.put_aside import PUT_ASIDE
+from shared.queueing.undecodable_jobs import UNDECODABLE_JOBS
 from shared.settings import Settings
 from shared.storage import services
 from shared.storage.pool import Database
@@ -36,7 +36,7 @@ def report_health(
     needs none.
     """
     checks = {**checks, "threads": threads.check}
-    told = {**checks, "keys": vault.check, services.JOBS: PUT_ASIDE.check}
+    told = {**checks, "keys": vault.check, services.JOBS: UNDECODABLE_JOBS.check}
     writer = HeartbeatWriter(name, database, store, told)
     threads.add("heartbeat", writer.run, stop)
     return HealthServer(

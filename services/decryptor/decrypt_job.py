@@ -259,7 +259,7 @@ class Decrypting:
             for mail in mails:
                 if (mail.missing_s or 0.0) >= _MISSING_GIVEN_UP:
                     reason = f"Its octets were not in the store for a day. {error}"
-                    outbox.put_aside(session, token, mail.id, "bytes-missing", reason)
+                    outbox.move_to_quarantine(session, token, mail.id, "bytes-missing", reason)
 
     def _quarantine(self, mail: Claimed, token: uuid.UUID) -> None:
         attempts = counted(self.settings.decrypt_attempts, "attempt")
@@ -269,7 +269,7 @@ class Decrypting:
         )
         _log.error("mail quarantined", message_id=str(mail.id))
         with self.database.transaction() as session:
-            outbox.put_aside(session, token, mail.id, "cannot-process", reason)
+            outbox.move_to_quarantine(session, token, mail.id, "cannot-process", reason)
 
     def _opened(
         self, part: Sequence[Claimed], by_id: dict[int, Connection], token: uuid.UUID

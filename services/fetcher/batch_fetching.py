@@ -86,7 +86,7 @@ class Batches:
         """The session broke at a mail. Either
 
         - other mails are left and the run may go on: raises SessionBroke, for a fresh session;
-        - or that mail is the cause and was put aside: the run ends well;
+        - or that mail is the cause and is in quarantine: the run ends well;
         - or nobody knows the cause, or only mails are left that broke a session when asked for
           alone: raises what broke it, and the run fails.
         """
@@ -104,7 +104,7 @@ class Batches:
             raise self._last_that_broke_alone
 
     def _blame_first(self, stopped: TryAgain) -> bool:
-        """Whether the mail under way was put aside as the cause."""
+        """Whether the mail under way was quarantined as the cause."""
         downloads, bad = self._downloads, self._downloads.broken[0].key
         alone, octets = downloads.alone, downloads.broken_after
         if blame(self._run, downloads.broken, stopped, alone=alone, octets=octets):

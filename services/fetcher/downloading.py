@@ -1,7 +1,7 @@
 """Downloads of one run, and whose fault it is where a server gives no mail.
 
 A refusal may be the mail's fault (it is damaged there) or the server's state (it throttles, a disk
-is away). One rule tells them apart, for every kind of mailbox: *a mail is put aside only if it is
+is away). One rule tells them apart, for every kind of mailbox: *a mail is quarantined only if it is
 refused while another one is given afterwards, and refused once more after that.* Everything else is
 tried again, with the delay that the server states.
 

@@ -28,7 +28,7 @@ def blame(
     run: Run, refs: Sequence[MailRef], reason: PosthouseError, *, alone: bool, octets: int = 0
 ) -> bool:
     """A download failed at the first of `refs`, after so many octets of it and before the others:
-    whether that one was put aside as the cause (`shared.storage.download_failures`).
+    whether that one was quarantined as the cause (`shared.storage.download_failures`).
 
     Where the server says that it throttles, no mail is the cause; where it says that this passes
     (`BYE [UNAVAILABLE]`), it counts only in a run that got others, and late.

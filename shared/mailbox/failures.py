@@ -119,7 +119,7 @@ class OAuthRefused(Refused):
 def mail_vanished() -> TryAgain:
     """The reason to abandon a mail that somebody removed between the listing and now.
 
-    No MailFailure: there is nothing to put aside, and the next listing lacks the mail.
+    No MailFailure: there is nothing to quarantine, and the next listing lacks the mail.
     """
     return TryAgain("This mail is no longer on the server.", code="mail-vanished")
 

@@ -1,4 +1,4 @@
-"""What is a job among what lies on a job queue; the rest is put aside."""
+"""Messages of a job queue: which of them are jobs, and which cannot be decoded."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import dramatiq.errors
 import structlog
 
 from shared.jobs import label_of
-from shared.queueing.put_aside import PUT_ASIDE
+from shared.queueing.undecodable_jobs import UNDECODABLE_JOBS
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
 
 
 class JobEncoder(dramatiq.JSONEncoder):
-    """Reads what is no job as one without an actor: so a consumer sees it and puts it aside."""
+    """Reads what is no job as one without an actor: so a consumer sees it and rejects it."""
 
     def decode(self, data: bytes) -> Any:
         nothing: dict[str, Any] = {
@@ -61,12 +61,12 @@ def is_job(message: Any) -> bool:
     )
 
 
-def count_put_aside(queue: str, data: bytes | None) -> None:
-    """Counts and tells what is no job; `data` where its octets are at hand."""
+def count_undecodable(queue: str, data: bytes | None) -> None:
+    """Counts and logs what is no job; `data` where its octets are at hand."""
     metrics.JOBS_PUT_ASIDE.labels(label_of(queue)).inc()
-    PUT_ASIDE.note(label_of(queue))
+    UNDECODABLE_JOBS.note(label_of(queue))
     _log.error(
-        "unreadable job put aside",
+        "undecodable job rejected",
         queue=queue,
         octets=None if data is None else len(data),
         hint="Postgres knows what was to be done: it is sent again.",

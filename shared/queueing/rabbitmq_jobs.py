@@ -23,7 +23,7 @@ from shared.queueing.connect import (
     translated,
 )
 from shared.queueing.job_context import JobContext, Pulse
-from shared.queueing.job_messages import count_put_aside, is_job
+from shared.queueing.job_messages import count_undecodable, is_job
 from shared.telemetry import metrics
 
 #: Seconds before what was not taken is sent again: a queue that was just declared, here or by a
@@ -184,7 +184,7 @@ class _RabbitmqConsumer(dramatiq.Consumer):
         if is_job(message):
             self._held.add(message.message_id)
             return message
-        self._put_aside(message)
+        self._reject(message)
         return None
 
     def ack(self, message: Any) -> None:
@@ -193,11 +193,11 @@ class _RabbitmqConsumer(dramatiq.Consumer):
 
     def nack(self, message: Any) -> None:
         self._held.discard(message.message_id)
-        self._put_aside(message)
+        self._reject(message)
 
-    def _put_aside(self, message: Any) -> None:
+    def _reject(self, message: Any) -> None:
         """RabbitMQ moves it to the dead letters of its queue."""
-        count_put_aside(self._queue, None)
+        count_undecodable(self._queue, None)
         self._inner.nack(message)
 
     def _check(self) -> None:

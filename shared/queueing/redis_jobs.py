@@ -22,7 +22,7 @@ from dramatiq.common import current_millis
 from shared.jobs import label_of
 from shared.queueing.connect import redis_client, translated
 from shared.queueing.job_context import JobContext, Pulse
-from shared.queueing.job_messages import count_put_aside, decoded
+from shared.queueing.job_messages import count_undecodable, decoded
 from shared.telemetry import metrics
 
 #: Chance in a million that a command also gives back what dead workers held (Redis). The library's
@@ -137,7 +137,7 @@ class _RedisConsumer(dramatiq.Consumer):
                 data = self._fetched.pop(0)
                 message = decoded(data)
                 if message is None or "redis_message_id" not in message.options:
-                    self._put_aside(data)
+                    self._reject(data)
                     continue
                 self._woken = False
                 self._held.add(message.message_id)
@@ -147,9 +147,9 @@ class _RedisConsumer(dramatiq.Consumer):
             raise dramatiq.errors.ConnectionClosed(error) from None
         return None
 
-    def _put_aside(self, data: bytes | None) -> None:
+    def _reject(self, data: bytes | None) -> None:
         """Moves what is no job to the dead letters of its queue. What was fetched says no id."""
-        count_put_aside(self._queue, data)
+        count_undecodable(self._queue, data)
         broker, client = self._broker, self._broker.client
         acks = f"{broker.namespace}:__acks__.{broker.broker_id}.{self._queue}"
         held = list(client.smembers(acks))

@@ -100,7 +100,7 @@ def note_given(session: Session, place: FolderRef, keys: Collection[Key]) -> Non
 
 
 def forget(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
-    """These mails were put aside, or are no longer there."""
+    """These mails were quarantined, or are no longer there."""
     session.execute(
         _SQL["forget"],
         {**place.columns(), "native_keys": text_array(str(key) for key in keys)},

@@ -161,7 +161,7 @@ def finish(
         session.execute(_SQL["finish"], values)
 
 
-def put_aside(
+def move_to_quarantine(
     session: Session, token: uuid.UUID, message_id: uuid.UUID, code: str, reason: str
 ) -> None:
     """Moves a mail that is still ours to quarantine."""

@@ -1,4 +1,4 @@
-"""Mails that could not be processed: put aside, listed, driven again, or dropped."""
+"""Mails that could not be processed: quarantined, listed, released or dropped."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
-    """A mail to be put aside. `id` is its message id where it was downloaded.
+    """A mail to be quarantined. `id` is its message id where it was downloaded.
 
     `reason` is a sentence for people; `raw` is None where the mail was left on its server; `work`
     is its row of the outbox, so that what was decided about it stands when it is driven again.
@@ -154,7 +154,7 @@ def never_downloaded(
     uid_validity: int | None,
     keys: Sequence[Key],
 ) -> int:
-    """How many of `keys` were put aside without their octets: too large, or not given."""
+    """How many of `keys` were quarantined without their octets: too large, or not given."""
     values = {
         "connection_id": connection_id,
         "folder": folder,
@@ -180,7 +180,7 @@ def drop(session: Session, entry_id: uuid.UUID, *, what: str = "dropped") -> Non
     """Takes it out of quarantine for good; it stays known, so it never comes back by itself."""
     session.execute(_SQL["keep"], {"id": entry_id, "what": what})
     session.execute(_SQL["delete"], {"id": entry_id})
-    # Put aside once more, it is told anew.
+    # Quarantined once more, it is told anew.
     gone = MailQuarantined(name="", entry_id=str(entry_id), connection_id=0, code="", reason="")
     alerts.end_episode(session, gone.dedupe)
 

@@ -60,9 +60,11 @@ def test_the_first_mail_or_job_put_aside_is_a_rise_already() -> None:
 
 
 def quarantine_codes() -> Iterator[str]:
-    """Every code with which a mail is put aside, as the source has it."""
+    """Every code with which a mail is quarantined, as the source has it."""
     for path in [*ROOT.glob("shared/**/*.py"), *ROOT.glob("services/**/*.py")]:
-        makers = {"MailFailure", "put_aside"} | ({"Refused"} if "fetcher" in path.parts else set())
+        makers = {"MailFailure", "move_to_quarantine"} | (
+            {"Refused"} if "fetcher" in path.parts else set()
+        )
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and "MailFailure" in map(ast.unparse, node.bases):
                 fields = [part for part in node.body if isinstance(part, ast.Assign)]
@@ -71,7 +73,7 @@ def quarantine_codes() -> Iterator[str]:
                 name = ast.unparse(node.func).rpartition(".")[2]
                 if name in makers:
                     yield from _texts(word.value for word in node.keywords if word.arg == "code")
-                if name == "put_aside":
+                if name == "move_to_quarantine":
                     yield from _texts(node.args[3:4])
 
 

@@ -32,8 +32,8 @@ from tests.deploy.test_documents import REFERENCE, expressions, selectors
 
 Labels = dict[tuple[str, str], set[str]]
 
-#: What is made with the code of a mail that is put aside.
-_PUT_ASIDE = {one.__name__ for one in (errors.MailFailure, MailRefused, LeftOnServer)}
+#: What is made with the code of a mail that is quarantined.
+_QUARANTINED = {one.__name__ for one in (errors.MailFailure, MailRefused, LeftOnServer)}
 
 #: Labels whose values are names of what an installation has, or of the product's own kinds.
 OPEN = {"chore", "check", "connection", "handler", "method", "mode", "name", "queue", "route"}
@@ -75,18 +75,18 @@ def modules(package: ModuleType) -> list[ModuleType]:
 
 
 def quarantine_codes() -> set[str]:
-    """Codes of failures of one mail, and those under which mails are put aside."""
+    """Codes of failures of one mail, and those under which mails are quarantined."""
     found: set[str] = set()
     for module in [*modules(shared.mailbox), *modules(services.fetcher)]:
         path = str(Path(str(module.__file__)).relative_to(ROOT))
         for node in ast.walk(tree(ROOT / path)):
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", "")
-                if name in _PUT_ASIDE:
+                if name in _QUARANTINED:
                     for keyword in node.keywords:
                         found |= words(keyword.value) if keyword.arg == "code" else set()
     found |= {one.code for one in errors.MailFailure.__subclasses__()}
-    return found | given("services/decryptor/decrypt_job.py", "put_aside", 3)
+    return found | given("services/decryptor/decrypt_job.py", "move_to_quarantine", 3)
 
 
 @cache

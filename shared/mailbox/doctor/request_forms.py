@@ -214,7 +214,7 @@ _HTTP: Final[tuple[tuple[str, Use], ...]] = (
     ("GET /users/mailbox/messages/id/$value", Use("Download a mail", _RED)),
     (
         "GET /users/mailbox/messages/id",
-        Use("The properties of a mail without MIME form", "Such mails are put aside."),
+        Use("The properties of a mail without MIME form", "Such mails go into quarantine."),
     ),
     ("GET openid-configuration", Use("Find the authorisation server", _RED)),
     ("POST token", Use("Get a fresh token", _RED)),

@@ -1,4 +1,4 @@
-"""What a process met on its job queues that is no job, for people: it is on the overview."""
+"""Undecodable jobs that this process met on its queues: the overview shows them for an hour."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 from shared.errors import TryAgain
 from shared.quantities import counted
 
-#: Seconds for which people are told of what was put aside.
+#: Seconds for which people are told of them.
 _TOLD_S: Final = 3600.0
 
 
-class PutAside:
-    """What this process put aside within the last hour, for people. Thread-safe."""
+class UndecodableJobs:
+    """How many this process met within the last hour, on which queues. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,4 +44,4 @@ class PutAside:
 
 
 #: Of this process.
-PUT_ASIDE: Final = PutAside()
+UNDECODABLE_JOBS: Final = UndecodableJobs()

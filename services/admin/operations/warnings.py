@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.admin.context import Context
@@ -48,109 +48,129 @@ def warnings_for(
 ) -> list[ConnectionWarning]:
     """The same in the caller's transaction. With `part`, others are named that have one of these
     tags."""
-    found = []
+    found = [
+        *_on_the_way(connection),
+        *_after_download(connection),
+        *_authorisation(session, connection),
+        *_read_receipts(connection),
+        *_push(session, connection),
+        *_others(session, connection, part),
+        *_sessions(session, connection),
+        *_flagged(session, connection),
+        *_handlers(session, connection),
+    ]
+    return sorted(found, key=lambda warning: not warning.serious)
+
+
+def _on_the_way(connection: Connection) -> Iterator[ConnectionWarning]:
     if connection.security is TransportSecurity.NONE:
-        found.append(
-            ConnectionWarning(
-                "plain-text",
-                "Password and mails travel unencrypted: anyone on the way can read them.",
-                serious=True,
-            )
+        yield ConnectionWarning(
+            "plain-text",
+            "Password and mails travel unencrypted: anyone on the way can read them.",
+            serious=True,
         )
     elif not connection.verify_certificate:
-        found.append(
-            ConnectionWarning(
-                "not-verified",
-                "The server's certificate is not verified: somebody on the way can read along "
-                "and take the password.",
-                serious=True,
-            )
+        yield ConnectionWarning(
+            "not-verified",
+            "The server's certificate is not verified: somebody on the way can read along "
+            "and take the password.",
+            serious=True,
         )
+
+
+def _after_download(connection: Connection) -> Iterator[ConnectionWarning]:
     kind = connection.kind
     if connection.host.lower() in kind.window_hosts:
-        found.append(ConnectionWarning("pop3-window", _WINDOW))
+        yield ConnectionWarning("pop3-window", _WINDOW)
     elif not kind.marks_read and connection.after_download is AfterDownload.MARK_READ:
-        found.append(
-            ConnectionWarning(
-                "pop3-keeps",
-                f"{kind.title} cannot mark mails read: they stay on the server as they are, and "
-                "only Posthouse knows which ones it has had. Another program sees all of them as "
-                "new.",
-            )
+        yield ConnectionWarning(
+            "pop3-keeps",
+            f"{kind.title} cannot mark mails read: they stay on the server as they are, and "
+            "only Posthouse knows which ones it has had. Another program sees all of them as "
+            "new.",
         )
+
+
+def _authorisation(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
     authorised = authorisations.status(session, connection.id)
     if authorised is not None and authorised.grant_ends_at is not None and authorised.valid:
-        found.append(
-            ConnectionWarning(
-                "grant-ends",
-                "The provider ends this authorisation on "
-                f"{authorised.grant_ends_at:%-d %B %Y, %H:%M} UTC, whatever is done with it. At "
-                'Google that is so for applications in the state "Testing": publish the '
-                "application (Google Auth Platform, Audience), then authorise again.",
-                serious=True,
-            )
+        yield ConnectionWarning(
+            "grant-ends",
+            "The provider ends this authorisation on "
+            f"{authorised.grant_ends_at:%-d %B %Y, %H:%M} UTC, whatever is done with it. At "
+            'Google that is so for applications in the state "Testing": publish the '
+            "application (Google Auth Platform, Audience), then authorise again.",
+            serious=True,
         )
-    if kind.sends_receipts and connection.after_download is AfterDownload.MARK_READ:
-        found.append(
-            ConnectionWarning(
-                "read-receipts",
-                "Where a sender asked for a read receipt, Exchange may send one when Posthouse "
-                "marks the mail read: Graph has no way to hold it back. An administrator may "
-                "try Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend (unverified).",
-            )
+
+
+def _read_receipts(connection: Connection) -> Iterator[ConnectionWarning]:
+    if connection.kind.sends_receipts and connection.after_download is AfterDownload.MARK_READ:
+        yield ConnectionWarning(
+            "read-receipts",
+            "Where a sender asked for a read receipt, Exchange may send one when Posthouse "
+            "marks the mail read: Graph has no way to hold it back. An administrator may "
+            "try Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend (unverified).",
         )
+
+
+def _push(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
     if connection.push and connection.id and scheduling.is_push_silent(session, connection.id):
-        found.append(
-            ConnectionWarning(
-                "push-silent",
-                "The server took the request to tell of new mails (IDLE) and never told of those "
-                "that polls found: new mails come with the interval "
-                f"({connection.interval_minutes} min). Make it short, or ask those who run the "
-                "server; behind some proxies and network file systems nothing is told.",
-            )
+        yield ConnectionWarning(
+            "push-silent",
+            "The server took the request to tell of new mails (IDLE) and never told of those "
+            "that polls found: new mails come with the interval "
+            f"({connection.interval_minutes} min). Make it short, or ask those who run the "
+            "server; behind some proxies and network file systems nothing is told.",
         )
+
+
+def _others(
+    session: Session, connection: Connection, part: Sequence[str]
+) -> Iterator[ConnectionWarning]:
     others = connections.of_folder(session, connection)
     if others:
         named = [one for one in others if not part or {*part} & {*one.tags}]
         names = ", ".join(repr(one.name) for one in named[:3]) or "Another connection"
-        found.append(
-            ConnectionWarning(
-                "same-mailbox",
-                f"{names} reads the same folder of the same mailbox: each mail is delivered for "
-                "both, and what one marks read or deletes the other may never see.",
-            )
+        yield ConnectionWarning(
+            "same-mailbox",
+            f"{names} reads the same folder of the same mailbox: each mail is delivered for "
+            "both, and what one marks read or deletes the other may never see.",
         )
+
+
+def _sessions(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
     for place in connection.session_places():
         sessions = session_shares.known_limit(session, place)
         if sessions is not None:
-            found.append(
-                ConnectionWarning(
-                    "few-sessions",
-                    f"{place} took no more than {counted(sessions, 'session')} of ours at a time "
-                    "within the last hour, and closed or refused the others. All its connections "
-                    "are served in turn, each with a login of its own. To have it quicker, "
-                    f"{MORE_SESSIONS}.",
-                )
+            yield ConnectionWarning(
+                "few-sessions",
+                f"{place} took no more than {counted(sessions, 'session')} of ours at a time "
+                "within the last hour, and closed or refused the others. All its connections "
+                "are served in turn, each with a login of its own. To have it quicker, "
+                f"{MORE_SESSIONS}.",
             )
+
+
+def _flagged(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
     flagged = ledger.count_flagged(session, connection.id)
     if flagged:
-        found.append(
-            ConnectionWarning(
-                "only-flagged",
-                f"{counted(flagged, 'mail is', 'mails are')} flagged deleted and still in the "
-                "folder: this server cannot remove single mails (it has no UIDPLUS), and somebody "
-                "else's mails are flagged deleted there, which Posthouse never removes. What "
-                "Posthouse flagged goes by itself once those are expunged or no longer flagged.",
-            )
+        yield ConnectionWarning(
+            "only-flagged",
+            f"{counted(flagged, 'mail is', 'mails are')} flagged deleted and still in the "
+            "folder: this server cannot remove single mails (it has no UIDPLUS), and somebody "
+            "else's mails are flagged deleted there, which Posthouse never removes. What "
+            "Posthouse flagged goes by itself once those are expunged or no longer flagged.",
         )
-    if not _is_used(session, connection):
-        found.append(
-            ConnectionWarning(
-                "unused",
-                "No enabled handler takes this connection: nothing is downloaded until one does.",
-            )
+
+
+def _handlers(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
+    # An unsaved connection has id 0: only handlers that take all connections take it.
+    if not handlers.taking(session, connection.id):
+        yield ConnectionWarning(
+            "unused",
+            "No enabled handler takes this connection: nothing is downloaded until one does.",
         )
-    return sorted(found, key=lambda warning: not warning.serious)
 
 
 def together(
@@ -165,7 +185,7 @@ def together(
 def of_server(connection: Connection, capabilities: Capabilities) -> list[ConnectionWarning]:
     """What the server itself said that somebody should know; the serious ones first."""
     found = []
-    has_idle_session = connection.after_download is AfterDownload.MARK_READ
+    stays = connection.after_download is AfterDownload.MARK_READ
     days = capabilities.expires_days
     if capabilities.window:
         if connection.host.lower() not in connection.kind.window_hosts:
@@ -177,10 +197,10 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Connec
                 "This server deletes every mail that was fetched (it says EXPIRE 0), also where "
                 "nothing is to be deleted here. Posthouse confirms a mail only when it is safe; "
                 "another program that reads this mailbox gets what is left.",
-                serious=has_idle_session,
+                serious=stays,
             )
         )
-    elif days is not None and has_idle_session:
+    elif days is not None and stays:
         found.append(
             ConnectionWarning(
                 "server-expires",
@@ -206,8 +226,3 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Connec
             )
         )
     return sorted(found, key=lambda warning: not warning.serious)
-
-
-def _is_used(session: Session, connection: Connection) -> bool:
-    # An unsaved connection has id 0: only handlers that take all connections take it.
-    return bool(handlers.taking(session, connection.id))

@@ -6,10 +6,11 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -56,7 +57,7 @@ from shared.storage.pool import Database
 from shared.storage.request_limits import PostgresLimiter
 from shared.store_identity import OwnStore, open_own_store
 from shared.telemetry import metrics
-from shared.telemetry.health import Check, Heartbeat
+from shared.telemetry.health import Check, HealthServer, Heartbeat
 from shared.telemetry.threads import ServiceThreads, ThreadEnded
 from shared.vault import Vault
 
@@ -64,6 +65,15 @@ _log = structlog.get_logger(__name__)
 
 #: Threads at the own queue: one asks mailboxes while the other one waits for answers.
 _OWN_THREADS = 2
+
+
+class _Queue(NamedTuple):
+    """A queue that jobs are taken from, what does them, and in how many threads."""
+
+    broker: RedisJobs | RabbitmqJobs
+    name: str
+    work: Callable[..., None]
+    threads: int
 
 
 @dataclass(slots=True)
@@ -90,25 +100,51 @@ class Fetcher:
         Raises ThreadEnded where a part of it died: it is to be started anew.
         """
         spare_from_collection()
-        settings = self.settings
         drained = threading.Event()
         threads = ServiceThreads()
         threads.add("leases", self.dispatcher.renewer.run, drained)
         threads.add("affinity", self.affinity.run, self.stopping)
         threads.add("requests", self.limiter.run, drained)
         threads.add("push", self.kept_session_runs.listen, self.stopping)
-        own = own_queue(self.affinity.owner)
-        workers = (
-            (self.common_jobs, FETCH_QUEUE, self.dispatcher.run_job, settings.fetch_threads),
-            (
+        queues = self._queues()
+        self._add_workers(threads, queues, stop)
+        health = self._health(threads, stop)
+        raise_limit()
+        with self.database, health, self.dispatcher.sessions:
+            self.affinity.arrive()
+            threads.start()
+            while not (ended := self._ended(threads, stop)) and not stop.wait(1.0):
+                idle_s = max(pulse_of(broker).idle_s for broker, *_ in queues)
+                if idle_s < self.heartbeat.stale_after:
+                    self.heartbeat.beat()
+            stop.set()
+            self.stopping.set()
+            threads.join(["affinity", "push", *(queue for _, queue, *_ in queues)])
+            self.kept_session_runs.executor.shutdown(wait=True)
+            own = own_queue(self.affinity.owner)
+            self.affinity.depart(partial(self.own_jobs.delete_queue, own))
+            drained.set()
+            threads.join()
+        if ended:
+            raise ended
+
+    def _queues(self) -> tuple[_Queue, ...]:
+        settings, runs = self.settings, self.kept_session_runs
+        return (
+            _Queue(self.common_jobs, FETCH_QUEUE, self.dispatcher.run_job, settings.fetch_threads),
+            _Queue(
                 self.slow_jobs,
                 FETCH_SLOW_QUEUE,
                 self.dispatcher.run_slow_job,
                 settings.fetch_slow_threads,
             ),
-            (self.own_jobs, own, self.kept_session_runs.run_job, _OWN_THREADS),
+            _Queue(self.own_jobs, own_queue(self.affinity.owner), runs.run_job, _OWN_THREADS),
         )
-        for broker, queue, work, count in workers:
+
+    def _add_workers(
+        self, threads: ServiceThreads, queues: Sequence[_Queue], stop: threading.Event
+    ) -> None:
+        for broker, queue, work, count in queues:
             threads.add(
                 queue,
                 run_worker,
@@ -117,16 +153,18 @@ class Fetcher:
                 queue=queue,
                 threads=count,
                 stop=stop,
-                shutdown_timeout_s=settings.slice_seconds + settings.read_timeout_seconds,
+                shutdown_timeout_s=self.settings.slice_seconds + self.settings.read_timeout_seconds,
             )
+
+    def _health(self, threads: ServiceThreads, stop: threading.Event) -> HealthServer:
         checks: dict[str, Check] = {
             "database": partial(schema.check, self.database),
             "store": self.store.check,
             "broker": self.common_jobs.check,
         }
-        health = report_health(
+        return report_health(
             "fetcher",
-            settings,
+            self.settings,
             threads,
             stop,
             database=self.database,
@@ -135,23 +173,6 @@ class Fetcher:
             checks=checks,
             store=self.store,
         )
-        raise_limit()
-        with self.database, health, self.dispatcher.sessions:
-            self.affinity.arrive()
-            threads.start()
-            while not (ended := self._ended(threads, stop)) and not stop.wait(1.0):
-                idle_s = max(pulse_of(broker).idle_s for broker, *_ in workers)
-                if idle_s < self.heartbeat.stale_after:
-                    self.heartbeat.beat()
-            stop.set()
-            self.stopping.set()
-            threads.join(["affinity", "push", *(queue for _, queue, *_ in workers)])
-            self.kept_session_runs.executor.shutdown(wait=True)
-            self.affinity.depart(partial(self.own_jobs.delete_queue, own))
-            drained.set()
-            threads.join()
-        if ended:
-            raise ended
 
     def _ended(self, threads: ServiceThreads, stop: threading.Event) -> ThreadEnded | None:
         if not self.dispatcher.sessions.is_listening:
@@ -178,55 +199,9 @@ def build(settings: FetcherSettings) -> Fetcher:
     logins = Logins(database, vault, rules)
     limiter = PostgresLimiter(database)
     stopping = threading.Event()
-
-    def opened(connection: Connection) -> Mailbox:
-        login = logins.of(connection)
-        host, _ = login.endpoint or connection.endpoint
-        return open_mailbox(
-            connection,
-            login,
-            read_timeout_s=settings.read_timeout_seconds,
-            allow_host=rules.at(host),
-            limiter=limiter,
-        )
-
-    def hand_on(ids: Sequence[uuid.UUID]) -> None:
-        """A decrypt job for mails that are safe. Where it cannot be sent, the scheduler does."""
-        if not ids:
-            return
-        correlation = structlog.contextvars.get_contextvars().get("correlation_id", "")
-        try:
-            enqueue(
-                common_jobs,
-                DECRYPT_QUEUE,
-                DECRYPT_ACTOR,
-                ([str(i) for i in ids], correlation),
-                correlation_id=correlation,
-            )
-        except PosthouseError as error:  # a refused password too: the mails are safe here
-            _log.warning("mails left to the scheduler", error=str(error))
-
-    def pass_on(connection_ids: Sequence[int], correlation_id: str) -> None:
-        job = (list(connection_ids), correlation_id)
-        enqueue(common_jobs, FETCH_QUEUE, FETCH_ACTOR, job, correlation_id=correlation_id)
-
-    def crowded(host: str) -> bool:
-        with database.transaction() as session:
-            return affinities.note_crowded(session, owner, host)
-
     push_events = PushEvents()
-    sessions = SessionPool(
-        opened,
-        PoolLimits(
-            kept=settings.kept_sessions,
-            listening=settings.push_sessions,
-            per_host=settings.sessions_per_host,
-            per_mailbox=settings.sessions_per_mailbox,
-        ),
-        on_push=push_events.announced,
-        on_lost=push_events.lost,
-        crowded=crowded,
-        table=AllFetchers(database, owner, settings.lease_seconds),
+    sessions = _session_pool(
+        settings, database, owner, push_events, _opener(settings, logins, rules, limiter)
     )
     renewer = LeaseRenewer(database, owner, settings.lease_seconds)
     dispatcher = Dispatcher(
@@ -235,7 +210,7 @@ def build(settings: FetcherSettings) -> Fetcher:
             store=store,
             settings=settings,
             commits=committing.new_combiner(),
-            hand_on=hand_on,
+            hand_on=partial(_hand_on, common_jobs),
             stopping=stopping.is_set,
             reached=lambda _step: None,
         ),
@@ -256,7 +231,7 @@ def build(settings: FetcherSettings) -> Fetcher:
             dispatcher=dispatcher,
             push_events=push_events,
             executor=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="kept"),
-            pass_on=pass_on,
+            pass_on=partial(_pass_on, common_jobs),
             room=4 * settings.fetch_threads,
         ),
         affinity=SessionAffinity(
@@ -271,6 +246,74 @@ def build(settings: FetcherSettings) -> Fetcher:
         stopping=stopping,
         heartbeat=Heartbeat(),
     )
+
+
+def _opener(
+    settings: FetcherSettings, logins: Logins, rules: HostRules, limiter: PostgresLimiter
+) -> Callable[[Connection], Mailbox]:
+    def opened(connection: Connection) -> Mailbox:
+        login = logins.of(connection)
+        host, _ = login.endpoint or connection.endpoint
+        return open_mailbox(
+            connection,
+            login,
+            read_timeout_s=settings.read_timeout_seconds,
+            allow_host=rules.at(host),
+            limiter=limiter,
+        )
+
+    return opened
+
+
+def _session_pool(
+    settings: FetcherSettings,
+    database: Database,
+    owner: str,
+    push_events: PushEvents,
+    opened: Callable[[Connection], Mailbox],
+) -> SessionPool:
+    def crowded(host: str) -> bool:
+        with database.transaction() as session:
+            return affinities.note_crowded(session, owner, host)
+
+    return SessionPool(
+        opened,
+        PoolLimits(
+            kept=settings.kept_sessions,
+            listening=settings.push_sessions,
+            per_host=settings.sessions_per_host,
+            per_mailbox=settings.sessions_per_mailbox,
+        ),
+        on_push=push_events.announced,
+        on_lost=push_events.lost,
+        crowded=crowded,
+        table=AllFetchers(database, owner, settings.lease_seconds),
+    )
+
+
+def _hand_on(jobs: RedisJobs | RabbitmqJobs, ids: Sequence[uuid.UUID]) -> None:
+    """Sends a decrypt job for mails that are safe. Where it cannot be sent, the scheduler does."""
+    if not ids:
+        return
+    correlation = structlog.contextvars.get_contextvars().get("correlation_id", "")
+    try:
+        enqueue(
+            jobs,
+            DECRYPT_QUEUE,
+            DECRYPT_ACTOR,
+            ([str(i) for i in ids], correlation),
+            correlation_id=correlation,
+        )
+    except PosthouseError as error:  # a refused password too: the mails are safe here
+        _log.warning("mails left to the scheduler", error=str(error))
+
+
+def _pass_on(
+    jobs: RedisJobs | RabbitmqJobs, connection_ids: Sequence[int], correlation_id: str
+) -> None:
+    """Sends a fetch job to whichever fetcher is free."""
+    job = (list(connection_ids), correlation_id)
+    enqueue(jobs, FETCH_QUEUE, FETCH_ACTOR, job, correlation_id=correlation_id)
 
 
 def observe(connection: Connection, result: RunReport | PosthouseError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,53 +57,13 @@ class Admin:
         Raises InvalidInput where the port is taken, ThreadEnded where a part of it died: it is to
         be started anew.
         """
-        settings = self.settings
-        try:
-            listening = listening_socket(settings.host, settings.port, backlog=2048)
-        except OSError as error:
-            raise InvalidInput(
-                f"The API cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-                field="port",
-                hint="Choose another POSTHOUSE_PORT, or stop what listens there.",
-            ) from error
-        server = uvicorn.Server(
-            uvicorn.Config(
-                self.app,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                http=BoundedProtocol,
-                limit_concurrency=request_timeouts.CONNECTIONS,
-                timeout_graceful_shutdown=_GRACE,
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=list(settings.trusted_proxies),
-            )
-        )
-
-        def serving() -> None:
-            if not server.started or server.should_exit:
-                raise TryAgain("The API and the pages are starting or stopping.")
-
-        # The pages stay while the store is away or full: they say so.
-        checks: dict[str, Check] = {
-            "database": partial(schema.check, self.app_state.database),
-            "store": self.app_state.store.check_identity,
-        }
-        app_state = self.app_state
+        listening = self._listening()
+        server = self._server()
         threads = ServiceThreads()
         # Signals belong to the process: outside the main thread the server takes none.
         threads.add("http", server.run, [listening])
-        checks["threads"] = threads.check
-        reported = {**checks, "keys": app_state.vault.check}
-        writer = HeartbeatWriter("admin", app_state.database, app_state.store, reported)
-        threads.add("heartbeat", writer.run, stop)
         threads.add("requests", self.limiter.run, stop)
-        health = HealthServer(
-            settings.health_host,
-            settings.health_port,
-            heartbeat=self.heartbeat,
-            checks={**checks, "http": serving},
-        )
+        health = self._health(threads, stop, server)
         with self.app_state.database, health:
             threads.start()
             while not (ended := threads.ended(stop)) and not stop.wait(0.5):
@@ -116,6 +77,59 @@ class Admin:
             self.app_state.output.close()
         if ended:
             raise ended
+
+    def _listening(self) -> socket.socket:
+        host, port = self.settings.host, self.settings.port
+        try:
+            return listening_socket(host, port, backlog=2048)
+        except OSError as error:
+            raise InvalidInput(
+                f"The API cannot listen on {host}:{port}: {error.strerror}.",
+                field="port",
+                hint="Choose another POSTHOUSE_PORT, or stop what listens there.",
+            ) from error
+
+    def _server(self) -> uvicorn.Server:
+        proxies = list(self.settings.trusted_proxies)
+        return uvicorn.Server(
+            uvicorn.Config(
+                self.app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                http=BoundedProtocol,
+                limit_concurrency=request_timeouts.CONNECTIONS,
+                timeout_graceful_shutdown=_GRACE,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=proxies,
+            )
+        )
+
+    def _health(
+        self, threads: ServiceThreads, stop: threading.Event, server: uvicorn.Server
+    ) -> HealthServer:
+        """The server for probes; `threads` get one that writes to Postgres how this process is."""
+        state, settings = self.app_state, self.settings
+        # The pages stay while the store is away or full: they say so.
+        checks: dict[str, Check] = {
+            "database": partial(schema.check, state.database),
+            "store": state.store.check_identity,
+            "threads": threads.check,
+        }
+        told = {**checks, "keys": state.vault.check}
+        writer = HeartbeatWriter("admin", state.database, state.store, told)
+        threads.add("heartbeat", writer.run, stop)
+        return HealthServer(
+            settings.health_host,
+            settings.health_port,
+            heartbeat=self.heartbeat,
+            checks={**checks, "http": partial(_check_serving, server)},
+        )
+
+
+def _check_serving(server: uvicorn.Server) -> None:
+    if not server.started or server.should_exit:
+        raise TryAgain("The API and the pages are starting or stopping.")
 
 
 def build(settings: AdminSettings) -> Admin:

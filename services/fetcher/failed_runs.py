@@ -13,7 +13,7 @@ from shared.alerts.connections import ConnectionFailing, ConnectionNeedsAuthoris
 from shared.connections import Connection, Failure, Health
 from shared.errors import PosthouseError
 from shared.storage import alerts, ledger, scheduling
-from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -24,54 +24,62 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
 
     Where Postgres is away, nothing is recorded: the lease runs out.
     """
-    connection, state, report = run.connection, run.state, run.report
+    connection, report = run.connection, run.report
     metrics.DOWNLOADED_MESSAGES.labels(connection.mode.value).inc(report.downloaded)
     metrics.DOWNLOADED_BYTES.labels(connection.mode.value).inc(report.octets)
-    duration = report.duration_ms
+    duration_ms = report.duration_ms
     _log.warning(
         "run failed",
         code=error.code,
         error=str(error),
-        failures=state.failures + 1,
+        failures=run.state.failures + 1,
         downloaded=report.downloaded,
     )
-    failure = described(error)
-    health = health_after(error)
-    # What makes progress is not backed off, nor a mailbox of which nothing but settling failed.
-    failed_before = 0 if report.downloaded else state.failures
-    delay = retry_delay(error, failed_before, _first_delay(connection))
-    if error is report.settling_refused:
-        delay = 60.0 * _first_delay(connection)
     try:
         with database.transaction() as session:
             renewer.release(session, [run.lease])
             ledger.all_settled(session, report.confirmed)
-            before, failures = scheduling.fail_run(
-                session,
-                connection.id,
-                duration_ms=duration,
-                health=health,
-                error=failure,
-                delay=delay,
-            )
-            ledger.record_run(
-                session,
-                connection.id,
-                duration_ms=duration,
-                found=report.found,
-                downloaded=report.downloaded,
-                octets=report.octets,
-                error=failure,
-            )
-            if before != health:
-                ill = _alert(connection, failure, health, failures)
-                alerts.raise_failing(session, ill, _silence(run, health))
-            if failures == run.tools.settings.alert_after_failures:
-                alerts.hasten(session, connection.id)
+            _record(session, run, error, duration_ms)
     except DatabaseUnavailable as outage:
         # Nothing was recorded: the lease runs out, and the next interval tries again.
         renewer.forget([run.lease])
         _log.warning("failed run not recorded", error=str(outage))
+
+
+def _record(session: Session, run: Run, error: PosthouseError, duration_ms: int) -> None:
+    connection, report = run.connection, run.report
+    failure, health = described(error), health_after(error)
+    before, failures = scheduling.fail_run(
+        session,
+        connection.id,
+        duration_ms=duration_ms,
+        health=health,
+        error=failure,
+        delay=_delay(run, error),
+    )
+    ledger.record_run(
+        session,
+        connection.id,
+        duration_ms=duration_ms,
+        found=report.found,
+        downloaded=report.downloaded,
+        octets=report.octets,
+        error=failure,
+    )
+    if before != health:
+        alert = _alert(connection, failure, health, failures)
+        alerts.raise_failing(session, alert, _silence(run, health))
+    if failures == run.tools.settings.alert_after_failures:
+        alerts.hasten(session, connection.id)
+
+
+def _delay(run: Run, error: PosthouseError) -> float:
+    """Seconds until the next attempt. A run that makes progress is not backed off, nor one of
+    which nothing but settling failed."""
+    first = _first_delay(run.connection)
+    if error is run.report.settling_refused:
+        return 60.0 * first
+    return retry_delay(error, 0 if run.report.downloaded else run.state.failures, first)
 
 
 def _silence(run: Run, health: Health) -> timedelta:

@@ -99,6 +99,23 @@ class SessionOpener:
             if is_unexplained(failure):
                 raise self._turned_away_by(connection, place, failure, explained=True)
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+        limit = None if stated else max(1, have - is_mailbox(place))
+        mailbox = self._open_once_free(connection, place, limit)
+        if mailbox is not None:
+            self._turned_away.pop(connection.id, None)
+            return mailbox
+        if stated:
+            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+        # Another run may have taken the room that was made, or the server has another reason.
+        explained = not is_unexplained(failure)
+        raise self._turned_away_by(connection, place, failure, explained=explained) from failure
+
+    def _open_once_free(
+        self, connection: Connection, place: str, limit: int | None
+    ) -> Mailbox | None:
+        """Opens a session where a kept one gave way, None where the server still refuses it.
+
+        `limit`: how many there may be, as is known once that worked; None: known already."""
         try:
             for pause in _UNTIL_FREE_S:
                 self._wait(pause)
@@ -108,17 +125,12 @@ class SessionOpener:
                     if not may_be_too_many(error):
                         raise
                     continue
-                if not stated:  # one had to go, and it worked: that many there may be
-                    self._shares.learn(place, max(1, have - is_mailbox(place)))
-                self._turned_away.pop(connection.id, None)
+                if limit is not None:
+                    self._shares.learn(place, limit)
                 return mailbox
         finally:
             self._reservations.release(place)
-        if stated:
-            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
-        # Another run may have taken the room that was made, or the server has another reason.
-        explained = not is_unexplained(failure)
-        raise self._turned_away_by(connection, place, failure, explained=explained) from failure
+        return None
 
     def _turned_away_by(
         self,

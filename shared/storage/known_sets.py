@@ -136,22 +136,7 @@ def rebind(
     """
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     wanted = {uid: short(digest) for uid, digest in digests.items()}
-    # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
-    # each mail of the folder with each digest.
-    rows = session.execute(
-        _SQL["rebind"], {**place, "digests": list(set(wanted.values()))}, prepare=False
-    ).fetchall()
-    found = [(validity, uid, bytes(digest), 0) for validity, uid, digest in rows]
-    found += [
-        (match.uid_validity, match.uid, match.digest, match.number)
-        for match in packed_contents.matches(
-            session, connection_id, folder, uid_validity, set(wanted.values())
-        )
-    ]
-    # The last UIDVALIDITY first, and of it the lowest UID.
-    earlier: dict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
-    for old_validity, old_uid, digest, number in sorted(found, key=lambda one: (one[0], -one[1])):
-        earlier[digest].append((old_validity, old_uid, number))
+    earlier = _earlier_mails(session, connection_id, folder, uid_validity, set(wanted.values()))
     moves = [
         (*earlier[digest].pop(), uid) for uid, digest in sorted(wanted.items()) if earlier[digest]
     ]
@@ -178,3 +163,26 @@ def rebind(
     session.execute(_SQL["settle_recognised"], {**place, "uids": unsettled})
     add_known(session, connection_id, folder, uid_validity, sorted(recognised))
     return recognised
+
+
+def _earlier_mails(
+    session: Session, connection_id: int, folder: str, uid_validity: int, digests: set[bytes]
+) -> defaultdict[bytes, list[tuple[int, int, int]]]:
+    """(UIDVALIDITY, UID, number in its pack or 0) of the mails with these digests that are known
+    from an earlier UIDVALIDITY; the next one to stand for a mail is the last of its list."""
+    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
+    # each mail of the folder with each digest.
+    rows = session.execute(
+        _SQL["rebind"], {**place, "digests": list(digests)}, prepare=False
+    ).fetchall()
+    found = [(validity, uid, bytes(digest), 0) for validity, uid, digest in rows]
+    found += [
+        (match.uid_validity, match.uid, match.digest, match.number)
+        for match in packed_contents.matches(session, connection_id, folder, uid_validity, digests)
+    ]
+    # The last UIDVALIDITY first, and of it the lowest UID.
+    earlier: dict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
+    for old_validity, old_uid, digest, number in sorted(found, key=lambda one: (one[0], -one[1])):
+        earlier[digest].append((old_validity, old_uid, number))
+    return earlier

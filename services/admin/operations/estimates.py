@@ -108,42 +108,13 @@ def estimate(
     the mailbox raises, and InvalidInput (`start_from`) where the server makes this start
     impossible; where only the counting takes too long, the estimate is partial.
     """
-    connection = wanted.connection
     progress = Progress()
 
     def count(mailbox: Mailbox) -> Estimate:
         _refuse_start(mailbox.capabilities, by_date=since is not None, skip_existing=skip_existing)
-        status = progress.status = mailbox.open(connection.folder)
-        say(_opened(status))
-        known: NothingKnown | KnownMails = NothingKnown()
-        if connection.id and not another_mailbox:
-            known = KnownMails(
-                ctx.app_state.database, connection.id, connection.folder, status.uid_validity
-            )
-        listing = mailbox.list_new(
-            _CountingKnown(known, _opened(status)),
-            connection.selection,
-            since=since,
-            limit=0,
-            count_known=True,
-        )
-        reason, never = "", 0
-        if connection.id and not another_mailbox:
-            reason, never = _of_a_known_mailbox(ctx, connection, status, listing)
-        if not reason and listing.new_count and _came_by_label(ctx, mailbox, connection):
-            reason = _BY_LABEL
-        undated = len(listing.undated)
-        return Estimate(
-            new=listing.new_count,
-            confidence="partial" if reason or undated else "exact",
-            known=listing.known,
-            reset=listing.reset - never,
-            left=never,
-            total=listing.total,
-            unread=listing.unread,
-            reason=reason or _without_date(undated) or _not_exact(mailbox),
-            warnings=tuple(of_server(connection, mailbox.capabilities)),
-        )
+        status = progress.status = mailbox.open(wanted.connection.folder)
+        is_known = bool(wanted.connection.id) and not another_mailbox
+        return _counted(ctx, wanted.connection, mailbox, status, since=since, is_known=is_known)
 
     try:
         waiting = work_progress.current()
@@ -155,6 +126,48 @@ def estimate(
         if progress.status is None or isinstance(error, GivenUp):
             raise
         return _partial(progress.status, error)
+
+
+def _counted(
+    ctx: Context,
+    connection: Connection,
+    mailbox: Mailbox,
+    status: FolderStatus,
+    *,
+    since: datetime | None,
+    is_known: bool,
+) -> Estimate:
+    """The estimate of an open folder. `is_known`: mails of this very mailbox may be known."""
+    say(_opened(status))
+    known: NothingKnown | KnownMails = NothingKnown()
+    if is_known:
+        known = KnownMails(
+            ctx.app_state.database, connection.id, connection.folder, status.uid_validity
+        )
+    listing = mailbox.list_new(
+        _CountingKnown(known, _opened(status)),
+        connection.selection,
+        since=since,
+        limit=0,
+        count_known=True,
+    )
+    reason, never = "", 0
+    if is_known:
+        reason, never = _of_a_known_mailbox(ctx, connection, status, listing)
+    if not reason and listing.new_count and _came_by_label(ctx, mailbox, connection):
+        reason = _BY_LABEL
+    undated = len(listing.undated)
+    return Estimate(
+        new=listing.new_count,
+        confidence="partial" if reason or undated else "exact",
+        known=listing.known,
+        reset=listing.reset - never,
+        left=never,
+        total=listing.total,
+        unread=listing.unread,
+        reason=reason or _without_date(undated) or _not_exact(mailbox),
+        warnings=tuple(of_server(connection, mailbox.capabilities)),
+    )
 
 
 def check_start(ctx: Context, wanted: ConnectionEdit, *, by_date: bool) -> None:

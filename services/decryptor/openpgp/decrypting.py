@@ -67,18 +67,18 @@ def decrypt_message(
         for subkey in key.subkeys
         if to.anyone or any(_means(one, subkey) for one in to.key_ids)
     ]
-    if to.closed:
-        raise Unsupported(f"Encryption with {to.closed} is not supported.")
+    if to.unsupported_keys:
+        raise Unsupported(f"Encryption with {to.unsupported_keys} is not supported.")
     if not fitting:
         if to.password and not to.key_ids:
             raise Unsupported("The message is encrypted with a password, not for a key.")
         raise NoRecipient("None of the keys here is among the recipients.")
-    if to.unsupported:
-        raise Unsupported(to.unsupported)
+    if to.form.unsupported:
+        raise Unsupported(to.form.unsupported)
     fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
-    if to.needs_reencryption and len(message) > MAX_BYTES:
+    if to.form.needs_reencryption and len(message) > MAX_BYTES:
         raise Unsupported("The message is too long for a form of GnuPG's own.")
-    path = None if to.needs_reencryption else _written(message.windows(), spool)
+    path = None if to.form.needs_reencryption else _written(message.windows(), spool)
     for key, subkey in fitting[:MAX_TRIES]:
         try:
             if path is None:
@@ -92,8 +92,8 @@ def decrypt_message(
         if opened.compressed:
             return _inside_compression(message, opened, subkey, rings)
         return opened
-    if to.rare:
-        raise Unsupported(f"The encryption {to.content_algorithm} is not supported.")
+    if to.form.uncommon:
+        raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
 
 

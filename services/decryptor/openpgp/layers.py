@@ -142,7 +142,7 @@ class OpenPGP:
             facts.recipients.append("a hidden key")
         if to.password:
             facts.recipients.append("a password")
-        facts.key_algorithm, facts.content_algorithm = to.key_algorithm, to.content_algorithm
+        facts.key_algorithm, facts.content_algorithm = to.key_algorithm, to.form.algorithm
         try:
             limit = self._limits.unpacked(len(message))
             opened = decrypt_message(message, to, self._keys, self._rings, self._spool, limit)
@@ -154,7 +154,7 @@ class OpenPGP:
             facts.failed("failed", str(error))
         else:
             facts.decrypted(
-                opened.key.id, "aead", to.key_algorithm or "?", to.content_algorithm or "?"
+                opened.key.id, "aead", to.key_algorithm or "?", to.form.algorithm or "?"
             )
             if opened.signature:
                 facts.signature(SignedLayer("openpgp", openpgp=opened.signature))

@@ -52,85 +52,96 @@ class Message(NamedTuple):
     data: bytes
 
 
+class EncryptedForm(NamedTuple):
+    """How the content of a message is encrypted: the algorithms in words.
+
+    `unsupported` says why it is not opened, whoever has the key; empty where it may be.
+    `needs_reencryption`: Sequoia opens it in another form only (`reencryption`). `uncommon`: the
+    cipher and its mode are none that was ever seen to open, so what does not open need not be
+    damaged."""
+
+    algorithm: str | None = None
+    unsupported: str = ""
+    needs_reencryption: bool = False
+    uncommon: bool = False
+
+
 class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
-    sender hid them; `password` where a password opens it; and the algorithms in words.
-    `unsupported` says why it is not opened, whoever has the key; empty where it may be.
-    `needs_reencryption`: Sequoia opens it in another form only (`reencryption`). `closed`: the
-    algorithms of the recipients where none of them is opened here. `rare`: the cipher and its mode
-    are none that was ever seen to open, so what does not open need not be damaged."""
+    sender hid them; `password` where a password opens it; and the algorithm of the first in words.
+    `unsupported_keys`: the algorithms of the recipients where none of them is opened here."""
 
     key_ids: tuple[str, ...]
     anyone: bool
     password: bool
     key_algorithm: str | None
-    content_algorithm: str | None
-    unsupported: str = ""
-    needs_reencryption: bool = False
-    closed: str = ""
-    rare: bool = False
+    unsupported_keys: str
+    form: EncryptedForm
 
 
 def addressed(message: Region) -> Addressed:
     """Reads the packets before the encrypted data; whatever is damaged just ends the list."""
     data = _binary(message.copy(_LOOK_BYTES))
     key_ids: list[str] = []
-    closed: list[str] = []
-    all_closed = ""
-    key_algorithm = content_algorithm = None
-    unsupported = ""
-    password = needs_reencryption = rare = False
+    algorithms: list[str] = []
+    unsupported: list[str] = []
+    password = False
+    form = EncryptedForm()
     position = 0
     while packet := _packet(data, position):
         kind, body, position = packet
         if kind == 1 and len(body) > 10:
             key_id, algorithm = recipient_of(body)
             key_ids.append(key_id)
-            name = _PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}")
-            key_algorithm = key_algorithm or name
+            algorithms.append(_PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}"))
             if algorithm not in _OPENED:
-                closed.append(name)
+                unsupported.append(algorithms[-1])
         elif kind == 3:
             password = True
-        elif kind == 18 and body:
-            content_algorithm = "CFB with MDC"
-            if body[0] == 2 and len(body) > 3:
-                cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
-                content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
-                rare = (body[1], body[2]) not in _COMMON
-            elif body[0] > 2:
-                content_algorithm = f"version {body[0]} of packet type 18"
-                unsupported = f"The encryption by {content_algorithm} is not supported."
-            break
-        elif kind == 20 and len(body) > 3:
-            cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
-            content_algorithm = f"{cipher}-{_AEAD.get(body[2], body[2])}"
-            needs_reencryption = body[1] in (7, 8, 9) and body[2] == 2
-            if not needs_reencryption:
-                unsupported = (
-                    f"The message is encrypted in a form of GnuPG's own (packet type 20, "
-                    f"{content_algorithm}), which is not supported."
-                )
-            break
-        elif kind == 9:
-            content_algorithm = "CFB without MDC"
-            unsupported = "The message has nothing that shows changes, and is not opened (EFAIL)."
-            break
         elif kind not in (10, 21):  # markers and padding
+            form = _form_of(kind, body)
             break
-    if closed and len(closed) == len(key_ids):
-        all_closed = " or ".join(dict.fromkeys(closed))
+    none_opened = bool(unsupported) and len(unsupported) == len(key_ids)
     return Addressed(
         tuple(key_id for key_id in key_ids if key_id != ANYONE),
         ANYONE in key_ids,
         password,
-        key_algorithm,
-        content_algorithm,
-        unsupported,
-        needs_reencryption,
-        all_closed,
-        rare,
+        algorithms[0] if algorithms else None,
+        " or ".join(dict.fromkeys(unsupported)) if none_opened else "",
+        form,
     )
+
+
+def _form_of(kind: int, body: bytes) -> EncryptedForm:
+    """The form of the encrypted packet of type `kind` (RFC 9580 sections 5.7 and 5.13)."""
+    if kind == 9:
+        return EncryptedForm(
+            "CFB without MDC",
+            "The message has nothing that shows changes, and is not opened (EFAIL).",
+        )
+    if kind == 18 and body:
+        if body[0] == 2 and len(body) > 3:
+            uncommon = (body[1], body[2]) not in _COMMON
+            return EncryptedForm(_cipher_and_mode(body), uncommon=uncommon)
+        if body[0] > 2:
+            name = f"version {body[0]} of packet type 18"
+            return EncryptedForm(name, f"The encryption by {name} is not supported.")
+        return EncryptedForm("CFB with MDC")
+    if kind == 20 and len(body) > 3:
+        name = _cipher_and_mode(body)
+        if body[1] in (7, 8, 9) and body[2] == 2:
+            return EncryptedForm(name, needs_reencryption=True)
+        return EncryptedForm(
+            name,
+            f"The message is encrypted in a form of GnuPG's own (packet type 20, {name}), which is "
+            "not supported.",
+        )
+    return EncryptedForm()
+
+
+def _cipher_and_mode(body: bytes) -> str:
+    cipher = _SYMMETRIC.get(body[1], f"cipher {body[1]}")
+    return f"{cipher}-{_AEAD.get(body[2], body[2])}"
 
 
 def is_ordinary(message: Region) -> bool:

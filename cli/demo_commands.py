@@ -58,19 +58,9 @@ def send(
         octets = (
             encrypted(mail, DemoCertificate.of(root / "demo")) if to_encrypted else mail.as_bytes()
         )
-    if smtp:
-        host, _, port = smtp.rpartition(":")
-    else:
-        host, port = "127.0.0.1", str(read_kept(root).get("demo_smtp_port") or "")
-        if not port:
-            raise NotFound(
-                f"There is no demo mailbox in {root}.",
-                hint="Start one with `posthouse up --demo`, or say where one is with --smtp.",
-            )
-    if not port.isdigit():
-        raise InvalidInput(f"{smtp} is no HOST:PORT.", field="smtp")
+    host, port = _smtp_address(smtp, root)
     try:
-        with smtplib.SMTP(host, int(port), timeout=30) as server:
+        with smtplib.SMTP(host, port, timeout=30) as server:
             server.sendmail("visitor@posthouse.example", [USER], octets)
     except (OSError, smtplib.SMTPException) as error:
         raise TryAgain(
@@ -87,6 +77,22 @@ def send(
     else:
         soon = "it is on its way to the handler"
     typer.echo(f"Sent {sized(len(octets))} to {USER}; {soon}.")
+
+
+def _smtp_address(smtp: str, root: Path) -> tuple[str, int]:
+    """Where the demo mailbox takes mail. Raises NotFound, InvalidInput."""
+    if smtp:
+        host, _, port = smtp.rpartition(":")
+    else:
+        host, port = "127.0.0.1", str(read_kept(root).get("demo_smtp_port") or "")
+        if not port:
+            raise NotFound(
+                f"There is no demo mailbox in {root}.",
+                hint="Start one with `posthouse up --demo`, or say where one is with --smtp.",
+            )
+    if not port.isdigit():
+        raise InvalidInput(f"{smtp} is no HOST:PORT.", field="smtp")
+    return host, int(port)
 
 
 @app.command()

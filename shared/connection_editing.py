@@ -70,15 +70,8 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
     allowed = FIELDS_OF[mode]
     refusals = Refusals()
-    for name in changes:
-        if name not in allowed and changes[name] not in (None, "", False):
-            refusals.add(
-                InvalidInput(
-                    f"A connection in mode {mode} has no use for {name!r}.",
-                    field=name,
-                    hint=f"Leave {name!r} out, or choose a mode that has it.",
-                )
-            )
+    for error in _useless(mode, changes):
+        refusals.add(error)
     values: dict[str, Any] = {"mode": mode}
     for name in sorted(allowed - {"mode"} - SECRET_FIELDS):
         if name in changes:
@@ -111,6 +104,17 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
         refusals.add(error)
     refusals.finish(FIELDS)
     return ConnectionEdit(draft, password, certificate)
+
+
+def _useless(mode: Mode, changes: Mapping[str, Any]) -> Iterator[InvalidInput]:
+    """Fields that were given and that connections in this mode do not have."""
+    for name in changes:
+        if name not in FIELDS_OF[mode] and changes[name] not in (None, "", False):
+            yield InvalidInput(
+                f"A connection in mode {mode} has no use for {name!r}.",
+                field=name,
+                hint=f"Leave {name!r} out, or choose a mode that has it.",
+            )
 
 
 def _contradictions(

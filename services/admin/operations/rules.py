@@ -48,6 +48,35 @@ class DryRun:
     sentences: tuple[str, ...]
 
 
+class _Tally:
+    """What a handler would have taken of the mails that were added, and the first of them."""
+
+    def __init__(self, handler: Handler, others: tuple[Candidate, ...], listed: int) -> None:
+        self._handler = handler
+        self._candidates = (*others, _candidate(handler))
+        self._listed = listed
+        self.looked_at = self.taken = self.unsure = 0
+        self.shown: list[PastMail] = []
+        self.left_out: list[tuple[PastMail, str]] = []
+
+    def add(self, mail: PastMail) -> None:
+        handler_id = self._handler.id
+        self.looked_at += 1
+        choice = choose(
+            [one for one in self._candidates if _takes(one, mail, self._handler)],
+            lambda: mail.facts,
+            asked={one.handler_id for one in self._candidates},
+        )
+        if handler_id in choice.chosen:
+            self.taken += 1
+            self.unsure += handler_id in choice.unsure
+            if len(self.shown) < self._listed:
+                self.shown.append(mail)
+        elif len(self.left_out) < self._listed:
+            reasons = {one.handler_id: one.reason for one in choice.left_out}
+            self.left_out.append((mail, reasons.get(handler_id, "")))
+
+
 def dry_run(
     ctx: Context,
     handler_id: int,
@@ -66,37 +95,22 @@ def dry_run(
         names = connections.names(session)
     since = utc_now() - timedelta(days=days)
     ends = time.monotonic() + SECONDS
-    looked_at = taken = unsure = 0
-    shown: list[PastMail] = []
-    out: list[tuple[PastMail, str]] = []
+    tally = _Tally(handler, others, listed)
     back_to: datetime | None = None
     complete = True
     for page in _pages(ctx, handler, names, since, None, ends):
         for mail in page:
-            looked_at += 1
-            choice = choose(
-                [one for one in (*others, _candidate(handler)) if _takes(one, mail, handler)],
-                lambda mail=mail: mail.facts,  # type: ignore[misc]
-                asked={one.handler_id for one in (*others, _candidate(handler))},
-            )
-            if handler.id in choice.chosen:
-                taken += 1
-                unsure += handler.id in choice.unsure
-                if len(shown) < listed:
-                    shown.append(mail)
-            elif len(out) < listed:
-                reasons = {one.handler_id: one.reason for one in choice.left_out}
-                out.append((mail, reasons.get(handler.id, "")))
+            tally.add(mail)
         back_to = page[-1].downloaded_at
         if time.monotonic() > ends and len(page) == _PAGE:
             complete = False
             break
     return DryRun(
-        looked_at=looked_at,
-        taken=taken,
-        unsure=unsure,
-        listed=tuple(shown),
-        left_out=tuple(out),
+        looked_at=tally.looked_at,
+        taken=tally.taken,
+        unsure=tally.unsure,
+        listed=tuple(tally.shown),
+        left_out=tuple(tally.left_out),
         since=since,
         back_to=back_to,
         complete=complete,

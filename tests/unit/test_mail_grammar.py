@@ -18,13 +18,8 @@ from shared.mailbox.imap.folder_names import (
     near_matches,
 )
 from shared.mailbox.imap.metadata import parse_date, search_date
-from shared.mailbox.imap.session import (
-    Literal,
-    Untagged,
-    read_set,
-    string,
-    uid_sets,
-)
+from shared.mailbox.imap.sequence_sets import read_set, uid_sets
+from shared.mailbox.imap.session import Literal, Untagged, string
 from shared.mailbox.net.transcript import Transcript
 
 SLASH, COURIER, FLAT = Naming("/", ""), Naming(".", "INBOX."), Naming("", "")

@@ -16,7 +16,8 @@ from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import mail_too_large, mail_vanished
 from shared.mailbox.imap.bodies import BodyReader
 from shared.mailbox.imap.search import search
-from shared.mailbox.imap.session import ImapSession, Reply, uid_sets
+from shared.mailbox.imap.sequence_sets import uid_sets
+from shared.mailbox.imap.session import ImapSession, Reply
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
 from shared.quantities import counted
 

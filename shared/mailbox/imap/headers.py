@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from shared.mailbox.base import HEADER_LIMIT, MailRef
-from shared.mailbox.imap.session import ImapSession, Untagged, uid_sets
+from shared.mailbox.imap.sequence_sets import uid_sets
+from shared.mailbox.imap.session import ImapSession, Untagged
 
 #: Mails of one command.
 _BATCH_HEADERS = 100

@@ -10,7 +10,8 @@ from typing import Any
 from shared.mailbox.base import MailRef
 from shared.mailbox.imap.folder_names import decode_name
 from shared.mailbox.imap.search import search
-from shared.mailbox.imap.session import ImapSession, Reply, Untagged, uid_sets
+from shared.mailbox.imap.sequence_sets import uid_sets
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged
 from shared.messages import Key
 
 _ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS)"

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.throttling import stated_delay
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
-from shared.mailbox.imap.session import ImapSession, Reply, Untagged, read_set
+from shared.mailbox.imap.sequence_sets import read_set
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged
 from shared.quantities import counted
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)

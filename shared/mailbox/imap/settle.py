@@ -20,7 +20,8 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
 from shared.mailbox.imap.search import completed, is_limited, search, searches
-from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string, uid_sets
+from shared.mailbox.imap.sequence_sets import uid_sets
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string
 
 _PERMANENT = {"NOPERM", "READ-ONLY", "CANNOT", "OVERQUOTA"}
 

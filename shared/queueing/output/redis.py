@@ -7,10 +7,8 @@ not in the stream was lost, and is published again.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import redis
@@ -35,6 +33,13 @@ from shared.queueing.output.base import (
     checked_name,
     not_taken,
 )
+from shared.queueing.output.redis_dead_letters import (
+    chosen_entries,
+    dead_key,
+    dead_letters,
+    event_id,
+)
+from shared.queueing.output.redis_positions import after, before, order, time_of
 from shared.queueing.output.redis_publishing import (
     FIELD,
     SIGNATURE,
@@ -45,10 +50,6 @@ from shared.queueing.output.redis_publishing import (
 
 GROUP: Final = "posthouse"
 
-#: The highest number an entry can have within its millisecond.
-_LAST_NUMBER: Final = 2**64 - 1
-
-#: Answers, for each id given, whether the stream has that entry (without sending the entry).
 #: Milliseconds without a sign of life after which a consumer that holds nothing is forgotten. One
 #: that only waits all the same, in a read without end, is there again with its next event.
 _FORGOTTEN_AFTER_MS: Final = 3_600_000
@@ -61,6 +62,7 @@ for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   end
 end
 """
+#: Answers, for each id given, whether the stream has that entry (without sending the entry).
 _PRESENT: Final = """
 local found = {}
 for i, id in ipairs(ARGV) do
@@ -68,10 +70,6 @@ for i, id in ipairs(ARGV) do
 end
 return found
 """
-
-
-def dead_key(handler: str) -> str:
-    return f"{stream_key(handler)}:dead"
 
 
 def _generation_key(handler: str) -> str:
@@ -86,7 +84,7 @@ class RedisOutput:
         self._client = redis_client(url)
 
     def ensure(self, handler: str, generation: str) -> bool:
-        with _border(self._url):
+        with _translating(self._url):
             pipeline = self._client.pipeline(transaction=True)
             # From 0: a group that was lost alone gets what its stream still holds.
             pipeline.execute_command("XGROUP CREATE", stream_key(handler), GROUP, "0", "MKSTREAM")
@@ -113,7 +111,7 @@ class RedisOutput:
 
     def inspect(self, handler: str) -> QueueCounts:
         key = stream_key(handler)
-        with _border(self._url):
+        with _translating(self._url):
             pipeline = self._client.pipeline(transaction=True)
             pipeline.execute_command("XINFO STREAM", key)
             pipeline.execute_command("XINFO GROUPS", key)
@@ -157,7 +155,7 @@ class RedisOutput:
     def missing(self, handler: str, positions: Collection[str]) -> set[str]:
         key, wanted = stream_key(handler), list(positions)
         gone: set[str] = set()
-        with _border(self._url):
+        with _translating(self._url):
             script = self._client.register_script(_PRESENT)
             for start in range(0, len(wanted), 1000):
                 part = wanted[start : start + 1000]
@@ -168,72 +166,51 @@ class RedisOutput:
     def trim(self, handler: str, up_to: str) -> None:
         if not up_to:
             return
-        with _border(self._url):
-            self._client.execute_command("XTRIM", stream_key(handler), "MINID", "=", _after(up_to))
+        with _translating(self._url):
+            self._client.execute_command("XTRIM", stream_key(handler), "MINID", "=", after(up_to))
 
     def delete(self, handler: str) -> None:
-        with _border(self._url):
+        with _translating(self._url):
             self._client.delete(stream_key(handler), dead_key(handler), _generation_key(handler))
 
     def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
-        with _border(self._url):
-            entries = self._client.xrange(dead_key(handler), count=limit)
-        return [
-            DeadLetter(
-                event_id=_event_id(fields.get(FIELD, b"")),
-                reason=fields.get(b"reason", b"").decode(errors="replace"),
-                died_at=_time_of(position.decode()),
-                deliveries=int(fields.get(b"deliveries", b"0")),
-                size=len(fields.get(FIELD, b"")),
-            )
-            for position, fields in entries
-        ]
+        with _translating(self._url):
+            return dead_letters(self._client, handler, limit)
 
     def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
         moved = {}
-        with _border(self._url):
-            for position, event_id, fields in self._chosen_dead(handler, chosen):
+        with _translating(self._url):
+            for position, identifier, fields in chosen_entries(self._client, handler, chosen):
                 # As it was signed: signing it here would vouch for whatever somebody put there.
                 signature = fields.get(SIGNATURE, b"").decode(errors="replace")
                 event = fields.get(FIELD, b"")
-                result = self.publish([Publication(handler, event, event_id, signature)])[0]
+                result = self.publish([Publication(handler, event, identifier, signature)])[0]
                 if isinstance(result, PosthouseError):
                     raise result
                 self._client.xdel(dead_key(handler), position)
-                moved[event_id] = result
+                moved[identifier] = result
         return moved
 
     def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
         gone = []
-        with _border(self._url):
-            for position, event_id, _ in self._chosen_dead(handler, chosen):
+        with _translating(self._url):
+            for position, identifier, _ in chosen_entries(self._client, handler, chosen):
                 self._client.xdel(dead_key(handler), position)
-                gone.append(event_id)
+                gone.append(identifier)
         return gone
 
-    def _chosen_dead(
-        self, handler: str, chosen: DeadChoice
-    ) -> Iterator[tuple[bytes, str, dict[bytes, bytes]]]:
-        """Those that are there now, and none that come meanwhile."""
-        key = dead_key(handler)
-        last = self._client.xrevrange(key, count=1)
-        for position, fields in self._entries(key, last[0][0] if last else b"0"):
-            event_id = _event_id(fields.get(FIELD, b""))
-            if chosen.holds(event_id, fields.get(b"reason", b"").decode(errors="replace")):
-                yield position, event_id, fields
-
     def make_account(self, handler: str, password: str) -> BrokerAccount:
-        with _border(self._url):
+        with _translating(self._url):
             return make_redis_account(
                 self._client, handler, stream_key(handler), dead_key(handler), password
             )
 
     def remove_account(self, handler: str) -> None:
-        with _border(self._url), suppress(redis.exceptions.ResponseError):
+        with _translating(self._url), suppress(redis.exceptions.ResponseError):
             remove_redis_account(self._client, checked_name(handler))
 
     def check(self) -> None:
-        with _border(self._url):
+        with _translating(self._url):
             self._client.ping()
 
     def close(self) -> None:
@@ -257,20 +234,20 @@ class RedisOutput:
         if count:
             position = lowest.decode()
             entry = self._client.xrange(key, min=position, max=position)
-            acknowledged = _before(position)
+            acknowledged = before(position)
         else:
             position = waiting[0][0].decode() if waiting else ""
             entry = waiting
             acknowledged = delivered
-        gone = (not entry) if count else (not waiting and _order(delivered) < _order(last))
+        gone = (not entry) if count else (not waiting and order(delivered) < order(last))
         return QueueCounts(
             exists=True,
             backlog=backlog,
-            oldest_at=_time_of(position) if position else None,
-            drained=not count and _order(delivered) >= _order(last),
+            oldest_at=time_of(position) if position else None,
+            drained=not count and order(delivered) >= order(last),
             entries_gone=gone,
             acknowledged_position=acknowledged,
-            lowest_pending_event_id=_event_id(entry[0][1].get(FIELD, b"")) if entry else "",
+            lowest_pending_event_id=event_id(entry[0][1].get(FIELD, b"")) if entry else "",
             last_position=last,
             **facts,
         )
@@ -292,19 +269,10 @@ class RedisOutput:
         groups = self._client.execute_command("XINFO GROUPS", key)
         last = stream["last-generated-id"].decode()
         delivered = next(g["last-delivered-id"] for g in groups if g["name"] == GROUP.encode())
-        behind = _order(delivered.decode()) < _order(last)
+        behind = order(delivered.decode()) < order(last)
         if behind and not self._client.xrange(key, min=f"({delivered.decode()}", max=last, count=1):
             # None is waiting up to `last`; one that came since has a higher id.
             self._client.xgroup_setid(key, GROUP, last)
-
-    def _entries(self, key: str, last: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-        start = "-"
-        while True:
-            page = self._client.xrange(key, min=start, max=last, count=50)
-            yield from page
-            if len(page) < 50:
-                return
-            start = f"({page[-1][0].decode()}"
 
 
 def _at_work(group: dict[str, Any], pending: Any, consumers: Any, held: Any) -> dict[str, Any]:
@@ -334,7 +302,7 @@ def _at_work(group: dict[str, Any], pending: Any, consumers: Any, held: Any) -> 
     }
 
 
-class _border:
+class _translating:
     """Failures of Redis leave as errors of ours."""
 
     def __init__(self, url: str) -> None:
@@ -359,29 +327,3 @@ def _undelivered(stream: dict[str, Any], group: dict[str, Any], waiting: Any) ->
         return 0
     lag = group.get("lag")
     return int(stream["length"]) if lag is None else int(lag)
-
-
-def _order(position: str) -> tuple[int, int]:
-    milliseconds, _, number = position.partition("-")
-    return int(milliseconds), int(number or 0)
-
-
-def _after(position: str) -> str:
-    milliseconds, number = _order(position)
-    return f"{milliseconds}-{number + 1}" if number < _LAST_NUMBER else f"{milliseconds + 1}-0"
-
-
-def _before(position: str) -> str:
-    milliseconds, number = _order(position)
-    return f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{_LAST_NUMBER}"
-
-
-def _time_of(position: str) -> datetime:
-    return datetime.fromtimestamp(_order(position)[0] / 1000, UTC)
-
-
-def _event_id(event: bytes) -> str:
-    try:
-        return str(json.loads(event)["id"])
-    except (ValueError, KeyError, TypeError):
-        return ""

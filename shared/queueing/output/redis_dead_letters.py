@@ -1,0 +1,60 @@
+"""The dead letters of a handler on Redis: a stream beside its own, read and chosen from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from shared.queueing.output.base import DeadChoice, DeadLetter
+from shared.queueing.output.redis_positions import time_of
+from shared.queueing.output.redis_publishing import FIELD, stream_key
+
+
+def dead_key(handler: str) -> str:
+    return f"{stream_key(handler)}:dead"
+
+
+def dead_letters(client: Any, handler: str, limit: int) -> list[DeadLetter]:
+    """The oldest ones. Raises RedisError, OSError."""
+    return [
+        DeadLetter(
+            event_id=event_id(fields.get(FIELD, b"")),
+            reason=fields.get(b"reason", b"").decode(errors="replace"),
+            died_at=time_of(position.decode()),
+            deliveries=int(fields.get(b"deliveries", b"0")),
+            size=len(fields.get(FIELD, b"")),
+        )
+        for position, fields in client.xrange(dead_key(handler), count=limit)
+    ]
+
+
+def chosen_entries(
+    client: Any, handler: str, chosen: DeadChoice
+) -> Iterator[tuple[bytes, str, dict[bytes, bytes]]]:
+    """(position, event id, fields) of those that are there now, and of none that come meanwhile.
+    Raises RedisError, OSError."""
+    key = dead_key(handler)
+    last = client.xrevrange(key, count=1)
+    for position, fields in _entries(client, key, last[0][0] if last else b"0"):
+        identifier = event_id(fields.get(FIELD, b""))
+        if chosen.holds(identifier, fields.get(b"reason", b"").decode(errors="replace")):
+            yield position, identifier, fields
+
+
+def _entries(client: Any, key: str, last: bytes) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    start = "-"
+    while True:
+        page = client.xrange(key, min=start, max=last, count=50)
+        yield from page
+        if len(page) < 50:
+            return
+        start = f"({page[-1][0].decode()}"
+
+
+def event_id(event: bytes) -> str:
+    """The id of an event as it lies in a queue; empty where it is none."""
+    try:
+        return str(json.loads(event)["id"])
+    except (ValueError, KeyError, TypeError):
+        return ""

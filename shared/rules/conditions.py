@@ -1,4 +1,4 @@
-"""The conditions of a rule: one for each fact, how it is written, read aloud, and answered.
+"""The conditions of a rule: one for each fact, and how it is answered.
 
 An answer is True, False, or None where the fact is not known. `FIELDS` is the whole language.
 """
@@ -17,6 +17,21 @@ from shared.errors import InvalidInput
 from shared.mail.authentication import METHODS
 from shared.mail.domains import comparable
 from shared.mail.kinds import MailKind
+from shared.rules.condition_values import (
+    UNITS,
+    check_address,
+    check_choice,
+    check_header,
+    check_result,
+    check_size,
+    check_tag,
+    check_text,
+    check_type,
+    quoted,
+    spoken_address,
+    spoken_header,
+    spoken_size,
+)
 from shared.rules.facts import RuleFacts, tag_of, without_tag
 
 MOST_VALUES: Final = 50
@@ -31,20 +46,6 @@ SIGNATURES: Final = (
     "revoked",
     "invalid",
 )
-_UNITS: Final = {"": 1, "b": 1, "kb": 1000, "mb": 10**6, "gb": 10**9}
-_UNIT_NAMES: Final = {1: "B", 1000: "kB", 10**6: "MB", 10**9: "GB"}
-_SIZE: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]{1,12})\s*([kmg]?b)?", re.I)
-_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
-_HEADER: Final = re.compile(r"([!-9;-~]+)(?::(.*))?", re.DOTALL)
-_ADDRESS: Final = re.compile(r"[^\s@*<>(),;]*@(?:\*\.)?[^\s@*<>(),;.]+(?:\.[^\s@*<>(),;.]+)*")
-_TAG: Final = re.compile(r"[^\s@]+")
-_RESULT: Final = re.compile(r"([a-z0-9-]+)=([a-z0-9_-]+)")
-#: What servers say of `METHODS`: RFC 8601 section 2.7, and what some write in its place.
-_RESULTS: Final = (
-    "none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror",
-    "hardfail", "bestguesspass",
-)  # fmt: skip
-
 #: Control characters, those that turn the direction of what follows, halves of characters.
 UNSHOWABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -58,7 +59,7 @@ Test = Callable[[str, RuleFacts], Answer]
 class ConditionField:
     """`check` makes a value what it is kept as, raising ValueError; `phrase` reads it aloud.
 
-    `asks` is what a dry run must have kept: only headers are not.
+    `is_kept`: a dry run can ask it, as the ledger keeps it of past mails; only headers are not.
     """
 
     label: str
@@ -153,64 +154,6 @@ def read_condition(field: str, value: Any, *, stored: bool = False) -> Condition
     return Condition(field, tuple(dict.fromkeys(found)))
 
 
-# ---- how values are checked
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _of(choices: Sequence[str], value: str) -> str:
-    if value.lower() not in choices:
-        raise ValueError("is not known.")
-    return value.lower()
-
-
-def _tag_value(value: str) -> str:
-    value = value.removeprefix("+")
-    if not _TAG.fullmatch(value):
-        raise ValueError("is no tag: it has no white space and no at sign.")
-    return value
-
-
-def _address(value: str) -> str:
-    value = value.lower().removeprefix("*@")
-    value = value if "@" in value else f"@{value}"
-    if not _ADDRESS.fullmatch(value):
-        raise ValueError("is neither an address nor a domain.")
-    return value
-
-
-def _size(value: str) -> str:
-    found = _SIZE.fullmatch(value)
-    if not found:
-        raise ValueError("is not a size.")
-    return f"{found[1]} {int(found[2])} {_UNIT_NAMES[_UNITS[(found[3] or '').lower()]]}"
-
-
-def _type(value: str) -> str:
-    if not _TYPE.fullmatch(value.lower()):
-        raise ValueError("is not a media type.")
-    return value.lower()
-
-
-def _header(value: str) -> str:
-    found = _HEADER.fullmatch(value)
-    if not found:
-        raise ValueError("is not the name of a header field.")
-    text = (found[2] or "").strip()
-    return f"{found[1]}: {text}" if text else found[1]
-
-
-def _result(value: str) -> str:
-    found = _RESULT.fullmatch(value.lower())
-    if not found:
-        raise ValueError("is not a method and its result.")
-    if found[1] in METHODS and found[2] not in _RESULTS:
-        raise ValueError(f"is no result. Results: {', '.join(_RESULTS)}.")
-    return found[0]
-
-
 # ---- how they are answered
 
 
@@ -254,7 +197,7 @@ def _has_header(value: str, facts: RuleFacts) -> Answer:
 
 def _in_size(value: str, facts: RuleFacts) -> Answer:
     sign, number, unit = value.split(" ")
-    limit = int(number) * _UNITS[unit.lower()]
+    limit = int(number) * UNITS[unit.lower()]
     return {
         "<": facts.size < limit,
         "<=": facts.size <= limit,
@@ -287,29 +230,6 @@ def _authenticated(value: str, facts: RuleFacts) -> Answer:
     return value in facts.authentication
 
 
-def _quoted(value: str) -> str:
-    return f"“{value}”"
-
-
-def _said_address(value: str) -> str:
-    if value.startswith("@*."):
-        return f"anybody below {value[3:]}"
-    return f"anybody at {value[1:]}" if value.startswith("@") else value
-
-
-def _said_header(value: str) -> str:
-    name, _, text = value.partition(": ")
-    return f"{name} with “{text}” in it" if text else name
-
-
-_SIGNS: Final = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least"}
-
-
-def _said_size(value: str) -> str:
-    sign, _, rest = value.partition(" ")
-    return f"{_SIGNS[sign]} {rest}"
-
-
 _KINDS: Final = tuple(str(kind) for kind in MailKind)
 
 #: Every fact that a rule may ask, in the order in which a rule is read aloud.
@@ -317,60 +237,60 @@ FIELDS: Final = {
     "recipient": ConditionField(
         "Recipient", "An address, @example.org for a domain, @*.example.org for those below it. "
         "To, Cc and the envelope count; a tag only where the value has one.",
-        "addressed to {}", _address, _recipient, _said_address,
+        "addressed to {}", check_address, _recipient, spoken_address,
     ),
     "tag": ConditionField(
         "Tag", "What stands behind the plus of a recipient: billing in support+billing@…",
-        "with the tag {}", _tag_value, _tag, _quoted,
+        "with the tag {}", check_tag, _tag, quoted,
     ),
     "sender": ConditionField(
         "Sender", "An address, @example.org for a domain, @*.example.org for those below it.",
-        "from {}", _address, lambda value, facts: _fits(value, facts.sender), _said_address,
+        "from {}", check_address, lambda value, facts: _fits(value, facts.sender), spoken_address,
     ),
     "subject": ConditionField(
         "Subject", "A text that the subject holds, in any case.",
-        "with {} in the subject", _text,
-        lambda value, facts: _holds(facts.subject, value), _quoted,
+        "with {} in the subject", check_text,
+        lambda value, facts: _holds(facts.subject, value), quoted,
     ),
     "header": ConditionField(
         "Header field", "A name, or a name and a text that it holds: X-Priority: 1",
-        "with the header field {}", _header, _has_header, _said_header, is_kept=False,
+        "with the header field {}", check_header, _has_header, spoken_header, is_kept=False,
     ),
     "kind": ConditionField(
         "Kind", f"One of: {', '.join(_KINDS)}.",
-        "of the kind {}", partial(_of, _KINDS),
+        "of the kind {}", partial(check_choice, _KINDS),
         lambda value, facts: None if facts.kind is None else facts.kind == value,
         choices=_KINDS,
     ),
     "size": ConditionField(
         "Size", "A comparison: > 10 MB, <= 500 kB, < 2000.",
-        "of {}", _size, _in_size, _said_size,
+        "of {}", check_size, _in_size, spoken_size,
     ),
     "part": ConditionField(
         "Part of type", "A media type: application/pdf, or image/* for all images.",
-        "with a part of the type {}", _type, _has_part,
+        "with a part of the type {}", check_type, _has_part,
     ),
     "folder": ConditionField(
         "Folder", "The folder's exact name as the connection has it; INBOX for the inbox.",
-        "in the folder {}", _text, _in_folder, _quoted,
+        "in the folder {}", check_text, _in_folder, quoted,
     ),
     "connection": ConditionField(
         "Connection", "The name of a connection.",
-        "of the connection {}", _text,
-        lambda value, facts: facts.connection.casefold() == value.casefold(), _quoted,
+        "of the connection {}", check_text,
+        lambda value, facts: facts.connection.casefold() == value.casefold(), quoted,
     ),
     "authentication": ConditionField(
         "Authentication", f"A method and its result: dmarc=pass. Methods: {', '.join(METHODS)}.",
-        "with the result {}", _result, _authenticated,
+        "with the result {}", check_result, _authenticated,
     ),
     "signature": ConditionField(
         "Signature", f"One of: {', '.join(SIGNATURES)}.",
-        "whose signature is {}", partial(_of, SIGNATURES),
+        "whose signature is {}", partial(check_choice, SIGNATURES),
         lambda value, facts: facts.signature == value, choices=SIGNATURES,
     ),
     "encrypted": ConditionField(
         "Encrypted", "true or false: whether it came encrypted.",
-        "that came {}", partial(_of, ("true", "false")),
+        "that came {}", partial(check_choice, ("true", "false")),
         lambda value, facts: facts.encrypted == (value == "true"),
         lambda value: "encrypted" if value == "true" else "unencrypted", ("true", "false"),
     ),

@@ -57,8 +57,8 @@ def blame(
 
 
 def leave_oversize(run: Run, refs: Sequence[MailRef], limit: int) -> None:
-    """Leaves mails over the limit on their server. Their headers are asked for, and they are put
-    aside without where the server does not give those."""
+    """Leaves mails over the limit on their server. Their headers are asked for; where the server
+    does not give those, the mails are quarantined without."""
     refused = [_oversize(ref, limit) for ref in refs]
     known: dict[Key, MailHeaders] = {}
     try:

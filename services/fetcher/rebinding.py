@@ -26,7 +26,7 @@ _FEW: Final = 10
 
 
 def note_uid_validity(run: Run, now: Cursor) -> None:
-    """Decides whether mails must be recognised by content, as the folder was re-created."""
+    """Decides whether mails are to be rebound, as the folder was re-created."""
     state, place = run.state, run.place
     run.rebinding = state.validity_changed_at is not None
     if place.uid_validity is None:
@@ -78,7 +78,7 @@ def end_rebinding(run: Run) -> None:
     with run.tools.database.transaction() as session:
         ledger.drop_stale_settlements(session, run.place)
         if run.connection.selection is Selection.ALL or run.place.uid_validity is None:
-            scheduling.recognition_over(session, run.place.connection_id, run.place.folder)
+            scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
 
 
 def _every_key_changed(known: Known, listing: Listing) -> bool:

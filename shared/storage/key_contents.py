@@ -21,8 +21,8 @@ def rebind_keys(
 ) -> set[str]:
     """Which of the new mails (key → header digest) are known under a key that is not `listed`.
 
-    Each earlier mail stands for one mail at most. The recognised ones become known under their new
-    keys, together with what was still to be settled.
+    Each earlier mail stands for one mail at most. Those that are found become known under their
+    new keys, together with what was still to be settled.
     """
     if not digests:
         return set()

@@ -130,7 +130,7 @@ def rebind(
 ) -> set[int]:
     """Which of the mails (UID → header digest) are known from an earlier UIDVALIDITY.
 
-    Each earlier mail stands for one mail at most. The recognised ones become known under their
+    Each earlier mail stands for one mail at most. Those that are found become known under their
     new UIDs, together with what was still to be settled. Those of them in `again` are as they were
     before they were settled, and are to be settled once more.
     """
@@ -151,7 +151,7 @@ def rebind(
             "new_uids": [move[3] for move in moves],
         },
     )
-    recognised = {move[3] for move in moves}
+    rebound = {move[3] for move in moves}
     packed = [move for move in moves if move[2]]
     if packed:
         taken = [(validity, number, old_uid) for validity, old_uid, number, _ in packed]
@@ -159,10 +159,10 @@ def rebind(
         uids = array(str(move[3]) for move in packed)
         contents = octets_array(wanted[move[3]] for move in packed)
         session.execute(_SQL["unpack"], {**place, "uids": uids, "digests": contents})
-    unsettled = sorted(recognised & again)
-    session.execute(_SQL["settle_recognised"], {**place, "uids": unsettled})
-    add_known(session, connection_id, folder, uid_validity, sorted(recognised))
-    return recognised
+    unsettled = sorted(rebound & again)
+    session.execute(_SQL["settle_rebound"], {**place, "uids": unsettled})
+    add_known(session, connection_id, folder, uid_validity, sorted(rebound))
+    return rebound
 
 
 def _earlier_mails(

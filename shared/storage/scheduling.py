@@ -206,5 +206,5 @@ def validity_changed(session: Session, connection_id: int, uid_validity: int | N
     session.execute(_SQL["validity_changed"], {"id": connection_id, "uid_validity": uid_validity})
 
 
-def recognition_over(session: Session, connection_id: int, folder: str) -> None:
+def rebinding_over(session: Session, connection_id: int, folder: str) -> None:
     session.execute(_SQL["rebinding_over"], {"id": connection_id, "folder": folder})

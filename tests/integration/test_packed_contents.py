@@ -131,7 +131,7 @@ def test_another_folder_with_the_same_validity_finds_packed_mails(
         mails = {uid + 20: digest(uid) for uid in range(1, 12)}
         had = known_sets.rebind(session, place.connection_id, place.folder, OLD, mails)
         assert had == {uid + 20 for uid in range(1, 11)}
-        scheduling.recognition_over(session, place.connection_id, place.folder)
+        scheduling.rebinding_over(session, place.connection_id, place.folder)
         assert rows(session, b"packed_content") == 0
 
 

@@ -225,7 +225,7 @@ FROM moved
 WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
   AND k.uid_validity = moved.old_validity AND k.uid = moved.old_uid;
 
--- name: settle_recognised
+-- name: settle_rebound
 -- In a folder made anew from an older state the mails are as they were before they were settled.
 -- Of those that were packed it is not known any more which row of the ledger they had.
 INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)

@@ -100,10 +100,10 @@ class SessionOpener:
                 raise self._turned_away_by(connection, place, failure, explained=True)
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         limit = None if stated else max(1, have - is_mailbox(place))
-        mailbox = self._open_once_free(connection, place, limit)
-        if mailbox is not None:
+        opened = self._open_once_free(connection, place, limit)
+        if opened is not None:
             self._turned_away.pop(connection.id, None)
-            return mailbox
+            return opened
         if stated:
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
         # Another run may have taken the room that was made, or the server has another reason.

@@ -182,7 +182,7 @@ def _earlier_mails(
         for match in packed_contents.matches(session, connection_id, folder, uid_validity, digests)
     ]
     # The last UIDVALIDITY first, and of it the lowest UID.
-    earlier: dict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
+    earlier: defaultdict[bytes, list[tuple[int, int, int]]] = defaultdict(list)
     for old_validity, old_uid, digest, number in sorted(found, key=lambda one: (one[0], -one[1])):
         earlier[digest].append((old_validity, old_uid, number))
     return earlier

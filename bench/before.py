@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 THIS = "this"
@@ -58,3 +60,11 @@ def ask(tree: Path, question: str, argv: Sequence[str]) -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": path},
     )
+
+
+def measured(tree: Path, question: str, argv: Sequence[str]) -> Any:
+    """What the bench of `tree` found: the JSON that it writes to the file after `--one`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "measured.json"
+        ask(tree, question, [*argv, "--one", str(out)])
+        return json.loads(out.read_text())

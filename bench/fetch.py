@@ -11,7 +11,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench import before, peers, report
@@ -83,17 +82,15 @@ def _measure(chosen: argparse.Namespace) -> dict[str, list[Any]]:
 def _beside(chosen: argparse.Namespace) -> dict[str, list[Any]]:
     """The same with the code of before, in turns, each turn with servers of its own."""
     found: dict[str, list[Any]] = {}
-    with before.codes(chosen.before, _MEASURING) as codes, TemporaryDirectory() as folder:
+    with before.codes(chosen.before, _MEASURING) as codes:
         for turn in range(chosen.turns):
             for name, tree in before.in_turn(codes, turn):
-                out = Path(folder) / "measured.json"
-                told = ["--turns", "1", "--mails", str(chosen.mails), "--one", str(out)]
+                told = ["--turns", "1", "--mails", str(chosen.mails)]
                 told += ["--fetchmail-mails", str(chosen.fetchmail_mails)]
                 is_this = name == before.THIS
                 if chosen.only_posthouse or not is_this:
                     told.append("--only-posthouse")
-                before.ask(tree, "fetch", told)
-                for what, values in json.loads(out.read_text()).items():
+                for what, values in before.measured(tree, "fetch", told).items():
                     if is_this:
                         found.setdefault(what, []).extend(values)
                     elif what == OURS:

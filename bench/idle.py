@@ -8,11 +8,13 @@ same mailboxes, each in one process, one mailbox after the other, as they do it.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench import peers, report
+from bench import before, peers, report
 from bench.report import Series
 from bench.stand import Stand, spent
 from tests.servers.certificates import Authority
@@ -20,6 +22,10 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.processes import private_folder
 
 OURS = "Posthouse, all services"
+BEFORE = "the same, before"
+MBSYNC, FETCHMAIL = "mbsync", "fetchmail"
+#: What measures the code of before, too: the same servers with the same settings.
+_MEASURING = ("bench/before.py", "bench/idle.py", "bench/stand.py", "tests/rig/forkserver.py")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,10 +36,23 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--hosts", type=int, default=50, help="addresses of the mail server")
     parser.add_argument("--only-posthouse", action="store_true", help="while tuning")
     parser.add_argument("--no-write", action="store_true", help="only print")
+    parser.add_argument("--before", default="", help="a commit to measure beside this code")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
-    mbsync, fetchmail, ours = Series("mbsync"), Series("fetchmail"), Series(OURS)
-    used: list[dict[str, float]] = []
-    walls: list[float] = []
+    if chosen.one:
+        chosen.one.write_text(json.dumps(_measure(chosen)))
+        return 0
+    _report(chosen, _beside(chosen) if chosen.before else _measure(chosen))
+    return 0
+
+
+def _measure(chosen: argparse.Namespace) -> dict[str, list[Any]]:
+    """Polls/s of each contender by name, one value a turn; `walls` in seconds, `used` by part."""
+    found: dict[str, list[Any]] = {}
+
+    def note(name: str, value: Any) -> None:
+        found.setdefault(name, []).append(value)
+
     authority = Authority(Path(private_folder("authority")))
     hosts = [f"127.0.0.{n + 1}" for n in range(chosen.hosts)]
     server = Dovecot(tls=authority.issue("localhost", *hosts), host=", ".join(hosts))
@@ -52,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
                     ca_certificate=authority.pem,
                 )
             )
-        first = polls(stand, connections)
+        note("first", polls(stand, connections))
         polls(stand, connections)
         few = users[: chosen.peers]
         pull = peers.Mbsync(stand.folder / "mbsync", authority=authority.certificate)
@@ -63,38 +82,69 @@ def main(argv: Sequence[str]) -> int:
             pull.run(0)  # makes the Maildirs
         for _ in range(chosen.turns):
             if others:
-                mbsync.values.append(len(few) / pull.run(0))
-                fetchmail.values.append(len(few) / slow.run(0))
-            before = stand.processor_time()
+                note(MBSYNC, len(few) / pull.run(0))
+                note(FETCHMAIL, len(few) / slow.run(0))
+            earlier = stand.processor_time()
             took = polls(stand, connections)
-            used.append(spent(before, stand.processor_time()))
-            walls.append(took)
-            ours.values.append(chosen.mailboxes / took)
-    series = [mbsync, fetchmail, ours] if others else [ours]
+            note("used", spent(earlier, stand.processor_time()))
+            note("walls", took)
+            note(OURS, chosen.mailboxes / took)
+    return found
+
+
+def _beside(chosen: argparse.Namespace) -> dict[str, list[Any]]:
+    """The same with the code of before, in turns, each turn with servers of its own."""
+    found: dict[str, list[Any]] = {}
+    told = ["--turns", "1", "--mailboxes", str(chosen.mailboxes), "--hosts", str(chosen.hosts)]
+    told += ["--peers", str(chosen.peers)]
+    with before.codes(chosen.before, _MEASURING) as codes:
+        for turn in range(chosen.turns):
+            for name, tree in before.in_turn(codes, turn):
+                is_this = name == before.THIS
+                alone = [] if is_this and not chosen.only_posthouse else ["--only-posthouse"]
+                for what, values in before.measured(tree, "idle", told + alone).items():
+                    of = BEFORE if what == OURS else f"{what} before"
+                    found.setdefault(what if is_this else of, []).extend(values)
+    return found
+
+
+def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:
+    series = [
+        Series(name, found[name]) for name in (MBSYNC, FETCHMAIL, BEFORE, OURS) if name in found
+    ]
+    medians = {one.name: one.median for one in series}
     lines = [
         "# Idle polls over TLS",
         "",
-        f"{chosen.mailboxes:,} mailboxes at one server under {len(hosts)} addresses, all due at "
+        f"{chosen.mailboxes:,} mailboxes at one server under {chosen.hosts} addresses, all due at "
         f"once, from then until the last poll is recorded; {chosen.turns} turns after a first one "
-        f"with a login each ({chosen.mailboxes / first:,.0f} polls/s). The peers poll "
-        f"{len(few)} of them. {report.machine()} {peers.versions()}.",
+        f"with a login each ({chosen.mailboxes / found['first'][0]:,.0f} polls/s). The peers poll "
+        f"{min(chosen.peers, chosen.mailboxes)} of them. {report.machine()} {peers.versions()}.",
         "",
         *report.table(series, "polls/s", OURS),
         "",
     ]
-    if others:
-        lines += report.verdicts(
-            [
-                ("times mbsync", ours.median / mbsync.median, "≥", 8),
-                ("times fetchmail", ours.median / fetchmail.median, "≥", 8),
-            ]
-        )
-        lines += ["", "![the same as a plot](idle.svg)", ""]
-    lines += ["Where Posthouse's time goes (a poll, not a mail):", ""]
-    lines += report.parts(used, walls, chosen.mailboxes, each="poll")
+    wanted = [
+        ("times mbsync", MBSYNC, 8),
+        ("times fetchmail", FETCHMAIL, 8),
+        (f"times {chosen.before}", BEFORE, 0.95),
+    ]
+    lines += report.verdicts(
+        [
+            (what, medians[OURS] / medians[of], "≥", least)
+            for what, of, least in wanted
+            if of in medians
+        ]
+    )
+    lines += ["", "![the same as a plot](idle.svg)", ""]
+    for heading, which in (("this code", ""), (chosen.before, " before")):
+        if f"used{which}" in found:
+            used, walls = found[f"used{which}"], found[f"walls{which}"]
+            lines += [f"Where Posthouse's time goes, {heading} (a poll, not a mail):", ""]
+            lines += [*report.parts(used, walls, chosen.mailboxes, each="poll"), ""]
     drawing = report.plot(f"{chosen.mailboxes:,} idle mailboxes, TLS", "polls/s", series)
-    report.write("idle", lines, {"idle": drawing}, keep=others and not chosen.no_write)
-    return 0
+    keep = not chosen.only_posthouse and not chosen.no_write
+    report.write("idle", lines, {"idle": drawing}, keep=keep)
 
 
 def polls(stand: Stand, connections: Sequence[int], seconds: float = 300) -> float:

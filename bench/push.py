@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import random
 import selectors
 import socket
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import report
+from bench import before, report
 from bench.arrivals import Watch
 from bench.corpora import small
 from bench.idle import polls
@@ -45,6 +46,16 @@ service imap-hibernate {
  }
 }
 """
+#: What measures the code of before, too: the same servers with the same settings.
+_MEASURING = (
+    "bench/before.py",
+    "bench/push.py",
+    "bench/idle.py",
+    "bench/stand.py",
+    "tests/rig/forkserver.py",
+)
+#: Server → who → milliseconds of each mail.
+Delays = dict[str, dict[str, list[float]]]
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
@@ -54,16 +65,36 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--bare", type=int, default=50, help="mailboxes of the bare client")
     parser.add_argument("--mails", type=int, default=200, help="to each server")
     parser.add_argument("--no-write", action="store_true", help="only print")
+    parser.add_argument("--before", default="", help="a commit to measure beside this code")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(argv)
-    results = []
+    if chosen.one:
+        chosen.one.write_text(json.dumps(_measure(chosen)))
+        return 0
+    found: dict[str, Delays] = {}
+    told = ["--mailboxes", str(chosen.mailboxes), "--bare", str(chosen.bare)]
+    told += ["--mails", str(chosen.mails)]
+    with before.codes(chosen.before, _MEASURING) as codes:
+        for name, tree in before.in_turn(codes, 0):
+            found[name] = before.measured(tree, "push", told)
+    _report(chosen, found)
+    return 0
+
+
+def _measure(chosen: argparse.Namespace) -> Delays:
     with (
         room_to_listen(),
         Dovecot(lmtp=True) as usual,
         Dovecot(lmtp=True, extra=HIBERNATES) as sleepy,
         Stand(dovecot=usual) as stand,
     ):
-        for name, server in (("as it comes", usual), ("hibernates", sleepy)):
-            results.append((name, *_delays(stand, server, chosen)))
+        return {
+            name: _delays(stand, server, chosen)
+            for name, server in (("as it comes", usual), ("hibernates", sleepy))
+        }
+
+
+def _report(chosen: argparse.Namespace, found: dict[str, Delays]) -> None:
     lines = [
         "# From arrival to event, with push",
         "",
@@ -77,25 +108,33 @@ def main(argv: Sequence[str]) -> int:
         "| Dovecot | who | p50, ms | p95, ms | least – most |",
         "|---|---|---|---|---|",
     ]
-    for name, bare, ours in results:
-        for who, series in (("bare client, told", bare), ("Posthouse, event", ours)):
+    rows: list[tuple[str, float, str, float]] = []
+    for server in found[before.THIS]:
+        bare = Series("bare client, told", found[before.THIS][server]["bare"])
+        ours = {
+            code: Series("Posthouse, event" if code == before.THIS else code, told[server]["event"])
+            for code, told in found.items()
+        }
+        for one in (bare, *ours.values()):
             lines.append(
-                f"| {name} | {who} | {report.figure(series.median)} "
-                f"| {report.figure(_p95(series))} | {series.spread} |"
+                f"| {server} | {one.name} | {report.figure(one.median)} "
+                f"| {report.figure(_p95(one))} | {one.spread} |"
             )
-    rows = []
-    for name, bare, ours in results:
+        this = ours.pop(before.THIS)
         rows += [
-            (f"{name}: p50, ms", ours.median, "≤", 150.0),
-            (f"{name}: p95, ms", _p95(ours), "≤", 500.0),
-            (f"{name}: p50 but the bare client's, ms", ours.median - bare.median, "≤", 150.0),
+            (f"{server}: p50, ms", this.median, "≤", 150.0),
+            (f"{server}: p95, ms", _p95(this), "≤", 500.0),
+            (f"{server}: p50 but the bare client's, ms", this.median - bare.median, "≤", 150.0),
+        ]
+        rows += [
+            (f"{server}: p50, times {code}", this.median / earlier.median, "≤", 1.05)
+            for code, earlier in ours.items()
         ]
     lines += ["", *report.verdicts(rows)]
     report.write("push", lines, {}, keep=not chosen.no_write)
-    return 0
 
 
-def _delays(stand: Stand, server: Dovecot, chosen: argparse.Namespace) -> tuple[Series, Series]:
+def _delays(stand: Stand, server: Dovecot, chosen: argparse.Namespace) -> dict[str, list[float]]:
     """Milliseconds until the bare client was told, and until Posthouse's events were there."""
     rng = random.Random(7)
     users = [f"u{number}" for number in range(chosen.mailboxes)]
@@ -125,7 +164,7 @@ def _delays(stand: Stand, server: Dovecot, chosen: argparse.Namespace) -> tuple[
             time.sleep(0.1)
         bare = listener.delays()
     ours = [1000 * (watch.arrived[identity] - at) for identity, at in accepted.items()]
-    return Series("bare client", bare), Series("Posthouse", ours)
+    return {"bare": bare, "event": ours}
 
 
 def _p95(series: Series) -> float:

@@ -14,7 +14,6 @@ import os
 import pwd
 import random
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -88,12 +87,9 @@ def _table(
 
 
 def _apart(tree: Path, argv: Sequence[str], way: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "measured.json"
-        before.ask(tree, "trickle", [*argv, "--ways", way, "--one", str(out)])
-        measured: dict[str, float] = json.loads(out.read_text())
-        print(tree, way, json.dumps(measured), flush=True)
-        return measured
+    measured: dict[str, float] = before.measured(tree, "trickle", [*argv, "--ways", way])
+    print(tree, way, json.dumps(measured), flush=True)
+    return measured
 
 
 def _measure(chosen: argparse.Namespace, *, pushed: bool) -> dict[str, float]:

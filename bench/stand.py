@@ -95,7 +95,11 @@ class Stand:
 
     def rest(self, connections: Sequence[int] | None = None) -> None:
         """Nothing (of these) is due until it is said to be."""
+        self._put_off(connections)  # else the next minute begins before thousands have ended
         self.stack.wait(self._quiet, "the end of what runs")
+        self._put_off(connections)  # what ran is due by its interval
+
+    def _put_off(self, connections: Sequence[int] | None) -> None:
         with self.stack.database.transaction() as session:
             session.execute(
                 "UPDATE connection_state SET due_at = now() + interval '1 hour'"

@@ -40,6 +40,8 @@ Position = Annotated[int | None, typer.Option(min=0, help="Its place in the grou
 def _state(found: Mapping[str, Any]) -> tuple[str, str]:
     if not found["enabled"]:
         return "disabled", "dim"
+    if found["forward"] and found["forward"]["fails"]:
+        return "endpoint takes nothing", "red"
     return ("nobody reads it", "red") if found["queue"]["nobody_reads"] else ("enabled", "green")
 
 

@@ -82,6 +82,11 @@ def of_handlers(session: Session, ids: Sequence[int]) -> dict[int, Forward]:
         return {row.pop("handler_id"): _forward(row) for row in cursor}
 
 
+def failing(session: Session, ids: Sequence[int]) -> set[int]:
+    """Those of `ids` whose far side took neither what waits nor what was sent last."""
+    return {row[0] for row in session.execute(_SQL["failing"], {"ids": list(ids)})}
+
+
 def of_handler(session: Session, handler_id: int, *, lock: bool = False) -> Forward | None:
     """`lock` keeps others from changing it until the transaction ends."""
     if lock:

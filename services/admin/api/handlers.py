@@ -230,7 +230,7 @@ def to_out(view: HandlerView, *, forward_secret: str | None = None) -> HandlerOu
         signing_key=view.signing_key,
         redis_stream=handler.redis_stream,
         rabbitmq_queue=handler.rabbitmq_queue,
-        forward=_forward(view.forward, view.forward_secret or forward_secret),
+        forward=_forward(view, forward_secret),
         queue=QueueOut.model_validate(view.queue),
         waiting=view.waiting,
         created_at=handler.created_at,
@@ -238,11 +238,16 @@ def to_out(view: HandlerView, *, forward_secret: str | None = None) -> HandlerOu
     )
 
 
-def _forward(forward: Forward | None, secret: str | None) -> ForwardOut | None:
+def _forward(view: HandlerView, secret: str | None) -> ForwardOut | None:
+    forward = view.forward
     if forward is None:
         return None
     fields = {name: getattr(forward, name) for name in Forward.__slots__ if name != "options"}
-    return ForwardOut.model_validate(forward.options.to_json() | fields | {"secret": secret})
+    return ForwardOut.model_validate(
+        forward.options.to_json()
+        | fields
+        | {"fails": view.forward_fails, "secret": view.forward_secret or secret}
+    )
 
 
 def _tagged(response: Response, view: HandlerView) -> HandlerOut:

@@ -39,6 +39,8 @@ class HandlerView:
     signing_key: str | None = None
     #: Where its events are passed on to; None: its program consumes the queue.
     forward: Forward | None = None
+    #: Events wait that the far side did not take, and it did not take the last one either.
+    forward_fails: bool = False
     forward_secret: str | None = None
 
 
@@ -69,8 +71,15 @@ def search_handlers(ctx: Context, q: str = "") -> Sequence[HandlerView]:
         queues = handlers.queues(session, [handler.id for handler in found])
         waiting = handlers.waiting(session)
         forwarded = forwards.of_handlers(session, [handler.id for handler in found])
+        failing = forwards.failing(session, list(forwarded))
     return [
-        HandlerView(h, queues[h.id], waiting.get(h.id, 0), forward=forwarded.get(h.id))
+        HandlerView(
+            h,
+            queues[h.id],
+            waiting.get(h.id, 0),
+            forward=forwarded.get(h.id),
+            forward_fails=h.id in failing,
+        )
         for h in found
     ]
 
@@ -240,4 +249,5 @@ def _see(session: Session, handler_id: int) -> HandlerView:
         handlers.queues(session, [handler_id])[handler_id],
         waiting,
         forward=forwards.of_handler(session, handler_id),
+        forward_fails=bool(forwards.failing(session, [handler_id])),
     )

@@ -11,6 +11,14 @@ FROM forward f
 -- name: of_handlers
 WHERE f.handler_id = ANY(%(ids)s)
 
+-- name: failing
+-- Of handlers: events wait that the far side did not take, and the last attempt failed too.
+SELECT f.handler_id FROM forward f
+WHERE f.handler_id = ANY(%(ids)s)
+  AND EXISTS (SELECT FROM forward_retry r WHERE r.handler_id = f.handler_id)
+  AND (SELECT a.outcome FROM forward_attempt a WHERE a.handler_id = f.handler_id
+       ORDER BY a.id DESC LIMIT 1) <> 'delivered'
+
 -- name: lock
 SELECT FROM forward WHERE handler_id = %(id)s FOR UPDATE
 

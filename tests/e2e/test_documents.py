@@ -62,6 +62,12 @@ def test_a_phone_shows_a_table_of_settings_without_scrolling_it(site: Site) -> N
             "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
         )
         assert wide == 0
+        page.goto(f"{site.url}/documents/google")
+        owner = page.get_by_role("row").filter(has_text="What each mailbox needs")
+        shown = owner.get_by_role("cell").evaluate_all(
+            "all => all.map(one => getComputedStyle(one, '::before').content)"
+        )
+        assert shown[-2:] == ['"Somebody logs in: "', '"Service account: "']
     with site.visitor(token=None) as page:
         page.goto(f"{site.url}/documents/settings")
         name = page.locator("td code", has_text="POSTHOUSE_STORE_URL").first

@@ -7,6 +7,7 @@ to log in. They are the files of `docs/`, which the wheel carries along.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -70,6 +71,7 @@ def as_html(name: str) -> Markup:
     # Raw HTML stays text: what is shown is what was written here, but nothing has to rely on it.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(_files()[name].read_text(encoding="utf-8"))
+    _label_cells(tokens)
     for at, token in enumerate(tokens):
         if token.type == "heading_open":
             token.attrSet("id", _anchor(tokens[at + 1].content))
@@ -80,6 +82,27 @@ def as_html(name: str) -> Markup:
         elif token.type == "inline":
             token.children = list(_with_links(token.children or []))
     return Markup(markdown.renderer.render(tokens, markdown.options, {}))  # noqa: S704
+
+
+def _label_cells(tokens: Sequence[Token]) -> None:
+    """Each cell but a row's first with the heading of its column, which a phone shows before it."""
+    headings: list[str] = []
+    column = -1
+    for at, token in enumerate(tokens):
+        if token.type == "table_open":
+            headings = []
+        elif token.type == "th_open":
+            headings.append(_plain(tokens[at + 1]))
+        elif token.type == "tr_open":
+            column = -1
+        elif token.type == "td_open":
+            column += 1
+            if column and headings[column]:
+                token.attrSet("data-label", headings[column])
+
+
+def _plain(inline: Token) -> str:
+    return "".join(child.content for child in inline.children or [])
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse import Consumer, MailEvent, Reject, Retry
+from posthouse import Consumer, MailEvent, Outcome, Reject, Retry
 from posthouse.source import Held
 from posthouse.testing import make_event, run_in_memory
 
@@ -60,6 +61,39 @@ def test_not_now_uses_up_no_delivery_unless_asked_to() -> None:
     assert run_in_memory(counted, [event], max_deliveries=2).dead == [
         (event.id, "gave up after 2 deliveries: Retry: the other side is away")
     ]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_callback_that_takes_too_long_is_told_in_words(waits: bool) -> None:
+    async def wait(event: MailEvent) -> None:
+        await asyncio.sleep(60)
+
+    def work(event: MailEvent) -> None:
+        while True:
+            pass
+
+    told: list[Outcome] = []
+    report = run_in_memory(
+        wait if waits else work,
+        [make_event()],
+        timeout_s=0.05,
+        max_deliveries=1,
+        on_outcome=told.append,
+    )
+    assert [one.reason for one in report.dead] == [
+        "gave up after 1 deliveries: TimedOut: it took longer than 0.05 s"
+    ]
+    assert [(one.result, str(one.error)) for one in told] == [
+        ("gave-up", "it took longer than 0.05 s")
+    ]
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    def handle(event: MailEvent) -> None:
+        raise ValueError
+
+    report = run_in_memory(handle, [make_event()], max_deliveries=1)
+    assert [one.reason for one in report.dead] == ["gave up after 1 deliveries: ValueError"]
 
 
 def test_an_event_that_is_put_off_for_ever_ends_a_run_in_memory() -> None:

@@ -56,3 +56,10 @@ def test_what_cannot_begin_says_why(
     code, said = _run(tmp_path, "run", callback, **variables)
     assert code == 2
     assert why in said
+
+
+def test_a_hook_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tickets.py").write_text("def handle(event): ...\n")
+    code, said = _run(tmp_path, "run", "tickets:handle", "--on-outcome", "tickets:count")
+    assert code == 2
+    assert "the module 'tickets' has no 'count'" in said

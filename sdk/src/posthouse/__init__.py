@@ -3,7 +3,9 @@
 from posthouse.consumer import Consumer
 from posthouse.contents import Attachment, NoSuchPart
 from posthouse.event import InvalidEvent, MailEvent, RawMismatch
+from posthouse.event_data import Connection, Headers, Redelivery, Security
 from posthouse.following import follow
+from posthouse.mail import Address, Mail, Part
 from posthouse.outcome import Outcome, Reject, Retry, TimedOut
 from posthouse.raw import RawUnavailable
 from posthouse.signing import Unverified
@@ -11,16 +13,23 @@ from posthouse.source import AccessRefused, SourceLost
 
 __all__ = [
     "AccessRefused",
+    "Address",
     "Attachment",
+    "Connection",
     "Consumer",
+    "Headers",
     "InvalidEvent",
+    "Mail",
     "MailEvent",
     "NoSuchPart",
     "Outcome",
+    "Part",
     "RawMismatch",
     "RawUnavailable",
+    "Redelivery",
     "Reject",
     "Retry",
+    "Security",
     "SourceLost",
     "TimedOut",
     "Unverified",

@@ -37,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
-        callback = _callback(options.callback)
-        _consumer(options).run(callback)
+        callback = _named(options.callback)
+        refuse_unusable(callback)
+        hook = _named(options.on_outcome) if options.on_outcome else None
+        _consumer(options, hook).run(callback)
     except (_CannotBegin, AccessRefused, ImportError, TypeError, ValueError) as error:
         sys.stderr.write(f"posthouse: {error}\n")
         return 2
@@ -60,12 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="that a callback may take")
     run.add_argument("--max-deliveries", type=int, default=10)
     run.add_argument(
+        "--on-outcome", metavar="MODULE:FUNCTION", help="called with an Outcome after every call"
+    )
+    run.add_argument(
         "--ordered", action="store_true", help="the mails of one connection one after another"
     )
     return parser
 
 
-def _consumer(options: argparse.Namespace) -> Consumer:
+def _consumer(options: argparse.Namespace, on_outcome: Any) -> Consumer:
     for value, option, variable in (
         (options.url, "--url", BROKER_VARIABLE),
         (options.handler, "--handler", HANDLER_VARIABLE),
@@ -78,12 +83,13 @@ def _consumer(options: argparse.Namespace) -> Consumer:
         concurrency=options.concurrency,
         timeout_s=options.timeout,
         max_deliveries=options.max_deliveries,
+        on_outcome=on_outcome,
         order_by=(lambda event: event.connection.id) if options.ordered else None,
     )
 
 
-def _callback(named: str) -> Any:
-    """The object that MODULE:CALLBACK names; the module may lie in the current folder."""
+def _named(named: str) -> Any:
+    """The object that MODULE:FUNCTION names; the module may lie in the current folder."""
     module, colon, path = named.partition(":")
     if not colon or not module or not path:
         raise _CannotBegin(f"{named!r} is no MODULE:CALLBACK, such as tickets:handle")
@@ -95,11 +101,9 @@ def _callback(named: str) -> Any:
             raise  # the module is there, and what it imports is not
         raise _CannotBegin(f"there is no module {module!r} here or among the packages") from error
     try:
-        callback: Any = reduce(getattr, path.split("."), found)
+        return reduce(getattr, path.split("."), found)
     except AttributeError as error:
         raise _CannotBegin(f"the module {module!r} has no {path!r}") from error
-    refuse_unusable(callback)
-    return callback
 
 
 if __name__ == "__main__":

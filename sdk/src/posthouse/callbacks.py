@@ -11,8 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from posthouse.event import MailEvent
-from posthouse.outcome import TimedOut
-from posthouse.workers import TimeLimit
+from posthouse.workers import TimeLimit, too_long
 
 #: `def handle(event)` or `async def handle(event)`; also an object with `__call__`, or a partial.
 #: What it returns is of no interest, but that an awaitable is awaited.
@@ -83,10 +82,10 @@ class Caller:
             try:
                 result.result(self._timeout_s)
             except TimeoutError:
-                if result.done():
+                if result.done() or self._timeout_s is None:
                     raise
                 result.cancel()
-                raise TimedOut from None
+                raise too_long(self._timeout_s) from None
         elif (what := _what_never_ran(result)) is not None:
             raise TypeError(
                 f"the callback {_name(self._callback)} returned {what}, of which nothing ran"
@@ -144,8 +143,8 @@ async def _finished(result: Any, timeout_s: float | None) -> None:
         async with asyncio.timeout(timeout_s) as scope:
             await result
     except TimeoutError:
-        if scope.expired():
-            raise TimedOut from None
+        if scope.expired() and timeout_s is not None:
+            raise too_long(timeout_s) from None
         raise
 
 

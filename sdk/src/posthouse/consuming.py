@@ -222,7 +222,7 @@ class Loop:
         counts = not isinstance(failure, Retry) or failure.counts
         if counts and held.attempt >= self._options.max_deliveries:
             _log.error("event %s given up", event.id, exc_info=failure)
-            reason = f"{type(failure).__name__}: {failure}"
+            reason = ": ".join(filter(None, (type(failure).__name__, str(failure))))
             self._source.dead_letter(
                 held, f"gave up after {held.attempt} deliveries: {reason[:500]}"
             )

@@ -14,9 +14,8 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from posthouse import tnef
-from posthouse.mail import Address, Mail, Part
+from posthouse.mail import Part
 
-_MESSAGE_ID = re.compile(r"<[^<>\s]+>")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:]+")
 #: Characters; a name has at most 255 octets on most disks.
 _LONGEST_STEM, _LONGEST_SUFFIX = 50, 10
@@ -98,15 +97,20 @@ def decoded_text(octets: bytes, charset: str) -> str:
     return octets.decode("latin-1")
 
 
+def decoded(part: Message) -> bytes:
+    """The octets of a part; of a message in the mail, that message."""
+    content = part.get_payload(decode=True)
+    if isinstance(content, bytes):
+        return content
+    inner = part.get_payload(0)
+    return inner.as_bytes() if isinstance(inner, Message) else b""
+
+
 def part_of(raw: bytes, path: str) -> IO[bytes]:
     """One decoded part of a mail in memory. Raises NoSuchPart."""
-    for found, part in _leaves(read_message(raw), ""):
+    for found, part in leaves(read_message(raw), ""):
         if found == path:
-            content = part.get_payload(decode=True)
-            if isinstance(content, bytes):
-                return io.BytesIO(content)
-            inner = part.get_payload(0)  # a message in the mail
-            return io.BytesIO(inner.as_bytes() if isinstance(inner, Message) else b"")
+            return io.BytesIO(decoded(part))
         content = part.get_payload(decode=True) if path.startswith(f"{found}.") else None
         if isinstance(content, bytes) and tnef.is_packed(
             part.get_content_type(), part.get_filename() or ""
@@ -127,56 +131,7 @@ def _unpacked(packed: bytes, numbers: Sequence[int], path: str) -> bytes:
     return packed
 
 
-def facts_of(raw: bytes, kind: str) -> Mail:
-    """The facts of a mail for tests of handlers, as far as Python's `email` tells them.
-
-    Posthouse itself reads mails with a reader of its own, which tells more.
-    """
-    mail = read_message(raw)
-    body = mail.get_body(("plain", "html"))
-    ids = {
-        name: tuple(_MESSAGE_ID.findall(str(mail[name] or "")))
-        for name in ("references", "in-reply-to", "message-id")
-    }
-    parts = tuple(_fact(path, part) for path, part in _leaves(mail, ""))
-    thread = ids["references"] or ids["in-reply-to"] or ids["message-id"]
-    return Mail(
-        senders=_addresses(mail, "from"),
-        to=_addresses(mail, "to"),
-        cc=_addresses(mail, "cc"),
-        reply_to=_addresses(mail, "reply-to"),
-        in_reply_to=ids["in-reply-to"],
-        references=ids["references"],
-        thread=thread[0] if thread else "",
-        kind=kind,
-        parts=parts,
-        text=str(body.get_content()) if body is not None else "",
-        html=next((one.path for one in parts if one.content_type == "text/html"), ""),
-    )
-
-
-def _addresses(mail: EmailMessage, name: str) -> tuple[Address, ...]:
-    field = mail[name]
-    found = getattr(field, "addresses", ()) if field else ()
-    return tuple(Address(one.display_name, one.addr_spec) for one in found)
-
-
-def _fact(path: str, part: Message) -> Part:
-    content = part.get_payload(decode=True)
-    return Part(
-        path=path,
-        content_type=part.get_content_type(),
-        name=part.get_filename() or "",
-        disposition=part.get_content_disposition() or "",
-        content_id=str(part["content-id"] or "").strip("<> "),
-        size=len(content) if isinstance(content, bytes) else 0,
-        charset=(part.get_content_charset() or "us-ascii")
-        if part.get_content_maintype() == "text"
-        else "",
-    )
-
-
-def _leaves(part: Message, prefix: str) -> Iterator[tuple[str, Message]]:
+def leaves(part: Message, prefix: str) -> Iterator[tuple[str, Message]]:
     """Every part that is no multipart, with its path as IMAP counts (RFC 9051 section 6.4.5.1)."""
     inner = part.get_payload() if part.is_multipart() else None
     if not isinstance(inner, list):
@@ -186,8 +141,8 @@ def _leaves(part: Message, prefix: str) -> Iterator[tuple[str, Message]]:
         for message in inner:
             if isinstance(message, Message):
                 nested = message.get_content_maintype() == "multipart"
-                yield from _leaves(message, prefix if nested else f"{prefix}.1")
+                yield from leaves(message, prefix if nested else f"{prefix}.1")
     else:
         for number, one in enumerate(inner, 1):
             if isinstance(one, Message):
-                yield from _leaves(one, f"{prefix}.{number}" if prefix else str(number))
+                yield from leaves(one, f"{prefix}.{number}" if prefix else str(number))

@@ -17,14 +17,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import formataddr
+from typing import NamedTuple
 
 from posthouse.callbacks import Callback, refuse_unusable
 from posthouse.consumer import Consumer
-from posthouse.contents import facts_of, read_message
+from posthouse.contents import read_message
 from posthouse.event import MailEvent
 from posthouse.event_data import Connection, Headers, Raw, Redelivery, Security
+from posthouse.made_facts import facts_of
 from posthouse.mail import Address
 from posthouse.ordering import OrderKey
+from posthouse.outcome import Outcome
 from posthouse.source import Held
 
 
@@ -36,7 +39,7 @@ def make_event(
     to: Sequence[str] = ("support@example.com",),
     text: str = "Hello,\nthis is a mail.\n",
     raw: bytes | None = None,
-    kind: str = "person",
+    kind: str | None = None,
     id: str | None = None,
     connection: Connection | None = None,
     sequence: int = 1,
@@ -45,8 +48,8 @@ def make_event(
 ) -> MailEvent:
     """A complete event; `raw` (an RFC 5322 mail) takes the place of the one made of the rest.
 
-    Its fields and facts are those of the mail, as Python's `email` reads it; `kind` is what it is
-    told to be.
+    Its fields and facts are those of the mail, as Python's `email` reads it; its kind is what the
+    mail's own fields say by the RFCs (Posthouse knows more fields), or `kind`.
     """
     identifier = id or str(uuid.uuid4())
     now = datetime.now(UTC)
@@ -88,15 +91,27 @@ def make_event(
     )
 
 
+class Dead(NamedTuple):
+    """An event that was rejected or given up, by its id."""
+
+    id: str
+    reason: str
+
+
+class Retried(NamedTuple):
+    """A delivery after which the event with this id comes again; `attempt` counts from 1."""
+
+    id: str
+    attempt: int
+
+
 @dataclass
 class Report:
-    """What became of the events: ids in the order in which they were settled."""
+    """What became of the events: `acknowledged` has ids, in the order of the settling."""
 
     acknowledged: list[str] = field(default_factory=list)
-    #: (id, reason)
-    dead: list[tuple[str, str]] = field(default_factory=list)
-    #: (id, attempt) of every delivery that was put off.
-    retried: list[tuple[str, int]] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+    retried: list[Retried] = field(default_factory=list)
 
 
 def run_in_memory(
@@ -108,6 +123,7 @@ def run_in_memory(
     seen: MutableSet[str] | None = None,
     timeout_s: float | None = None,
     order_by: OrderKey | None = None,
+    on_outcome: Callable[[Outcome], object] | None = None,
 ) -> Report:
     """Runs the real consumer over `events` until each is settled. Delays pass at once.
 
@@ -123,6 +139,7 @@ def run_in_memory(
         seen=seen,
         timeout_s=timeout_s,
         order_by=order_by,
+        on_outcome=on_outcome,
         verify=False,
         source=source,
     )
@@ -164,13 +181,13 @@ class _MemorySource:
 
     def again(self, held: Held, *, counts: bool) -> Held | None:
         body, event_id = self._given[held.token]
-        self.report.retried.append((event_id, held.attempt))
+        self.report.retried.append(Retried(event_id, held.attempt))
         if len(self.report.retried) > _MOST_RETRIES:
             raise RuntimeError(f"event {event_id} is put off again and again")
         return replace(held, body=body, attempt=held.attempt + counts)
 
     def dead_letter(self, held: Held, reason: str) -> None:
-        self.report.dead.append((self._close(held), reason))
+        self.report.dead.append(Dead(self._close(held), reason))
 
     def keep(self, held: Sequence[Held]) -> None:
         pass

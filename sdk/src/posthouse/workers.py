@@ -48,6 +48,11 @@ class Workers:
             job()
 
 
+def too_long(seconds: float) -> TimedOut:
+    """With words, as they stand in logs and in the reason of a dead letter."""
+    return TimedOut(f"it took longer than {seconds:g} s")
+
+
 class TimeLimit:
     """Interrupts the thread that runs in it: `expire`, called by another, raises TimedOut there.
 
@@ -71,9 +76,11 @@ class TimeLimit:
         self._began = time.monotonic()
         self._thread = threading.get_ident()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: object, __: object) -> None:
         with self._lock:
             self._over = True
+        if isinstance(error, TimedOut) and not error.args and self._seconds is not None:
+            error.args = too_long(self._seconds).args  # the interpreter made it, without words
         if self._seconds is not None:
             _raise_in(self._thread, None)  # what was asked for and not raised yet
 

@@ -1,0 +1,172 @@
+"""The facts of a mail for tests of handlers, as Python's `email` and the RFCs tell them.
+
+Posthouse reads mails with a reader of its own, which knows more broken forms, and more of the
+fields that vendors set. What is told here is told in the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from email.message import EmailMessage, Message
+from email.utils import getaddresses
+from html.parser import HTMLParser
+from typing import Final
+
+from posthouse import tnef
+from posthouse.contents import decoded, decoded_text, leaves, read_message
+from posthouse.mail import Address, Evidence, Mail, Part, Recipient
+
+_MESSAGE_ID: Final = re.compile(r"<[^<>\s]+>")
+#: What no name of a file may hold, as Posthouse replaces it.
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f/\\\\\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+"
+)
+_LONGEST_NAME: Final = 255
+#: Report types (RFC 6522 section 3): RFC 3464, 8098, 5965.
+_REPORTS: Final = {
+    "delivery-status": "bounce",
+    "disposition-notification": "receipt",
+    "feedback-report": "complaint",
+}
+#: RFC 2919 and 2369.
+_OF_LISTS: Final = ("list-id", "list-post", "list-unsubscribe", "list-help", "list-archive")
+_ENVELOPE: Final = ("delivered-to", "x-original-to", "envelope-to")
+
+
+def facts_of(raw: bytes, kind: str | None = None) -> Mail:
+    """The facts of a mail; of the kind that its fields say, or of `kind`, then without evidence."""
+    mail = read_message(raw)
+    told, evidence = kind_of(mail) if kind is None else (kind, ())
+    ids = {
+        name: tuple(_MESSAGE_ID.findall(str(mail[name] or "")))
+        for name in ("references", "in-reply-to", "message-id")
+    }
+    thread = ids["references"] or ids["in-reply-to"] or ids["message-id"]
+    sender = _addresses(mail, "sender")
+    parts = tuple(one for path, part in leaves(mail, "") for one in _facts(path, part))
+    body = mail.get_body(("plain", "html"))
+    is_html = body is not None and body.get_content_subtype() == "html"
+    text = "" if body is None else _text(body)
+    return Mail(
+        senders=_addresses(mail, "from"),
+        to=_addresses(mail, "to"),
+        cc=_addresses(mail, "cc"),
+        reply_to=_addresses(mail, "reply-to"),
+        sender=sender[0] if sender else None,
+        return_path=None if (path := mail["return-path"]) is None else str(path).strip(" <>"),
+        delivered_to=tuple(_recipients(mail)),
+        in_reply_to=ids["in-reply-to"],
+        references=ids["references"],
+        thread=thread[0] if thread else "",
+        list_id=str(mail["list-id"] or "").rpartition("<")[2].strip(" >"),
+        kind=told,
+        evidence=evidence,
+        parts=parts,
+        text=_text_of_html(text) if is_html else text,
+        text_is_from_html=is_html,
+        html=next((one.path for one in parts if one.content_type == "text/html"), ""),
+    )
+
+
+def kind_of(mail: EmailMessage) -> tuple[str, tuple[Evidence, ...]]:
+    """Who or what sent a mail, by the RFCs alone, and the field that says so."""
+    report = mail.get_param("report-type") if mail.get_content_type() == "multipart/report" else ""
+    if (kind := _REPORTS.get(str(report).lower())) is not None:
+        return kind, (Evidence("content-type", str(mail["content-type"])),)
+    if any(part.get_content_type() == "text/calendar" for _, part in leaves(mail, "")):
+        return "calendar", (Evidence("content-type", "text/calendar"),)
+    said = str(mail["auto-submitted"] or "no")  # RFC 3834 section 5
+    word = said.lower().partition(";")[0].partition("(")[0].strip()
+    listed = next((name for name in _OF_LISTS if mail[name]), None)
+    if listed is not None and "repl" not in word:
+        return "list", (Evidence(listed, str(mail[listed])),)
+    if word != "no":
+        return "auto-reply", (Evidence("auto-submitted", said),)
+    precedence = str(mail["precedence"] or "").strip()
+    if precedence.lower() in ("bulk", "junk", "auto_reply"):
+        return "auto-reply", (Evidence("precedence", precedence),)
+    if mail["return-path"] is not None and not str(mail["return-path"]).strip(" <>"):
+        authors = [one.address.partition("@")[0].lower() for one in _addresses(mail, "from")]
+        bounced = not authors or authors[0] in ("mailer-daemon", "postmaster")
+        return "bounce" if bounced else "auto-reply", (Evidence("return-path", "<>"),)
+    return "person", ()
+
+
+def _addresses(mail: EmailMessage, name: str) -> tuple[Address, ...]:
+    field = mail[name]
+    found = getattr(field, "addresses", ()) if field else ()
+    return tuple(Address(one.display_name, one.addr_spec) for one in found)
+
+
+def _recipients(mail: EmailMessage) -> Iterator[Recipient]:
+    values = [str(value) for name in _ENVELOPE for value in mail.get_all(name, [])]
+    for address in dict.fromkeys(address for _, address in getaddresses(values) if address):
+        local = address.rpartition("@")[0]
+        yield Recipient(address, local.partition("+")[2])
+
+
+def _facts(path: str, part: Message) -> Iterator[Part]:
+    """Of a part, and of the files that a winmail.dat packs."""
+    octets = decoded(part)
+    name, content_type = part.get_filename() or "", part.get_content_type()
+    yield Part(
+        path=path,
+        content_type=content_type,
+        name=_safe(name),
+        disposition=part.get_content_disposition() or "",
+        content_id=str(part["content-id"] or "").strip("<> "),
+        size=len(octets),
+        charset=(part.get_content_charset() or "us-ascii")
+        if part.get_content_maintype() == "text"
+        else "",
+    )
+    if tnef.is_packed(content_type, name):
+        for number, file in enumerate(tnef.packed_files([octets]), 1):
+            yield Part(
+                f"{path}.{number}",
+                file.content_type,
+                _safe(file.name),
+                "attachment",
+                file.content_id,
+                file.size,
+            )
+
+
+def _safe(name: str) -> str:
+    return _UNSAFE.sub("_", name).strip(" .")[:_LONGEST_NAME]
+
+
+def _text(body: Message) -> str:
+    return decoded_text(decoded(body), body.get_content_charset() or "us-ascii").replace(
+        "\r\n", "\n"
+    )
+
+
+def _text_of_html(html: str) -> str:
+    reader = _TextOfHtml()
+    reader.feed(html)
+    reader.close()
+    lines = (" ".join(line.split()) for line in "".join(reader.pieces).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+class _TextOfHtml(HTMLParser):
+    _HIDDEN: Final = ("script", "style", "title")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._hidden += tag in self._HIDDEN
+        if tag in ("br", "div", "h1", "h2", "h3", "li", "p", "tr"):
+            self.pieces.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in self._HIDDEN
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.pieces.append(" ".join(data.split("\n")))

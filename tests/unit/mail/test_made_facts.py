@@ -1,0 +1,108 @@
+"""The events that handlers are tested with say of a mail what Posthouse's own reader says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.message import EmailMessage
+from functools import partial
+from typing import Any
+
+import pytest
+
+from posthouse.mail import mail_fields
+from posthouse.testing import make_event
+from shared.mail.facts import read_facts
+from shared.mail.region import region
+from tests.rig.tnef_writer import file, stream
+
+pytestmark = pytest.mark.promise("F5")
+
+#: What the servers and a kept library add is not there in an event for tests.
+_ALIKE = (
+    *("in_reply_to", "references", "thread", "reply_to", "sender", "return_path", "delivered_to"),
+    *("list_id", "kind", "parts", "text", "text_is_from_html", "html"),
+)
+
+
+def _with(**fields: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["Message-ID"] = "Ann Example <ann@example.org>", "<1@example.org>"
+    for name, value in fields.items():
+        mail[name.replace("_", "-")] = value
+    mail.set_content("Hello,\nI have a problem.\n")
+    return mail
+
+
+def _report(kind: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["Content-Type"] = "ann@example.org", "multipart/report"
+    mail.set_param("report-type", kind)
+    inner = EmailMessage()
+    inner.set_content("See below.\n")
+    mail.attach(inner)
+    return mail
+
+
+def _with_files() -> EmailMessage:
+    mail = _with(Subject="Files")
+    mail.add_alternative("<p>Hello</p>", subtype="html")
+    mail.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="../../Größe.pdf")
+    packed = stream(file(b"X.PDF", b"%PDF 1", "Übung: 1.pdf", "application/pdf"))
+    mail.add_attachment(packed, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    mail.add_attachment(_with(Subject="inside"))
+    return mail
+
+
+def _html() -> EmailMessage:
+    mail = _with()
+    mail.set_content("<style>p {}</style><p>Hello <b>Ann</b>,</p><p>bye</p>", subtype="html")
+    return mail
+
+
+def _unknown_charset() -> EmailMessage:
+    mail = _with()
+    mail.set_param("charset", "x-none")
+    return mail
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(_with, Reply_To="Desk <desk@example.org>", Sender="bob@example.org"),
+        partial(_with, In_Reply_To="<0@example.org>", References="<a@b> <0@example.org>"),
+        partial(_with, Auto_Submitted="auto-replied; owner-email=a@b"),
+        partial(_with, Auto_Submitted="no (by hand)"),
+        partial(_with, Precedence="bulk"),
+        partial(_with, List_Id="Tea <tea.example.org>", Precedence="list"),
+        partial(_with, List_Unsubscribe="<mailto:u@example.org>", Auto_Submitted="auto-generated"),
+        partial(_with, List_Id="<n.example>", Auto_Submitted="auto-replied"),
+        partial(_with, Return_Path="<>"),
+        partial(_with, Return_Path="<ann@example.org>", Delivered_To="support+4711@example.com"),
+        partial(_report, "delivery-status"),
+        partial(_report, "disposition-notification"),
+        partial(_report, "feedback-report"),
+        _with_files,
+        _html,
+        _unknown_charset,
+    ],
+)
+def test_the_facts_are_those_that_posthouse_reads(make: Callable[[], EmailMessage]) -> None:
+    raw = make().as_bytes()
+    made = make_event(raw=raw).mail
+    read = read_facts(region(raw), trusted=(), text_limit=10_000).to_json()
+    assert _comparable(mail_fields(made)) == _comparable(read)
+    assert bool(made.evidence) == bool(read["evidence"])
+
+
+def _comparable(fields: dict[str, Any]) -> dict[str, Any]:
+    told = {name: fields[name] for name in _ALIKE}
+    for name in ("in_reply_to", "references", "reply_to", "delivered_to", "parts"):
+        told[name] = list(told[name])
+    told["text"] = told["text"].split()  # which lines an HTML has is the reader's own affair
+    return told
+
+
+def test_a_kind_that_is_given_stands() -> None:
+    event = make_event(raw=_with(Auto_Submitted="auto-replied").as_bytes(), kind="person")
+    assert event.mail.kind == "person"
+    assert not event.is_automatic

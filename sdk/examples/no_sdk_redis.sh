@@ -64,10 +64,11 @@ settle() { # settle POSITION EVENT SIGNATURE
     fi # else it stays pending and is taken over again when it is stale
 }
 
-stop=""
+stop="" cursor=0-0 # how far it looked for what is stale
 trap 'stop=1' TERM INT
 while [ -z "$stop" ]; do
-    answer=$(redis --json XAUTOCLAIM "$key" "$group" "$consumer" "$stale" 0-0 COUNT 1 2>&1) || answer=""
+    answer=$(redis --json XAUTOCLAIM "$key" "$group" "$consumer" "$stale" "$cursor" COUNT 1 2>&1) || answer=""
+    cursor=$(printf '%s' "$answer" | jq -re '.[0]' 2>/dev/null) || cursor=0-0
     entry=$(printf '%s' "$answer" | jq -c '.[1][0] // empty' 2>/dev/null) || entry=""
     if [ -z "$entry" ]; then
         answer=$(redis --json XREADGROUP GROUP "$group" "$consumer" COUNT 1 BLOCK 1000 \

@@ -22,6 +22,9 @@ from posthouse.source import AccessRefused, Held, SourceLost
 GROUP = "posthouse"
 FIELD = b"event"
 SIGNATURE = signing.FIELD.encode()
+_BEGINNING = b"0-0"
+#: Calls at once in search of what a consumer left, however many are in hand.
+_MOST_LOOKS = 100
 
 
 def stream_key(handler: str) -> str:
@@ -52,6 +55,7 @@ class RedisSource:
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stale_ms = int(stale_after_s * 1000)
         self._looked_at = 0.0
+        self._looked_to = _BEGINNING
 
     def receive(self, room: int, wait_s: float) -> list[Held]:
         if room <= 0:
@@ -145,12 +149,8 @@ class RedisSource:
         """Entries that a consumer took and showed no sign of life for since; now and then."""
         if time.monotonic() - self._looked_at < self._stale_ms / 4000:
             return []
-        answer = self._client.execute_command(
-            "XAUTOCLAIM", self._key, GROUP, self._name, self._stale_ms, "0-0", "COUNT", room
-        )
-        entries = self._present(_pairs(answer[1]))
+        entries = self._stale(room)
         if not entries:
-            self._looked_at = time.monotonic()
             return []
         counts = self._client.xpending_range(
             self._key, GROUP, min=entries[0][0], max=entries[-1][0], count=len(entries) + 1000,
@@ -158,6 +158,21 @@ class RedisSource:
         )  # fmt: skip
         delivered = {entry["message_id"]: int(entry["times_delivered"]) for entry in counts}
         return [_held(p, fields, delivered.get(p, 2)) for p, fields in entries]
+
+    def _stale(self, room: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """A call looks at ten entries for each it may claim: this goes on behind those alive."""
+        for _ in range(_MOST_LOOKS):
+            answer = self._client.execute_command(
+                "XAUTOCLAIM", self._key, GROUP, self._name, self._stale_ms, self._looked_to,
+                "COUNT", room,
+            )  # fmt: skip
+            self._looked_to = answer[0]
+            if entries := self._present(_pairs(answer[1])):
+                return entries
+            if self._looked_to == _BEGINNING:
+                self._looked_at = time.monotonic()
+                break
+        return []
 
     def _present(
         self, entries: Sequence[tuple[bytes, dict[bytes, bytes] | None]]

@@ -251,6 +251,35 @@ def test_a_slow_callback_keeps_its_event(
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("server", ["redis"], indirect=True)
+def test_what_a_consumer_left_is_found_behind_what_another_puts_off(
+    server: Server, output: Output, handler: str, consumers: Consumers
+) -> None:
+    """XAUTOCLAIM looks at ten entries for each that it may claim, from where it is told to."""
+    make_queue(output, handler)
+    put_off: list[str] = []
+
+    def not_now(event: MailEvent) -> None:
+        put_off.append(event.id)
+        raise Retry(600)
+
+    finish = consumers.start(server.url, handler, not_now, prefetch=1)
+    send(output, handler, *(make_event() for _ in range(60)))
+    eventually(lambda: len(put_off) == 60, seconds=30)
+    others: list[str] = []
+    with redis.Redis.from_url(server.url) as client:
+        left = make_event()
+        with client.pipeline() as together:  # before the one that reads may take it
+            publication = signed(handler, left.to_json(), left.id)
+            key = f"posthouse:handler:{handler}"
+            together.xadd(key, {"event": publication.event, "signature": publication.signature})
+            together.xreadgroup("posthouse", "killed", {key: ">"}, count=1)
+            together.execute()
+    consumers.start(server.url, handler, lambda event: others.append(event.id), prefetch=1)
+    eventually(lambda: left.id in [*others, *put_off], seconds=20)
+    finish()
+
+
 def test_a_killed_consumer_loses_nothing(
     server: Server, output: Output, handler: str, consumers: Consumers
 ) -> None:

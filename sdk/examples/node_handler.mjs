@@ -32,6 +32,7 @@ export async function handle(event, folder) {
   if (existsSync(entry)) return; // it came before: events may come twice
   mkdirSync(ticket, { recursive: true });
 
+  /** @param {NonNullable<typeof mail.parts>[number]} part */
   const isAttachment = (part) =>
     part.disposition === "attachment" || part.name || !["text/plain", "text/html"].includes(part.content_type);
   const files = [];

@@ -8,7 +8,13 @@ import { pathToFileURL } from "node:url";
 
 const MAX_AGE_MS = 60 * 24 * 3600 * 1000;
 
-/** Throws unless `event` (a Buffer: the octets as they came) was signed for `handler` with one of `keys`. */
+/**
+ * Throws unless `event` (the octets as they came) was signed for `handler` with one of `keys`.
+ * @param {string} handler
+ * @param {Buffer} event
+ * @param {string | undefined} signature
+ * @param {string[]} keys
+ */
 export function verify(handler, event, signature, keys) {
   const form = /^t=([0-9]{1,15})((?:,v1=[0-9a-f]{64}){1,4})$/.exec(signature ?? "");
   if (!form) throw new Error("it is not signed");

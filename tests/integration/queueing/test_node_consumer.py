@@ -25,12 +25,14 @@ from tests.servers.node import beside_packages, start
 
 _PROGRAM = """
 import { appendFileSync } from "node:fs";
-import { consume, Reject } from "./node_consumer.mjs";
+import { consume, Reject, Retry } from "./node_consumer.mjs";
 const [url, handler, log] = process.argv.slice(2);
+let later = 0;
 const callback = async (event) => {
   const { subject } = event.data.headers;
   appendFileSync(log, JSON.stringify(subject) + "\\n");
   if (subject === "never") throw new Reject("kein Kunde: 日本");
+  if (subject === "later" && ++later < 5) throw new Retry(1);
   if (subject === "broken") throw new Error("boom");
   if (subject === "hangs") await new Promise((resolve) => setTimeout(resolve, 600_000));
 };
@@ -84,6 +86,18 @@ def test_it_settles_as_it_should_and_ends_when_it_is_told(
     assert reasons[2].startswith("not verified: its signature is by no key")
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0, process.communicate()[0]
+
+
+def test_not_now_is_no_failure_and_holds_up_nobody(
+    output: Output, handler: str, node: Start, log: Path
+) -> None:
+    make_queue(output, handler)
+    send(output, handler, *(make_event(subject=one) for one in ("later", "a", "b")))
+    node()
+    eventually(lambda: len(handled(log)) >= 7, seconds=60)
+    eventually(lambda: output.inspect(handler).drained)
+    assert handled(log) == ["later", "a", "b", *["later"] * 4]
+    assert output.inspect(handler).dead == 0
 
 
 def test_what_it_had_when_it_was_killed_comes_to_another(

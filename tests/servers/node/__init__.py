@@ -63,7 +63,6 @@ def check_types(folder: Path) -> str:
                     "checkJs": True,
                     "module": "nodenext",
                     "noEmit": True,
-                    "noImplicitAny": False,
                     "skipLibCheck": True,
                     "strict": True,
                     "target": "es2022",

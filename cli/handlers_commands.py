@@ -347,7 +347,11 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
         ]
     )
     if found["token"]:
-        printing.say("The token is shown this once. It opens this handler's mails only.", "yellow")
+        printing.say(
+            "The token is shown this once. It opens this handler's mails only: "
+            "POSTHOUSE_HANDLER_TOKEN.",
+            "yellow",
+        )
     forward_commands.print_secret(found["forward"])
     if found["signing_key"]:
         printing.say(

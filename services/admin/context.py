@@ -81,8 +81,8 @@ class Context:
         session: Session,
         action: str,
         subject: str,
-        before: object | None = None,
-        after: object | None = None,
+        before: audit.Told = None,
+        after: audit.Told = None,
     ) -> None:
         """Writes the audit entry of a change, in the transaction of the change."""
         audit.record(session, self.principal.name, action, subject, before, after)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from psycopg.types.json import Jsonb
 
@@ -19,7 +19,13 @@ from shared.clock import first_id, new_id, time_of, utc_now
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 _QUERIES = Queries("audit")
+
+#: What an entry says of a thing before or after a change: its fields by name.
+Told: TypeAlias = "Mapping[str, Any] | DataclassInstance | None"
 
 #: A field whose name holds one of these is never written, whatever its value.
 _SECRET: Final = ("password", "secret", "token", "private_key", "cache", "pkcs12")
@@ -63,8 +69,8 @@ def record(
     actor: str,
     action: str,
     subject: str,
-    before: object | None = None,
-    after: object | None = None,
+    before: Told = None,
+    after: Told = None,
 ) -> None:
     """Writes one entry in the caller's transaction.
 
@@ -113,7 +119,7 @@ def entries(
     return [Entry(*row) for row in rows]
 
 
-def _plain(value: object | None) -> dict[str, Any] | None:
+def _plain(value: Told) -> dict[str, Any] | None:
     """A JSON object; times as ISO 8601, octets left out."""
     if value is None:
         return None

@@ -7,7 +7,6 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page
@@ -26,9 +25,12 @@ def test_what_the_page_gives_to_copy_runs(site: Site, page: Page, tmp_path: Path
     (known,) = (text for text in shown if "POSTHOUSE_SIGNING_KEY" in text)
     (python,) = (text for text in shown if "-m posthouse run" in text)
     (shell,) = (text for text in shown if "XREADGROUP" in text)
+    assert f"posthouse handlers broker-account {name}" in shown
     (handler,) = (h for h in site.api("GET", f"/handlers?q={name}")["items"])
+    account = site.api("POST", f"/handlers/{handler['id']}/broker-account")
+    assert account["made"]
     for placeholder, value in {
-        "<user>:<password>@": urlsplit(site.stack.output_url).netloc.rpartition("@")[0],
+        "<user>:<password>@": f"{account['user']}:{account['password']}@",
         "<the token>": site.api("POST", f"/handlers/{handler['id']}/token")["token"],
         "<the signing key>": site.api("POST", f"/handlers/{handler['id']}/signing-key")[
             "signing_key"

@@ -164,7 +164,8 @@ class Authentication:
                 request,
                 401,
                 "A valid token is needed.",
-                "Send 'Authorization: Bearer …' with a token made on the page API tokens.",
+                "Send 'Authorization: Bearer …' with a token made on the page API tokens, or with "
+                "that of a handler.",
             )
             refused.headers["www-authenticate"] = "Bearer"
             return refused

@@ -178,7 +178,8 @@ def make_broker_account(ctx: Context, handler_id: int) -> BrokerAccount:
         name = handlers.get(session, handler_id).name
     account = ctx.app_state.output.make_account(name, secrets.token_urlsafe(24))
     with ctx.transaction() as session:
-        ctx.record(session, "make broker account", f"handler/{handler_id}", after=account.user)
+        made = {"user": account.user, "made": account.made}
+        ctx.record(session, "make broker account", f"handler/{handler_id}", after=made)
     return account
 
 

@@ -40,8 +40,11 @@ python3 -m posthouse run my_handler:handle"""
     found = [
         Snippet("Follow the queue on the command line", f"posthouse tail {handler.name}"),
         Snippet(
-            "What every program needs to know: put in user and password of the broker, token and "
-            "key",
+            "User and password of the broker, which open this queue alone",
+            f"posthouse handlers broker-account {handler.name}",
+        ),
+        Snippet(
+            "What every program needs to know: put in this user and password, token and key",
             "\n".join(f"export {name}={quote(value)}" for name, value in known.items()),
         ),
         Snippet(f"Python, with the package posthouse (on no index yet: {_FROM_SOURCE})", python),
@@ -65,7 +68,7 @@ python3 -m posthouse run my_handler:handle"""
 
 
 def _without_login(url: str) -> str:
-    """Its own login is Posthouse's; each handler can have one of its own (`handlers account`)."""
+    """Its own login is Posthouse's; each handler can have one of its own."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     path = parts.path if len(parts.path) > 1 else ""

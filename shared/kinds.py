@@ -80,6 +80,8 @@ class MailboxKind:
     family: str = "mail"
     #: Whether ids of mails are whole numbers, else texts.
     numbered: bool = True
+    #: Whether no other server gives the id of a mail to another one.
+    unique_keys: bool = False
     #: Whether a mail can be marked read; else `mark-read` leaves it as it is.
     marks_read: bool = True
     #: Whether marking a mail read may send a receipt to its sender.
@@ -195,6 +197,7 @@ KINDS: Final[Mapping[Mode, MailboxKind]] = {
             service="graph",
             permissions=("Mail.ReadWrite", "Mail.ReadWrite.Shared"),
             numbered=False,
+            unique_keys=True,
             sends_receipts=True,
             steps=_REQUESTS,
             recommended=True,

@@ -74,7 +74,8 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
 
 
 def end_rebinding(run: Run) -> None:
-    """Everything that can be seen was compared; what else the old folder had is vanished."""
+    """Everything that can be seen was compared; what else the old folder had is vanished, as far as
+    nobody still copies mails to where they are now."""
     with run.tools.database.transaction() as session:
         ledger.drop_stale_settlements(session, run.place)
         if run.connection.selection is Selection.ALL or run.place.uid_validity is None:

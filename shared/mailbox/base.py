@@ -24,10 +24,17 @@ Cursor = Mapping[str, Any]
 
 
 def is_another_folder(cursor: Cursor, now: Cursor) -> bool:
-    """Whether a folder of another identity has the name now (MAILBOXID, RFC 8474): re-created, or
-    renamed. Only where the server tells identities, and told one before."""
+    """Whether the same UIDs may name other mails now, although UIDVALIDITY is what it was.
+
+    Either a folder of another identity has the name (MAILBOXID, RFC 8474): re-created, or renamed;
+    where the server tells identities, and told one before. Or its next UID went back, which a
+    server never does (RFC 9051 section 2.3.1.1): it was restored from a backup, or is another
+    server, and gives the numbers of mails that were had to new ones.
+    """
     before, here = cursor.get("mailbox_id"), now.get("mailbox_id")
-    return before is not None and here is not None and before != here
+    if before is not None and here is not None and before != here:
+        return True
+    return 0 < int(now.get("uid_next") or 0) < int(cursor.get("uid_next") or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,19 @@ def forget_mailbox(session: Session, connection_id: int) -> None:
         session.execute(_SQL[name], {"id": connection_id})
 
 
+def begin_rebinding(session: Session, connection_id: int) -> None:
+    """Forgets by which keys mails are known, and not the mails: for a connection that now reads its
+    mailbox on another server. They are recognised by their content, and settled once more."""
+    for name in (
+        "forget_uids",
+        "set_contents_aside",
+        "set_keys_aside",
+        "forget_settlements",
+        "keys_changed",
+    ):
+        session.execute(_SQL[name], {"id": connection_id})
+
+
 def statuses(session: Session, ids: Sequence[int]) -> dict[int, ConnectionStatus]:
     """How each of `ids` is doing."""
     midnight = datetime.combine(utc_now().date(), time(), UTC)

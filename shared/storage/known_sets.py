@@ -134,6 +134,8 @@ def rebind(
     new UIDs, together with what was still to be settled. Those of them in `again` are as they were
     before they were settled, and are to be settled once more.
     """
+    if not digests:
+        return set()
     place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     wanted = {uid: short(digest) for uid, digest in digests.items()}
     earlier = _earlier_mails(session, connection_id, folder, uid_validity, set(wanted.values()))

@@ -15,6 +15,8 @@ from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("scheduling", state=Queries("scheduling")["state"])
+#: Days for which mails are rebound after their folder was re-created, at least.
+REBINDING_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,9 @@ def last_validity(session: Session, connection_id: int) -> int | None:
 
 
 def another_folder(session: Session, connection_id: int, folder: str, uid_validity: int) -> None:
-    """Another folder has the name of the one that was read, with the same UIDVALIDITY: its UIDs
-    name other mails. From now on mails are recognised by content, as after `validity_changed`."""
+    """Another folder has the name of the one that was read, or an older state of it, with the same
+    UIDVALIDITY: its UIDs name other mails. From now on mails are recognised by content, as after
+    `validity_changed`."""
     values = {"id": connection_id, "folder": folder, "uid_validity": uid_validity}
     for name in (
         "set_aside_known",
@@ -207,4 +210,7 @@ def validity_changed(session: Session, connection_id: int, uid_validity: int | N
 
 
 def rebinding_over(session: Session, connection_id: int, folder: str) -> None:
-    session.execute(_SQL["rebinding_over"], {"id": connection_id, "folder": folder})
+    """All that is in the folder was compared: where it was re-created long enough ago, what else
+    was in the old one is forgotten."""
+    values = {"id": connection_id, "folder": folder, "days": REBINDING_DAYS}
+    session.execute(_SQL["rebinding_over"], values)

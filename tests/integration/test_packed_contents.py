@@ -128,9 +128,15 @@ def test_another_folder_with_the_same_validity_finds_packed_mails(
         add_known(session, place, range(1, 11))
         pack(session, place, range(1, 11))
         scheduling.another_folder(session, place.connection_id, place.folder, OLD)
-        mails = {uid + 20: digest(uid) for uid in range(1, 12)}
+        mails = {uid + 20: digest(uid) for uid in range(2, 12)}
         had = known_sets.rebind(session, place.connection_id, place.folder, OLD, mails)
-        assert had == {uid + 20 for uid in range(1, 11)}
+        assert had == {uid + 20 for uid in range(2, 11)}
+        scheduling.rebinding_over(session, place.connection_id, place.folder)
+        assert rows(session, b"packed_content") == 1, "whoever copies mails has some days for it"
+        session.execute(
+            "UPDATE connection_state SET validity_changed_at = now() - make_interval(days => %s)",
+            [scheduling.REBINDING_DAYS + 1],
+        )
         scheduling.rebinding_over(session, place.connection_id, place.folder)
         assert rows(session, b"packed_content") == 0
 

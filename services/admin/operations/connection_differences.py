@@ -37,3 +37,14 @@ def is_other_mailbox(before: Connection, after: Connection) -> bool:
     """
     other_ids = before.kind.family != after.kind.family
     return other_ids or before.mailbox.casefold() != after.mailbox.casefold()
+
+
+def is_other_server(before: Connection, after: Connection) -> bool:
+    """Whether what a mail is known by may name another one there: a server begins to count where it
+    likes, so that UIDVALIDITY and UIDs, or UIDLs, of two may be equal by chance."""
+    old, new = before.endpoint, after.endpoint
+    usual = set(after.kind.ports.values())
+    same = old[0].casefold() == new[0].casefold() and (
+        old[1] == new[1] or {old[1], new[1]} <= usual
+    )
+    return not same and not after.kind.unique_keys

@@ -12,6 +12,7 @@ from services.admin.operations.connection_differences import (
     differing,
     is_other_grant,
     is_other_mailbox,
+    is_other_server,
     recorded,
 )
 from services.admin.operations.connection_tests import ConnectionTestReport
@@ -182,6 +183,8 @@ def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:
         authorisations.forget(session, connection_id)
     if change.other_mailbox:
         connections.forget_mailbox(session, connection_id)
+    elif is_other_server(before, after):
+        connections.begin_rebinding(session, connection_id)
     elif change.other_mails:
         connections.forget_cursor(session, connection_id)
     if change.asks:

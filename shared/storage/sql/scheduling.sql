@@ -155,12 +155,12 @@ DELETE FROM known_uid WHERE connection_id = %(id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s;
 
 -- name: forget_aside
-WITH packed AS (
-    DELETE FROM packed_content WHERE connection_id = %(id)s AND folder = %(folder)s
-      AND uid_validity = -%(uid_validity)s::bigint
-)
-DELETE FROM known_content WHERE connection_id = %(id)s AND folder = %(folder)s
-  AND uid_validity = -%(uid_validity)s::bigint;
+-- Of what was set aside before and not recognised since, only what would stand twice.
+DELETE FROM known_content AS aside USING known_content AS k
+WHERE aside.connection_id = %(id)s AND aside.folder = %(folder)s
+  AND aside.uid_validity = -%(uid_validity)s::bigint
+  AND (k.connection_id, k.folder, k.uid_validity, k.uid)
+    = (aside.connection_id, aside.folder, -aside.uid_validity, aside.uid);
 
 -- name: set_aside_content
 WITH packed AS (
@@ -171,8 +171,11 @@ UPDATE known_content SET uid_validity = -uid_validity
 WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
 -- name: forget_settlements_aside
-DELETE FROM settlement WHERE connection_id = %(id)s AND folder = %(folder)s
-  AND uid_validity = -%(uid_validity)s::bigint;
+DELETE FROM settlement AS aside USING settlement AS s
+WHERE aside.connection_id = %(id)s AND aside.folder = %(folder)s
+  AND aside.uid_validity = -%(uid_validity)s::bigint
+  AND (s.connection_id, s.folder, s.uid_validity, s.native_key)
+    = (aside.connection_id, aside.folder, -aside.uid_validity, aside.native_key);
 
 -- name: set_aside_settlements
 UPDATE settlement SET uid_validity = -uid_validity
@@ -182,10 +185,14 @@ WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_va
 SELECT coalesce(cursor->>'mailbox_id', '') FROM connection_state WHERE connection_id = %(id)s;
 
 -- name: rebinding_over
--- Content of mails that never re-appeared after the folder was re-created is forgotten.
+-- Content of mails that never re-appeared after the folder was re-created is forgotten. Not at once:
+-- who moves a mailbox to another server copies its mails for hours or days, and those that come after
+-- the first look are no new ones either.
 WITH over AS (
     UPDATE connection_state SET validity_changed_at = NULL
-    WHERE connection_id = %(id)s RETURNING connection_id, uid_validity
+    WHERE connection_id = %(id)s
+      AND validity_changed_at < now() - make_interval(days => %(days)s)
+    RETURNING connection_id, uid_validity
 ), packed AS (
     DELETE FROM packed_content AS p USING over
     WHERE p.connection_id = over.connection_id AND p.folder = %(folder)s

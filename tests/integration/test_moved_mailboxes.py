@@ -1,0 +1,105 @@
+"""A mailbox is moved to another server, whose ids of mails are by chance those of the old one.
+
+Servers that count from one are such: what is new there comes, what was had does not, and nothing is
+deleted there for what was still to be told to the old one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.storage.pool import DatabaseUnavailable
+from tests.integration.test_folder_identity import Folder
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import digests, mail
+from tests.rig.stack import ADMIN_TOKEN, Stack
+from tests.servers.pop3_rules import RuledPop3, Stored
+from tests.servers.processes import free_port
+from tests.servers.scripted import ScriptedServer
+
+OLD = [mail(number, 500, seed=64) for number in range(3)]
+NEW = [mail(number, 500, seed=65) for number in range(3)]
+
+
+@pytest.fixture
+def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with FetcherHere(stack).working() as fetcher:
+        yield fetcher
+
+
+def numbered() -> Callable[[Stored], str]:
+    """Unique ids as of a server that counts its mails."""
+    numbers = itertools.count(1)
+    return lambda _: str(next(numbers))
+
+
+def edit(stack: Stack, connection: int, **fields: Any) -> None:
+    """As an administrator does, over the API."""
+    port = free_port()
+    stack.start("admin", settings={"port": str(port)})
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}/api/v1/",
+        headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        timeout=30,
+    ) as person:
+
+        def changed() -> bool:
+            try:
+                answer = person.patch(
+                    f"connections/{connection}",
+                    json={"password": "secret", "acknowledged": True, **fields},
+                )
+            except httpx.TransportError:
+                return False
+            assert answer.status_code == 200, answer.text
+            return True
+
+        stack.wait(changed, "the connection is changed")
+
+
+@pytest.mark.promise("I9")
+def test_uids_of_another_imap_server_name_other_mails(here: FetcherHere) -> None:
+    old, new = Folder(dict(enumerate(OLD, 1))), Folder(dict(enumerate([OLD[1], *NEW], 1)))
+    with ScriptedServer(old.script) as left, ScriptedServer(new.script) as server:
+        connection = here.stack.add_plain_connection(
+            left.port, name="moved", mode="imap", selection="all"
+        )
+        here.run_until_idle(connection)
+        assert here.had() == digests(OLD)
+        edit(here.stack, connection, host="127.0.0.1", port=server.port)
+        here.run_until_idle(connection)
+        assert here.had() == digests([*OLD, *NEW])
+    assert here.stack.count("settlement") == 0
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize(("after_download", "top"), [("delete", True), ("mark-read", False)])
+def test_unique_ids_of_another_pop3_server_name_other_mails(
+    after_download: str, top: bool, here: FetcherHere
+) -> None:
+    with RuledPop3(top=top) as left, RuledPop3(top=top) as server:
+        for one, mails in ((left, OLD), (server, [OLD[1], *NEW])):
+            one.deliver("alice", mails)
+            one.rename("alice", numbered())
+        connection = here.stack.add_plain_connection(
+            left.pop3_port,
+            name="moved",
+            mode="pop3",
+            username="alice",
+            after_download=after_download,
+        )
+        # What is safe here, and the old server was not told any more.
+        here.fail_at("committed", lambda: DatabaseUnavailable("Postgres went away."))
+        here.run(connection)
+        here.stop_failing()
+        edit(here.stack, connection, host="127.0.0.1", port=server.pop3_port)
+        here.run_until_idle(connection)
+        assert here.had() == digests([*OLD, *NEW])
+        assert len(server.left("alice")) == (0 if after_download == "delete" else 4)

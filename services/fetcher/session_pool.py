@@ -7,6 +7,7 @@ IDLE runs on it in a thread that all of them share, and a run takes it out of th
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -25,6 +26,9 @@ from shared.storage.pool import DatabaseUnavailable
 
 #: Servers log idle clients out after 30 minutes (RFC 9051 section 5.4).
 LONGEST_IDLE_MINUTES = 20
+#: Seconds for which a session is used, give or take a quarter: the name of its server may lead to
+#: another one by then, to which mails go now, while the old one answers for weeks.
+LONGEST_KEPT_S = 3600.0
 #: Seconds to wait for a session that begins to listen at this moment.
 _BEGIN_S = 2.0
 
@@ -49,8 +53,12 @@ class SessionPool:
         crowded: Callable[[str], bool] = lambda host: False,
         wait: Callable[[float], None] = time.sleep,
         table: ShareTable | None = None,
+        longest: float = LONGEST_KEPT_S,
     ) -> None:
         self._limits = limits
+        self._longest = longest
+        #: Until when the session of a connection is used (time.monotonic).
+        self._until: dict[int, float] = {}
         self.shares = SessionShares(limits.at, table or OneFetcher())
         self._lock = threading.Lock()
         self._waiting: OrderedDict[int, Kept] = OrderedDict()
@@ -119,21 +127,30 @@ class SessionPool:
             answers = self._listeners.release(connection.id, heard)
             kept = heard
         if kept is not None:
-            if answers and kept.version == connection.updated_at:
+            if answers and self._is_current(kept, connection):
                 return kept.mailbox, True
             self._end(kept)
         self._make_room(places)
         try:
-            return self._opener.open(connection, places), False
+            mailbox = self._opener.open(connection, places)
         except BaseException:
             self._forget(places)
             raise
+        # Those that were opened together are not renewed together.
+        self._until[connection.id] = time.monotonic() + self._longest * random.uniform(0.75, 1.25)  # noqa: S311
+        return mailbox, False
+
+    def _is_current(self, kept: Kept, connection: Connection) -> bool:
+        """Whether it is of the connection as it was edited last, and was not open for long."""
+        return kept.version == connection.updated_at and time.monotonic() < self._until.get(
+            connection.id, 0
+        )
 
     def take_waiting(self, connection: Connection) -> Mailbox | None:
         """The session of this connection if it is open, current and does not listen."""
         with self._lock:
             kept = self._waiting.get(connection.id)
-            if kept is None or kept.version != connection.updated_at:
+            if kept is None or not self._is_current(kept, connection):
                 return None
             del self._waiting[connection.id]
             return kept.mailbox
@@ -341,6 +358,7 @@ class SessionPool:
         return bool(taken)
 
     def _end(self, kept: Kept) -> None:
+        self._until.pop(kept.connection.id, None)
         with self._lock:
             self._closing.update(kept.places)
         self._forget(kept.places)

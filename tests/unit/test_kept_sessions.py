@@ -84,6 +84,23 @@ def use(sessions: SessionPool, wanted: Connection) -> bool:
     return kept
 
 
+def test_no_session_is_used_for_ever() -> None:
+    """The name of its server may lead to another one, to which mails go now."""
+    opened = Opened()
+    sessions = pool(opened)
+    wanted = connection(1)
+    assert [use(sessions, wanted) for _ in range(3)] == [False, True, True]
+    sessions._longest = 0.0
+    sessions.drop([1])
+    assert not use(sessions, wanted)
+    # Its time is over: it is not asked in passing, and the next run has a fresh one.
+    assert sessions.take_waiting(wanted) is None
+    assert sessions.has_idle_session(1)
+    assert not use(sessions, wanted)
+    assert opened.closed == [1, 1]
+    assert opened.open == 1
+
+
 def test_a_connection_that_was_edited_is_read_again() -> None:
     """Where its session is open here, and it was not edited, what is known of it stands."""
     sessions = pool(Opened())

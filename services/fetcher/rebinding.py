@@ -9,8 +9,10 @@ sent twice differs there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
+from services.fetcher.reused_keys import reused
 from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
 from shared.connections import AfterDownload, Selection
@@ -52,6 +54,15 @@ def without_known_content(
     run: Run, known: Known, listing: Listing
 ) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
     """The new mails, and those that came before under another key and may be settled."""
+    other, same = reused(run, listing.listed)
+    listing = replace(listing, new=(*other, *listing.new)) if other else listing
+    new, already_known = _recognised(run, known, listing)
+    return new, [*already_known, *same]
+
+
+def _recognised(
+    run: Run, known: Known, listing: Listing
+) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
     if run.place.uid_validity is None and (run.rebinding or _every_key_changed(known, listing)):
         if not run.rebinding:
             run.rebinding = True
@@ -83,12 +94,13 @@ def end_rebinding(run: Run) -> None:
 
 
 def _every_key_changed(known: Known, listing: Listing) -> bool:
-    """Whether a full listing has new keys and (nearly) none of those that are known.
+    """Whether a full listing has (nearly) none of the keys that are known.
 
     Somebody who clears a mailbox makes it look the same: then no content is known either, and
-    the look at the headers was in vain.
+    the look at the headers was in vain. An empty one counts: it may be that of another server, to
+    which the mails are still to be copied.
     """
-    if listing.listed is None or not listing.new_count:
+    if listing.listed is None:
         return False
     already_known = known.count()
     if not already_known:

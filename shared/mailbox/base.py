@@ -209,6 +209,8 @@ class Capabilities:
     read_flag: bool  # mails can be marked read
     folders: bool
     stable_keys: bool = True  # False: POP3 without UIDL, identity from header and size
+    #: The server may give the key of a mail that is gone to another one (RFC 1939 section 7).
+    reuses_keys: bool = False
     exact_delete: bool = True  # False: deleting could touch others' mails, so it only flags
     push: bool = False
     #: An open session sees what arrives later. False for POP3: a session is a snapshot, so log in

@@ -46,6 +46,23 @@ def rebind_keys(
     return set(moved)
 
 
+def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dict[str, bytes]:
+    """Which of the listed keys the server had no more for a while, with the header digest of the
+    mail that they named; empty where none was kept."""
+    by_digest = {key_digest(key): key for key in listed}
+    if not by_digest:
+        return {}
+    rows = session.execute(_SQL["vanished"], place.columns())
+    return {by_digest[key]: bytes(content or b"") for key, content in rows if key in by_digest}
+
+
+def set_aside(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
+    """These keys name other mails now: what they named stays known by its content alone."""
+    values = {**place.columns(), "digests": [key_digest(key) for key in keys]}
+    session.execute(_SQL["drop_aside"], values)
+    session.execute(_SQL["set_aside"], values)
+
+
 def add_contents(session: Session, place: FolderRef, contents: Mapping[str, bytes]) -> None:
     """Adds keys to the known set, with the digests of their mails' headers."""
     if contents:

@@ -6,8 +6,10 @@ the connection was enabled are told by their date.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import md5
+from typing import Any
 
 import pytest
 
@@ -141,3 +143,69 @@ def test_at_gmail_the_window_moves_on_over_mails_that_are_recognised(here: Fetch
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)
         assert server.listed("alice") == []
+
+
+class Counting(RuledPop3):
+    """A server that names its mails by their numbers, and a mail that is gone no more."""
+
+    def deliver(self, user: str, mails: Iterable[bytes], *rest: Any, **more: Any) -> None:
+        super().deliver(user, mails, *rest, **more)
+        numbers = itertools.count(1)
+        self.rename(user, lambda _: str(next(numbers)))
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("top", [True, False])
+def test_a_unique_id_that_is_given_again_names_a_new_mail(top: bool, here: FetcherHere) -> None:
+    """As RFC 1939 allows: known by the id alone, no mail would ever come any more."""
+    with Counting(top=top) as server:
+        connection = watch(here, server, "delete")
+        for number in range(4):
+            server.deliver("alice", MAILS[3 * number : 3 * number + 3])
+            here.run_until_idle(connection)
+            assert here.had() == digests(MAILS[: 3 * number + 3])
+            assert server.left("alice") == []
+
+
+@pytest.mark.promise("I9")
+def test_an_id_that_is_given_again_after_somebody_cleared_the_mailbox(here: FetcherHere) -> None:
+    with Counting() as server:
+        connection = watch(here, server, "mark-read")
+        server.deliver("alice", MAILS[:5])
+        here.run_until_idle(connection)
+        server.remove("alice")
+        here.run_until_idle(connection)
+        server.deliver("alice", [MAILS[2], *LATER])  # that one was only away
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS[:5], *LATER])
+
+
+@pytest.mark.promise("I9")
+def test_mails_that_are_copied_after_the_first_look_are_no_flood(here: FetcherHere) -> None:
+    """The mailbox was moved behind its name, and is filled while Posthouse looks into it."""
+    with RuledPop3() as server:
+        connection = watch(here, server, "mark-read")
+        server.deliver("alice", MAILS)
+        here.run_until_idle(connection)
+        server.remove("alice")
+        here.run_until_idle(connection)
+        server.deliver("alice", [*MAILS[:4]])
+        server.rename("alice", migrated)
+        here.run_until_idle(connection)
+        server.deliver("alice", [*MAILS[4:], *LATER])
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS, *LATER])
+
+
+@pytest.mark.promise("M7")
+def test_a_mail_that_was_deleted_and_is_back_is_deleted_once_more(here: FetcherHere) -> None:
+    """A backup was restored."""
+    with RuledPop3() as server:
+        connection = watch(here, server, "delete")
+        server.deliver("alice", MAILS)
+        here.run_until_idle(connection)
+        assert server.left("alice") == []
+        server.deliver("alice", MAILS)
+        here.run_until_idle(connection)
+        assert server.left("alice") == []
+        assert here.had() == digests(MAILS)

@@ -72,6 +72,7 @@ class Pop3Mailbox:
             read_flag=False,
             folders=False,
             stable_keys=self._list.has_uidl is not False,
+            reuses_keys=self._list.has_uidl is not False,
             keeps_open=False,
             settles_by_ending=True,
             dates=self._has_top,

@@ -13,6 +13,21 @@ SELECT digest, content FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND content = ANY(%(contents)s::bytea[]) AND digest <> ALL(%(listed)s::bytea[]);
 
+-- name: vanished
+SELECT digest, content FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND vanished_on IS NOT NULL;
+
+-- name: drop_aside
+DELETE FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND digest IN (SELECT substring(sha256(d) FOR 16) FROM unnest(%(digests)s::bytea[]) AS d);
+
+-- name: set_aside
+-- Under digests that no key has, as in `set_keys_aside` (connections.sql).
+UPDATE known_key SET digest = substring(sha256(digest) FOR 16)
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND digest = ANY(%(digests)s::bytea[]);
+
 -- name: give_up
 -- They live on under other keys.
 UPDATE known_key SET content = NULL, vanished_on = coalesce(vanished_on, current_date)

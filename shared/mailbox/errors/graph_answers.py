@@ -118,6 +118,12 @@ def of_graph(
     )
 
 
+def is_about_mailbox(code: str, words: str) -> bool:
+    """Whether an error answer is about the mailbox or the login, whatever was asked for."""
+    low = words.lower()
+    return code.lower() in _GRAPH_CODES or any(part in low for part, _ in _GRAPH_WORDS)
+
+
 def graph_passes(status: int, code: str, words: str) -> bool:
     """Whether an error answer of Graph is about the moment: throttling, outages, and those that
     say nothing at all (reported: 400 with an empty body, 401 UnknownError without words)."""

@@ -57,7 +57,7 @@ def _batch(
         passing: list[GraphError] = []
         for number, failure in _outcomes(answer, waiting):
             ref = waiting[number]
-            if failure is None or failure.status in (404, 410):
+            if failure is None or failure.is_item_gone:
                 settled.append(waiting.pop(number))
             elif _passes(failure):
                 passing.append(failure)

@@ -239,7 +239,7 @@ def _streamed(
 def _without_mime(
     graph: GraphHttp, ref: MailRef, limit: int, failure: GraphError, session: Given
 ) -> IO[bytes] | PosthouseError:
-    if failure.status in (404, 410):
+    if failure.is_item_gone:
         return mail_vanished()
     is_cause = not failure.passes or session.shows_cause(ref)
     session.refused(ref)

@@ -6,7 +6,7 @@ Sources: "mailFolder resource type" (well-known folder names), "List childFolder
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ _SELECT: Final = "id,displayName,childFolderCount,totalItemCount,unreadItemCount
 _INBOX: Final = "INBOX"
 _DEEPEST: Final = 30
 _MOST: Final = 5000
+#: Pages in a row without a row that is new: some are usual, as Graph filters after it cut.
+_MOST_IN_VAIN: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +108,47 @@ def _walk(
             yield from _walk(graph, folder, f"{path}/", depth + 1, inbox)
 
 
+class FollowedLinks:
+    """The links of one list, and whether what they lead to goes on for ever."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._links: set[str] = set()
+        self._ids: set[str] = set()
+        self._in_vain = 0
+
+    def follow(self, link: str) -> None:
+        """Raises TryAgain for one that was followed, or after too many pages with nothing new."""
+        if link in self._links:
+            raise TryAgain(f"{self._host} leads in a circle through the pages of a list.")
+        if self._in_vain >= _MOST_IN_VAIN:
+            raise TryAgain(
+                f"{self._host} gives a list without an end: {self._in_vain} pages in a row held "
+                "nothing new."
+            )
+        self._links.add(link)
+
+    def gave(self, ids: Iterable[str]) -> None:
+        """These were on the page."""
+        before = len(self._ids)
+        self._ids.update(ids)
+        self._in_vain = 0 if len(self._ids) > before else self._in_vain + 1
+
+
 def pages(
     graph: GraphHttp, path: str, query: Mapping[str, str], *, prefer: tuple[str, ...] = ()
 ) -> Iterator[Mapping[str, Any]]:
     """Every row of a collection, following @odata.nextLink as it is given.
 
-    Raises TryAgain where the links lead in a circle.
+    Raises TryAgain where the links lead in a circle or do not end.
     """
-    link, seen = graph.url(path, query), set()
+    link, followed = graph.url(path, query), FollowedLinks(graph.host)
     while link:
-        if link in seen:
-            raise TryAgain(f"{graph.host} leads in a circle through the pages of a list.")
-        seen.add(link)
+        followed.follow(link)
         page = graph.get(link, prefer=prefer)
-        yield from (row for row in page.get("value", []) if isinstance(row, Mapping))
+        rows = [row for row in page.get("value", []) if isinstance(row, Mapping)]
+        followed.gave(str(row.get("id")) for row in rows)
+        yield from rows
         following = str(page.get("@odata.nextLink") or "")
         link = graph.url(following) if following else ""
 

@@ -54,6 +54,13 @@ class GraphError(Exception):
         )
 
     @property
+    def is_item_gone(self) -> bool:
+        """Whether a request about one item says that it is no more, and not that its mailbox is
+        away or cannot be found at the moment."""
+        about_item = not self.passes and not graph_answers.is_about_mailbox(self.code, self.words)
+        return self.status in (404, 410) and about_item
+
+    @property
     def forgets_link(self) -> bool:
         """Whether the server means a link that it once gave: beginning anew helps then.
 

@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from shared.connections import Selection
-from shared.errors import TryAgain
 from shared.mailbox.base import Cursor, Known, Listing, MailRef
-from shared.mailbox.graph.folders import GraphFolder, pages
+from shared.mailbox.graph.folders import FollowedLinks, GraphFolder, pages
 from shared.mailbox.graph.http import GraphError, GraphHttp
 
 #: PidTagMessageSize (MS-OXPROPS 2.797), which is no property of message itself.
@@ -259,13 +258,13 @@ def _delta(graph: GraphHttp, folder: GraphFolder, found: _Found, link: str) -> s
         # function ("Parsing OData Select and Expand failed"). Whoever downloads counts anyway.
         query = {"changeType": "created", "$select": _SELECT}
         link = graph.url(f"{graph.user}/mailFolders/{folder.id}/messages/delta", query)
-    visited: set[str] = set()
+    followed = FollowedLinks(graph.host)
     while True:
-        if link in visited:
-            raise TryAgain(f"{graph.host} leads in a circle through the pages of a list.")
-        visited.add(link)
+        followed.follow(link)
         answer = graph.get(link, prefer=prefer)
-        going_on = found.take(answer.get("value") or [])
+        rows = answer.get("value") or []
+        followed.gave(str(row.get("id")) for row in rows)
+        going_on = found.take(rows)
         if "@odata.deltaLink" in answer:
             return graph.url(str(answer["@odata.deltaLink"]))
         if not going_on or "@odata.nextLink" not in answer:

@@ -6,6 +6,7 @@ key of a mail is its immutable id, which stays when the mail is moved inside its
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,6 +36,10 @@ from shared.mailbox.graph.http import GraphError, GraphHttp
 from shared.messages import Key
 from shared.microsoft_clouds import offers_permanent_delete
 
+#: Seconds after which a folder is looked for by its path once more. Its id is constant: who deletes
+#: it moves it to the deleted items, where it is found by its id for ever and gets no mail, and who
+#: makes it anew makes another one.
+FOLDER_S: Final = 600.0
 _READ: Final = {"method": "PATCH", "body": {"isRead": True}}
 _DELETE: Final = {"method": "DELETE"}
 #: An action without parameters takes an empty body ("message: permanentDelete").
@@ -49,6 +54,7 @@ class GraphMailbox:
         self._connection = connection
         self._folder: GraphFolder | None = None
         self._name = ""
+        self._found_at = 0.0
         #: The last cursor that was compared, so that a listing goes on from it.
         self._compared: Cursor | None = None
         self._given = graph_download.Given()
@@ -230,14 +236,20 @@ class GraphMailbox:
         return error
 
     def _kept(self, folder: str) -> GraphFolder:
-        """The folder by its path the first time; its id is constant from then on."""
-        if self._folder is None or self._name != folder:
-            self._folder, self._name = graph_folders.find(self._graph, folder), folder
+        """The folder by its path the first time, and every so often; in between by its id."""
+        if not self._is_found(folder):
+            self._folder = graph_folders.find(self._graph, folder)
+            self._name, self._found_at = folder, time.monotonic()
+        assert self._folder is not None
         return self._folder
+
+    def _is_found(self, folder: str) -> bool:
+        recent = time.monotonic() - self._found_at < FOLDER_S
+        return self._folder is not None and self._name == folder and recent
 
     def _fresh(self, folder: str) -> GraphFolder:
         """The same with its counts as they are now."""
-        if self._folder is not None and self._name == folder:
+        if self._folder is not None and self._is_found(folder):
             try:
                 self._folder = graph_folders.again(self._graph, self._folder.id)
                 return self._folder

@@ -47,6 +47,27 @@ def test_what_cannot_be_settled_is_not_called_settled(office: Office) -> None:
     assert refused.value.code == "access-denied"
 
 
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("action", [MARK_READ, DELETE])
+@pytest.mark.parametrize(
+    "code", ["MailboxNotEnabledForRESTAPI", "ErrorInvalidUser", "ErrorNonExistentMailbox"]
+)
+def test_a_mailbox_that_is_away_has_lost_no_mail(
+    office: Office, action: AfterDownload, code: str
+) -> None:
+    """404 as for a mail that is gone, while a mailbox is moved: taken for that, its mails would
+    count as settled, and be left as they are for ever."""
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail("batch:", status=404, times=3, code=code, message="Not found.")
+    with pytest.raises(NeedsPerson):
+        mailbox.settle(refs, action)
+    assert len(mailbox.settle(refs, action)) == 3
+    assert all(item.read for item in office.box.items.values()) or action is DELETE
+
+
 @pytest.mark.promise("M2")
 def test_three_requests_at_once_over_all_replicas(office: Office, database_url: str) -> None:
     """Four fetchers in one mailbox (two folders, a test, an estimate) stay below Graph's limit."""

@@ -13,6 +13,7 @@ import pytest
 from shared.connections import AfterDownload, Selection
 from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
 from shared.mailbox.base import MailRef
+from shared.mailbox.graph import folders
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.messages import Key
 from tests.contract.mailbox_kinds import mail, subject_of
@@ -293,6 +294,22 @@ def test_a_download_that_never_ends_well_voids_nothing_else(office: Office) -> N
     assert not any(item.read for item in office.box.items.values())
     office.server.faults.clear()
     assert subjects(fetch(mailbox, KnownKeys())) == ["one", "two"]
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("selection", [UNREAD, ALL])
+def test_pages_without_an_end_keep_no_thread_for_ever(
+    office: Office, selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Empty ones, each with a link of its own: the run fails, and says so."""
+    monkeypatch.setattr(folders, "_MOST_IN_VAIN", 20)
+    office.box.deliver(mail(f"mail {n}") for n in range(10))
+    mailbox = office.open()
+    office.server.endless_links = True
+    with pytest.raises(TryAgain, match="without an end"):
+        fetch(mailbox, KnownKeys(), selection=selection)
+    office.server.endless_links = False
+    assert len(fetch(mailbox, KnownKeys(), selection=selection).mails) == 10
 
 
 @pytest.mark.promise("M2")

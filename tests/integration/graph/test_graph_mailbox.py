@@ -10,10 +10,11 @@ import pytest
 from shared.connections import AfterDownload, Selection
 from shared.errors import NeedsPerson
 from shared.mailbox.failures import FolderMissing
+from shared.mailbox.graph import mailbox as graph_mailbox
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.graph.conftest import ALICE, Office
-from tests.servers.graph.mailboxes import Attachment
+from tests.servers.graph.mailboxes import Attachment, Folder
 
 LIMIT = 1 << 20
 UNREAD, ALL = Selection.UNREAD, Selection.ALL
@@ -81,6 +82,31 @@ def test_a_mail_that_was_moved_out_and_back_in_is_still_known(office: Office) ->
     office.box.move(item.id, office.box.inbox)
     listing = mailbox.list_new(known, UNREAD)
     assert (listing.new, listing.reset) == ((), 1)
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("selection", [UNREAD, Selection.ALL])
+def test_a_folder_that_was_deleted_and_made_anew_is_read(
+    office: Office, selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who deletes a folder moves it to the deleted items, where its id stays: a session that is
+    kept would look there for ever, where nothing comes."""
+    old = office.box.folders[office.box.create("Orders")]
+    office.box.deliver([mail("before")], folder="Orders")
+    mailbox = office.open(selection=selection)
+    known = KnownKeys()
+    mailbox.open("Orders")
+    listing = mailbox.list_new(known, selection)
+    known.add(listing.new)
+    cursor = listing.cursor
+    old.parent = office.box.deleted
+    new = Folder("another-id", "Orders")
+    office.box.folders[new.id] = new
+    office.box.deliver([mail("after")], folder="Orders")
+    monkeypatch.setattr(graph_mailbox, "FOLDER_S", 0.0)
+    assert mailbox.changed_since("Orders", cursor) is not None
+    mailbox.open("Orders")
+    assert len(mailbox.list_new(known, selection, cursor=cursor).new) == 1
 
 
 @pytest.mark.promise("M7")

@@ -76,6 +76,8 @@ class GraphServer:
     #: Seconds that each answer takes.
     delay: float = 0.0
     loop_links: bool = False
+    #: Whether pages never end: empty ones follow, each with a link of its own.
+    endless_links: bool = False
     #: So many pages of a delta are served before their state is forgotten; below 0: all.
     forget_state_after: int = -1
     #: Whether a message has singleValueExtendedProperties.
@@ -290,7 +292,7 @@ def without_faults(server: GraphServer) -> Mapping[str, Any]:
     server.violations.clear()
     server.throttle_every = server.throttled = server.peak = 0
     server.delay = 0.0
-    server.loop_links = server.duplicate_pages = False
+    server.loop_links = server.duplicate_pages = server.endless_links = False
     server.permanent_delete = server.extended_properties = server.sorts = True
     server.forget_state_after = -1
     server.access_policy = None

@@ -83,7 +83,11 @@ class Deltas:
             name = token
         self._states[name] = following
         payload: dict[str, Any] = {"value": rows}
-        kind = "nextLink" if later or self._server.loop_links else "deltaLink"
+        kind = (
+            "nextLink"
+            if later or self._server.loop_links or self._server.endless_links
+            else "deltaLink"
+        )
         parameter = "$skiptoken" if kind == "nextLink" else "$deltatoken"
         payload[f"@odata.{kind}"] = link(self._server.origin, request.path, {parameter: name})
         return Answer(200, payload)

@@ -13,7 +13,7 @@ from shared.connections import AfterDownload
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.mailbox.failures import LoginTooSoon, SessionLost, StepFailed
-from shared.storage import ledger
+from shared.storage import leases, ledger
 from shared.storage.ledger import Settled
 from shared.telemetry import metrics, traces
 
@@ -101,6 +101,10 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         with tools.database.transaction() as session:
             earlier = ledger.flagged(session, place)
         refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
+    if deleted:
+        # Not where somebody just chose to keep the mails: that takes the lease away.
+        with tools.database.autocommit() as session:
+            leases.assert_held(session, run.lease)
     span = traces.span(
         "settle",
         connection=place.connection_id,

@@ -88,4 +88,5 @@ def _values(runs: Sequence[EndedRun]) -> dict[str, str]:
         "affinities": text_array(run.affinity for run in ordered),
         "again": array(str(run.again) for run in ordered),
         "pauses": array(str(run.pause) for run in ordered),
+        "run_mailboxes": text_array(run.lease.mailbox for run in ordered),
     }

@@ -46,6 +46,11 @@ def release(session: Session, leases: Sequence[Lease]) -> None:
         session.execute(_SQL["release"], values(leases))
 
 
+def take_away(session: Session, mailbox: str) -> None:
+    """Ends the run that holds it, if any does: it commits nothing and deletes nothing any more."""
+    session.execute(_SQL["take_away"], {"mailbox": mailbox})
+
+
 def values(leases: Sequence[Lease]) -> dict[str, str]:
     """The parameters of what gives back leases of one owner."""
     ordered = sorted(leases, key=lambda lease: lease.mailbox)

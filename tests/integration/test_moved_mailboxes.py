@@ -18,6 +18,8 @@ from tests.integration.test_folder_identity import Folder
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import ADMIN_TOKEN, Stack
+from tests.servers.dovecot import Dovecot
+from tests.servers.mail_server import PASSWORD
 from tests.servers.pop3_rules import RuledPop3, Stored
 from tests.servers.processes import free_port
 from tests.servers.scripted import ScriptedServer
@@ -103,3 +105,27 @@ def test_unique_ids_of_another_pop3_server_name_other_mails(
         here.run_until_idle(connection)
         assert here.had() == digests([*OLD, *NEW])
         assert len(server.left("alice")) == (0 if after_download == "delete" else 4)
+
+
+@pytest.mark.promise("M15", "M7")
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_a_run_deletes_nothing_once_somebody_chose_to_keep_the_mails(
+    mode: str, dovecot: Dovecot, mail_user: str, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """In the middle of a run; the next one takes the rest and marks them read."""
+    stack = build_stack(redis_url, batch_mails="2")
+    stack.add_handler()
+    dovecot.deliver(mail_user, [*OLD, *NEW])
+    with FetcherHere(stack).working() as here:
+        connection = stack.watch(dovecot, mail_user, mode=mode, after_download="delete")
+
+        def reached(step: str) -> None:
+            if step == "committed":
+                here.stop_failing()
+                edit(stack, connection, password=PASSWORD, after_download="mark-read")
+
+        here.reached = reached
+        here.run_until_idle(connection)
+        assert here.had() == digests([*OLD, *NEW])
+        assert len(dovecot.flags(mail_user)) == len([*OLD, *NEW])
+    assert stack.count("settlement") == 0

@@ -33,6 +33,7 @@ from shared.storage import (
     authorisations,
     connections,
     handlers,
+    leases,
     scheduling,
 )
 from shared.storage.pool import Session
@@ -70,6 +71,12 @@ class CheckedChange:
     def other_mails(self) -> bool:
         """Whether it decides which mails are read."""
         return bool(differing(self.before, self.after) & ACKNOWLEDGED_FIELDS)
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether a run that goes on at this moment would do what is not wanted any more: of other
+        mails, or of any."""
+        return self.other_mails or (self.before.enabled and not self.after.enabled)
 
     @property
     def asks(self) -> bool:
@@ -145,7 +152,7 @@ def update_connection(
             another_mailbox=change.other_mailbox,
         )
     with ctx.transaction() as session:
-        if connections.get_locked(session, connection_id) != before:
+        if locked(session, change) != before:
             raise changed_meanwhile(session, f"connection/{connection_id}")
         write_change(ctx, session, change)
         view = view_of(session, connections.get(session, connection_id), ctx.principal.tags)
@@ -169,6 +176,15 @@ def checked_change(
     refuse_misfit(session, wanted.connection)
     refuse_moved_password(before, wanted)
     return CheckedChange(before, wanted, start)
+
+
+def locked(session: Session, change: CheckedChange) -> Connection:
+    """Keeps others from changing the connection until the transaction ends, and ends a run that
+    goes on where that would do what is not wanted any more. Returns the connection as it is now.
+    """
+    if change.ends_run:  # leases before states, as in a commit
+        leases.take_away(session, change.before.lease_key())
+    return connections.get_locked(session, change.before.id)
 
 
 def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:

@@ -20,6 +20,7 @@ from services.admin.operations.connections import (
     checked_change,
     create_connection,
     insert_connection,
+    locked,
     update_connection,
     write_change,
 )
@@ -28,6 +29,7 @@ from services.admin.operations.drafts import checked_edit
 from services.admin.operations.enabling import asks_server
 from services.admin.operations.start_from import Start
 from services.admin.operations.tag_rights import refuse_beyond, sees
+from shared.connections import Connection
 from shared.errors import NotFound, PosthouseError
 from shared.storage import connections
 from shared.storage.pool import Session
@@ -101,14 +103,21 @@ def _added(ctx: Context, session: Session, wanted: Wanted) -> int | None:
 def _changed(ctx: Context, session: Session, wanted: Wanted) -> int | None:
     """The same, of one that is there."""
     assert wanted.id is not None
-    before = connections.get_locked(session, wanted.id)
-    if not sees(ctx, before):
-        raise NotFound(f"There is no connection {wanted.id}.")
-    change = checked_change(
-        replace(ctx, expected=wanted.version), session, before, wanted.changes, wanted.start_from
-    )
+
+    def checked(before: Connection) -> CheckedChange:
+        if not sees(ctx, before):
+            raise NotFound(f"There is no connection {wanted.id}.")
+        expecting = replace(ctx, expected=wanted.version)
+        return checked_change(expecting, session, before, wanted.changes, wanted.start_from)
+
+    change = checked(connections.get(session, wanted.id))
     if _may_ask_a_server(change, wanted):
         return None
+    now = locked(session, change)
+    if now != change.before:
+        change = checked(now)
+        if _may_ask_a_server(change, wanted):
+            return None
     write_change(ctx, session, change)
     return wanted.id
 

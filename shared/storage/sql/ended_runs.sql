@@ -3,7 +3,8 @@
 -- name: end_runs
 -- One row a run. A success keeps the cursor it is given and ends the back-off; `again` makes the
 -- connection due at once (there is more to fetch), but for the pause that its server wants.
--- The last condition has the leases given back before the first state is locked, as everywhere.
+-- The last condition has the leases given back before the first state is locked, as everywhere. Whose
+-- lease was taken away says nothing: its connection was edited, or another run goes on from there.
 WITH released AS (
     {release}
 ), {settling}, settled AS (
@@ -27,6 +28,6 @@ SET last_run_at = now(),
                                 now() + make_interval(secs => r.pause)) END
 FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
             %(validities)s::bigint[], %(lanes)s::text[], %(affinities)s::text[], %(again)s::boolean[],
-            %(pauses)s::double precision[])
-     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause)
-WHERE s.connection_id = r.id AND (SELECT count(*) FROM released) >= 0;
+            %(pauses)s::double precision[], %(run_mailboxes)s::text[])
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause, mailbox)
+WHERE s.connection_id = r.id AND r.mailbox IN (SELECT mailbox FROM released);

@@ -22,6 +22,9 @@ FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) AS held(mailbox, fence)
 WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s
 RETURNING l.mailbox
 
+-- name: take_away
+UPDATE lease SET fence = fence + 1, until = '-infinity' WHERE mailbox = %(mailbox)s
+
 -- name: assert_held
 -- Locks the lease row against a take-over until the commit that it protects.
 SELECT 1 FROM lease

@@ -35,6 +35,9 @@ class Batches:
         self._more = more
         #: What was had, refused or postponed.
         self._handled: set[Key] = set()
+        #: Mails that were listed and are gone: there is nothing to ask for at once, and a server
+        #: that goes on listing them is not to be asked without a pause.
+        self.some_vanished = False
         self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
 
     def fetch(self) -> bool:
@@ -79,7 +82,9 @@ class Batches:
                 )
                 settled += 1
                 all_known = len(committed.already_known) == len(intake.refs)
-                complete = complete and not intake.postponed and all_known
+                left = [ref for ref, why in intake.postponed if why.code != "mail-vanished"]
+                self.some_vanished |= len(left) < len(intake.postponed)
+                complete = complete and not left and all_known
         return settled, complete, trouble
 
     def _end_broken_session(self) -> None:

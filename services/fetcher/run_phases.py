@@ -145,12 +145,14 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     if run.rebinding:
         settle_leftovers(run)
     settle(run, [*already_known, *labelled.duplicates])
-    handled = Batches(run, new, more=not listing.complete).fetch()
+    batches = Batches(run, new, more=not listing.complete)
+    handled = batches.fetch()
+    undecided = labelled.undecided or batches.some_vanished
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
     if not run.report.session_broke:
         _forget_vanished(run, listing.listed)
-    if not handled or listing.complete or labelled.undecided or run.is_over:
+    if not handled or listing.complete or undecided or run.is_over:
         settle_at_end(run)
     passing = next((error for _, error in listing.undated if isinstance(error, TryAgain)), None)
     if passing is not None:
@@ -158,7 +160,8 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     if not handled:
         run.report.again = True
         return True
-    if labelled.undecided:
+    if undecided:
+        run.report.again |= batches.some_vanished and not listing.complete
         return True  # without a cursor: the next interval looks again
     if listing.complete:
         _keep_cursor(run, listing)

@@ -1,0 +1,52 @@
+"""Mails that a server lists and does not have: the others come, and nobody is kept busy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.clock import new_id
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import digests
+from tests.rig.stack import Stack
+from tests.servers.scripted import (
+    MAILS,
+    Conversation,
+    ScriptedServer,
+    body_response,
+    imap,
+    read_set,
+)
+
+
+@pytest.mark.promise("I5")
+def test_a_mail_that_is_listed_and_is_not_there_is_asked_for_once_an_interval(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """As Graph and servers with a damaged index list them: no run follows at once, for ever."""
+
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"* SEARCH\r\n" if rest.startswith(b"UID 2") else b"* SEARCH 1 2 3\r\n")
+        talk.ok(tag)
+
+    def bodies(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], 3) - {2}):
+            talk.send(body_response(uid, MAILS[uid]))
+        talk.ok(tag)
+
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    with (
+        ScriptedServer(imap({"UID SEARCH": search, "UID FETCH": bodies})) as server,
+        FetcherHere(stack).working() as here,
+    ):
+        number = stack.add_plain_connection(server.port, name="ghost", mode="imap")
+        for _ in range(3):
+            stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+            here.fetcher.dispatcher.run_job([number], str(new_id()))
+            later = "SELECT due_at > now() + interval '30 minutes', health FROM connection_state"
+            assert stack.query(later) == [(True, "working")]
+        asked = [line for line in server.heard if b"BODY.PEEK[]" in line]
+    assert len(asked) == 3
+    assert here.had() == digests([MAILS[1], MAILS[3]])

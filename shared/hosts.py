@@ -134,7 +134,7 @@ def _split(entries: Sequence[str], setting: str) -> tuple[tuple[str, ...], tuple
 
 
 def _forms(address: Address) -> tuple[Address, ...]:
-    """The address, and each IPv4 address that it leads to where it is one in IPv6 clothes."""
+    """The address, and each IPv4 address that an IPv6 one leads to (mapped, NAT64 …)."""
     if isinstance(address, ipaddress.IPv4Address):
         return (address,)
     whole = int(address)

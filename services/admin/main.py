@@ -1,4 +1,4 @@
-"""The admin service: API and pages, and the look into mailboxes on somebody's behalf."""
+"""The admin service: API and pages, and work at mail servers for those who wait for it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class _Unread(NamedTuple):
 
 
 class Intake:
-    """A `Sink` that writes one pack. Use as a context manager; nothing stays without `keep`.
+    """A `Sink` that writes one pack. A context manager: what was not kept (`keep`) is removed.
 
     Memory is bounded: of each mail only the header block is held while it streams by.
     """

@@ -77,7 +77,7 @@ def raise_backlogs(database: Database, limit: timedelta) -> int:
 
 
 def raise_own_health(database: Database) -> None:
-    """Raises turns that nobody takes, services that fail or are gone, and their recoveries."""
+    """Raises overdue connections, services that fail or are gone, and their recoveries."""
     with database.transaction() as session:
         alert_checks.raise_overdue(session)
         services.raise_failing(session)

@@ -49,7 +49,7 @@ class Emitter:
     delete_queue: Callable[[str], None]
 
     def emit_due(self) -> bool:
-        """One look; True where more may be due at once. Raises TryAgain without a broker."""
+        """One round; True where more may be due at once. Raises TryAgain without a broker."""
         limit = self.settings.claim_batch
         with self.database.transaction() as session:
             claimed = scheduling.claim_due(session, limit)

@@ -97,7 +97,8 @@ class ConnectionRecovered(_OfConnection):
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionsOverdue(AlertData):
-    """Turns that nobody takes: no fetcher works, or too few. One alert for all of them.
+    """Connections that are due and that nobody fetches from: no fetcher works, or too few. One
+    alert for all of them.
 
     `count`: how many; `name`: one of them; `oldest_success_at`: ISO 8601, of the worst.
     """

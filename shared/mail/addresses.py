@@ -89,7 +89,8 @@ AMBIGUOUS = frozenset(
 
 
 def read_addresses(value: bytes, hint: str = "") -> AddressList:
-    """An address list as it lies in a field, folded or not; `hint` as of `words.read_text`."""
+    """An address list as it lies in a field, folded or not; `hint` as of
+    `encoded_words.read_text`."""
     if len(value) <= _SHORT:  # the mails of a mailbox are mostly to the same few
         return _read_again(value, hint)
     return _read(value, hint)

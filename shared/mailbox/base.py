@@ -1,6 +1,6 @@
 """The border to mail servers: what every kind of mailbox offers to the rest of Posthouse.
 
-One implementation a protocol (`imap`, `pop3`, `graph`, `memory`); nobody outside this package
+One implementation a protocol (`imap`, `pop3`, `graph`, `in_memory`); nobody outside this package
 knows a protocol word. Every method may raise `TryAgain`, `NeedsPerson` or `MailFailure` from
 `shared.errors` (or a subclass below), with the library's own error as the cause.
 
@@ -204,7 +204,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the server can, as far as it matters to somebody who looks at a test result."""
+    """What the server can, as far as runs decide by it and people see it in a test."""
 
     read_flag: bool  # mails can be marked read
     folders: bool

@@ -1,7 +1,7 @@
 """The broker of the jobs: dramatiq over Redis or RabbitMQ, trimmed to what jobs need here.
 
 A job is a hint that work is waiting; Postgres is what counts. So nothing is retried or delayed by
-the broker (the scheduler drives again what was not done), no result is kept, and no broker is
+the broker (the scheduler sends again what was not done), no result is kept, and no broker is
 installed globally.
 
 Only what dramatiq documents is used: brokers, the interface of a consumer, an encoder, middleware,

@@ -103,7 +103,7 @@ def prune(
     *,
     packing: bool = False,
 ) -> None:
-    """Lets go of what the server lists no longer. `listed` is the whole folder.
+    """Forgets the vanished mails. `listed` is the whole folder.
 
     `packing`: once a day, what is known of IMAP mails is packed; only for who holds the lease.
     """

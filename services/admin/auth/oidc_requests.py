@@ -1,4 +1,4 @@
-"""requests over the project's one HTTPS client, for the library that speaks to the provider by it.
+"""The HTTP of the OIDC library (`requests`), sent by the one HTTPS client of Posthouse.
 
 So that what a provider's description names is held to the same as everything else: checked
 addresses, verified TLS, bounded answers, no redirects, nothing of the environment (proxies, netrc).

@@ -123,7 +123,7 @@ def attempts(
 def send_test(
     ctx: Context, handler_id: int | None, changes: Mapping[str, Any] | None = None
 ) -> ForwardOutcome:
-    """Posts one made-up event, once: to what is saved, changed by `changes`, which are not saved.
+    """Sends one made-up event, once: to what is saved, changed by `changes`, which are not saved.
 
     Without a saved secret it is signed with the one given, else with one that nobody has. Raises
     NotFound, InvalidInput, SecretUnreadable, Refused where certificates cannot be read.

@@ -1,4 +1,4 @@
-"""Quarantine: mails that could not be processed, to be driven again or dropped."""
+"""Quarantine: mails that could not be processed, to be released or dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quarantine: mails that could not be processed, to be tried again or given up."""
+"""Quarantine: mails that could not be processed, to be released or dropped."""
 
 from __future__ import annotations
 

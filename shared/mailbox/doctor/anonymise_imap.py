@@ -230,7 +230,7 @@ class ImapLines:
     # ---- folders
 
     def folder(self, name: bytes) -> bytes:
-        """A folder's name on the wire, level by level; its kind of spelling stays."""
+        """A folder's name as the server has it, level by level; its kind of spelling stays."""
         return b"".join(
             part if part in b"./\\" or not part else self._level(part)
             for part in re.split(rb"([./\\])", name)

@@ -21,7 +21,7 @@ _MULTI_LINE: Final = re.compile(rb"(CAPA|UIDL|LIST|TOP \d+ \d+|RETR \d+)\r?\n\Z"
 
 @dataclass(slots=True)
 class RecordedExchange:
-    """A request and what belongs to it, in the order of the wire: (whether we sent it, octets).
+    """A request and what belongs to it, in order: (whether we sent it, octets).
 
     Each piece is a line with the literals in it, line ends and all. `ok` is None where no answer
     came. `words` are the server's last ones, `ended` the moment of them (monotonic).

@@ -200,7 +200,7 @@ def of_account_that_worked(error: StepFailed) -> StepFailed:
     """The same, where this account worked before with tokens like the one that was just issued.
 
     A mail server that refuses such a token says nothing about the grant: only the token endpoint
-    does that (`refusals.GrantLost`).
+    does that (`provider_errors.GrantLost`).
     """
     if not (isinstance(error, LoginNeeded) and error.code in _OF_MAIL_SERVER):
         return error

@@ -1,7 +1,8 @@
 """A mailbox in Exchange Online, read through Microsoft Graph.
 
-One HTTPS client that speaks the documented REST API; the pieces are in the `graph_…` modules. The
-key of a mail is its immutable id, which stays when the mail is moved inside its mailbox.
+One HTTPS client that speaks the documented REST API; the pieces are the other modules of this
+package. The key of a mail is its immutable id, which stays when the mail is moved inside its
+mailbox.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Exchange keeps no MIME; for some items (broken conversions, notes, meeting items of other clients)
 it gives none. Their header fields, body and attachments are put into a MIME message here. Such a
-mail carries `X-Posthouse-Rebuilt` with the reason: it is not what travelled over the wire, and no
+mail carries `X-Posthouse-Rebuilt` with the reason: it is not what travelled, and no
 signature in it can be verified. Only an S/MIME mail lies in Exchange as it travelled.
 """
 

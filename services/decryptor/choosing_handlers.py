@@ -31,21 +31,25 @@ _VALUE_LIMIT: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is so far: who may have mails, who has which, and who was left out of which."""
+    """What is so far: who may have mails, who has which, and who was left out of which.
+
+    `is_asked`: whether there is a handler with rules or in a group, or a mail of which was decided.
+    """
 
     targets: Sequence[DeliveryTarget]
     delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
     left_out: Mapping[uuid.UUID, Mapping[int, str]]
+    is_asked: bool
 
     def delivered_to(self, mail: Claimed) -> set[int]:
-        return set(self.delivered.get(mail.id, ()))
+        return set(self.delivered.get(mail.id, ())) if self.delivered else set()
 
     def redelivery(self, mail: Claimed, handler_id: int) -> Redelivery | None:
         """What a handler that had the mail is told of why it comes again; None: nobody asked.
 
         A queue that was lost and is filled again repeats what the handler was told before.
         """
-        before = self.delivered.get(mail.id, {}).get(handler_id)
+        before = self.delivered.get(mail.id, {}).get(handler_id) if self.delivered else None
         return mail.redeliveries.get(handler_id) or before
 
     def candidates(self, mail: Claimed) -> list[DeliveryTarget]:
@@ -59,7 +63,9 @@ class Standing:
 
     def is_choosy(self, mail: Claimed) -> bool:
         """Whether anything has to be decided about a mail, or was."""
-        return mail.chosen is not None or any(one.is_choosy for one in self.candidates(mail))
+        return self.is_asked and (
+            mail.chosen is not None or any(one.is_choosy for one in self.candidates(mail))
+        )
 
     def choice(self, mail: Claimed, facts: Callable[[], RuleFacts]) -> Choice:
         """Decides; what was decided before stands."""
@@ -85,7 +91,7 @@ def standing_of(session: Session, mails: Sequence[Claimed]) -> Standing:
     targets = deliveries.targets(session, [mail.connection_id for mail in mails])
     asks = any(t.is_choosy for t in targets) or any(mail.chosen is not None for mail in mails)
     left_out = deliveries.left_out(session, ids) if asks else {}
-    return Standing(targets, deliveries.delivered(session, ids), left_out)
+    return Standing(targets, deliveries.delivered(session, ids), left_out, asks)
 
 
 def record(

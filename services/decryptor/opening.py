@@ -260,6 +260,8 @@ def _believed(security: Security, payload: Entity, outer: Entity) -> dict[str, l
     4.4).
     """
     fields = inner_fields(payload)
+    if not fields:  # as of nearly all contents
+        return fields
     if security.status != "decrypted" and security.signature not in _RIGHT:
         return {name: lines for name, lines in fields.items() if name not in SHOWN}
     if "from" in fields:

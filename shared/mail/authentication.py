@@ -66,6 +66,8 @@ def read_results(
     fields: Mapping[str, Sequence[bytes]], trusted: Sequence[str]
 ) -> tuple[Result, ...]:
     """The results of the topmost field of a trusted server; none where no such field is there."""
+    if not trusted:
+        return ()
     wanted = {one.lower() for one in trusted}
     for value in fields.get("authentication-results", ())[:_MOST]:
         server, results = _read(value)

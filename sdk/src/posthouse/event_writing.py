@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from posthouse.event_data import (
 TYPE = "posthouse.mail.received.v1"
 CONTENT_TYPE = "application/cloudevents+json"
 
+_UTC_OFFSET = timedelta(0)
 #: Undecodable octets of a header may come as half a surrogate pair, which is no text to JSON.
 _LONE_SURROGATE = re.compile(
     r"(?<!\\)((?:\\\\)*)(?:(\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2})|\\ud[89a-f][0-9a-f]{2})"
@@ -78,7 +79,7 @@ def build_event(
     than the standard library's, without line ends, and `json_encode` a faster one than
     `encode_json`, as compact as that.
     """
-    at = _rfc3339(downloaded_at)
+    at = _rfc3339_again(downloaded_at)
     data = {
         "connection": {
             "id": connection.id,
@@ -200,9 +201,12 @@ def _revocation_fields(revocation: Revocation) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=256)  # mails of a batch were downloaded at the same time
 def _rfc3339(at: datetime) -> str:
     """UTC with microseconds, as RFC 3339 wants it."""
-    if at.tzinfo is not UTC:
+    if at.utcoffset() != _UTC_OFFSET:
         at = at.astimezone(UTC)
     return at.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+
+
+#: Mails of a batch were downloaded at the same time.
+_rfc3339_again = lru_cache(maxsize=256)(_rfc3339)

@@ -67,9 +67,15 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown:
         raise no_field(unknown[0], FIELDS, "connection")
-    mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
-    allowed = FIELDS_OF[mode]
     refusals = Refusals()
+    with refusals.collected():
+        mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
+    if "mode" in refusals:  # which fields it has is not known, the form of each is
+        for name, value in changes.items():
+            with refusals.collected():
+                FIELDS[name].parse(value)
+        refusals.finish(FIELDS)
+    allowed = FIELDS_OF[mode]
     for error in _useless(mode, changes):
         refusals.add(error)
     values: dict[str, Any] = {"mode": mode}

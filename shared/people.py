@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+
+from shared.errors import InvalidInput
+from shared.input_fields import text
 
 
 class Role(StrEnum):
@@ -38,6 +41,14 @@ class Rights:
 
     role: Role
     tags: tuple[str, ...] = ()
+
+
+def email_of(value: Any) -> str:
+    """An email address as somebody gave it, or empty. Raises InvalidInput."""
+    email = text("email", value, 0, 320)
+    if email and ("@" not in email or " " in email):
+        raise InvalidInput("This is not an email address.", field="email")
+    return email
 
 
 def bounded(rights: Rights, by: Rights) -> Rights | None:

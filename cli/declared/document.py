@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Set
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -11,6 +12,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -44,6 +46,8 @@ def _refers(value: str) -> str:
 #: Where a secret is: it never stands in the document itself.
 Reference = Annotated[str, AfterValidator(_refers)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+#: A date: YAML reads one without quotes as a date, and not as a text.
+Day = Annotated[str, BeforeValidator(lambda it: it.isoformat() if isinstance(it, date) else it)]
 
 
 class _Entry(BaseModel):
@@ -98,7 +102,7 @@ class CredentialEntry(_Entry):
     provider: str
     client_secret: Reference | None = None
     client_certificate: Reference | None = None
-    secret_expires_at: str | None = None
+    secret_expires_at: Day | None = None
 
 
 class CertificateEntry(_Entry):
@@ -138,7 +142,7 @@ class ConnectionEntry(_Entry):
     certificates: list[str] = []
     enabled: bool | None = None
     acknowledged: bool = False
-    start_from: str | None = None
+    start_from: Day | None = None
 
 
 class ForwardEntry(BaseModel):
@@ -233,7 +237,12 @@ _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("webhooks",): WebhookEntry,
 }
 #: Entries that the rules of the product are asked about.
-_RULED: Mapping[str, type[_Entry]] = {"connections": ConnectionEntry, "handlers": HandlerEntry}
+_RULED: Mapping[str, type[_Entry]] = {
+    "connections": ConnectionEntry,
+    "handlers": HandlerEntry,
+    "people": PersonEntry,
+    "webhooks": WebhookEntry,
+}
 #: Whose fields name others, which are looked for in what there is.
 _REFERRING = ("connections", "handlers")
 #: Nodes of a file: 50,000 connections with twenty fields each.
@@ -296,12 +305,16 @@ def _read_one(path: Path) -> Document:
     for kind, model in _RULED.items():
         faults += _faults_of(node, loaded, kind, model)
     if faults or document is None:
-        lines = [f"{_at(str(path), one)}: {one.text}." for one in sorted(set(faults))]
+        lines = [f"{_at(str(path), one)}: {_ended(one.text)}" for one in sorted(set(faults))]
         raise InvalidInput("\n".join(lines), field="file")
     for kind in _REFERRING:
         for at, entry in enumerate(getattr(document, kind)):
             entry._stands = (str(path), node_at(node, (kind, at)))
     return document
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def _at(path: str, fault: Fault) -> str:

@@ -17,6 +17,7 @@ from cli.declared.existing import OPTIONAL, Existing
 from cli.declared.trust import Trusted
 from cli.declared.yaml_positions import meant
 from shared.errors import InvalidInput
+from shared.rules.ruleset import read_rules
 
 
 class Plan:
@@ -88,6 +89,9 @@ class Plan:
         for handler in self._document.handlers:
             for at, name in enumerate(handler.connections if handler.connections != "all" else ()):
                 where = f"{handler.place_of('connections', at)}: handlers {handler.name!r}"
+                missing += self._missing("connections", name, where)
+            where = f"{handler.place_of('rules')}: handlers {handler.name!r}, rules"
+            for name in read_rules(handler.rules).connections:
                 missing += self._missing("connections", name, where)
         if missing:
             raise InvalidInput("\n".join(missing), field="file")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from shared.alerts.kinds import chosen_kinds
 from shared.connection_editing import edit
 from shared.connections import Connection
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, Refusals
+from shared.handlers import FIELDS as HANDLER_FIELDS
+from shared.handlers import edit as edit_handler
+from shared.input_fields import instant
 from shared.kinds import kind_named
-from shared.rules.ruleset import read_rules
+from shared.people import email_of
 
 #: Of a connection's entry, but no fields that are compared with what there is.
 NO_FIELDS: Final = frozenset(
@@ -23,6 +27,8 @@ NO_FIELDS: Final = frozenset(
         "start_from",
     }
 )
+#: `start_from` where it is no date.
+_NO_DATES: Final = (None, "everything", "now")
 
 
 def connection_of(entry: Mapping[str, Any]) -> Connection:
@@ -40,14 +46,35 @@ def connection_of(entry: Mapping[str, Any]) -> Connection:
 def faults(kind: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Field and sentence of each thing that is wrong with an entry whose form is right."""
     try:
-        if kind == "connections":
-            # What `file:` names is read when the file's folder is known.
-            refers = str(entry["ca_certificate"] or "").startswith("file:")
-            connection_of({**entry, "ca_certificate": None} if refers else entry)
-        if kind == "handlers":
-            read_rules(entry["rules"])
+        _CHECKS[kind](entry)
     except InvalidInput as error:
         for one in error.every:
-            field = "rules" if kind == "handlers" else one.field
             text = str(one).rstrip(".") + (f". {one.hint}".rstrip(".") if one.hint else "")
-            yield field, text
+            is_of_rules = kind == "handlers" and one.field not in entry  # accept[0].sender
+            yield ("rules" if is_of_rules else one.field), text
+
+
+def _connection(entry: Mapping[str, Any]) -> None:
+    # What `file:` names is read when the file's folder is known.
+    refers = str(entry["ca_certificate"] or "").startswith("file:")
+    refusals = Refusals()
+    with refusals.collected():
+        connection_of({**entry, "ca_certificate": None} if refers else entry)
+    with refusals.collected():
+        if entry["start_from"] not in _NO_DATES:
+            instant("start_from", entry["start_from"])
+    refusals.finish()
+
+
+def _handler(entry: Mapping[str, Any]) -> None:
+    own = {name: entry[name] for name in (*HANDLER_FIELDS, "rules")}
+    edit_handler(None, own)
+
+
+#: By kind, what raises InvalidInput with all that is wrong with an entry.
+_CHECKS: Final[Mapping[str, Callable[[Mapping[str, Any]], object]]] = {
+    "connections": _connection,
+    "handlers": _handler,
+    "people": lambda entry: email_of(entry["email"]),
+    "webhooks": lambda entry: chosen_kinds(entry["kinds"]),
+}

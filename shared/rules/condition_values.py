@@ -76,7 +76,9 @@ def check_result(value: str) -> str:
     found = _RESULT.fullmatch(value.lower())
     if not found:
         raise ValueError("is not a method and its result.")
-    if found[1] in METHODS and found[2] not in _RESULTS:
+    if found[1] not in METHODS:
+        raise ValueError("names a method that is not read.")
+    if found[2] not in _RESULTS:
         raise ValueError(f"is no result. Results: {', '.join(_RESULTS)}.")
     return found[0]
 

@@ -65,6 +65,50 @@ def test_everything_wrong_is_said_at_once_each_at_its_place(tmp_path: Path) -> N
     assert "did you mean 'address'?" in said[7]
 
 
+WRONG_VALUES = """\
+connections:
+  - name: A
+    mode: imapp
+    username: y
+    port: 99999
+    start_from: yesterday
+handlers:
+  - name: Two Words
+    group: No Name
+    rules: {accept: [{recipent: a@example.org}]}
+people:
+  - name: Alice
+    email: alice
+webhooks:
+  - name: On call
+    url: env:URL
+    kinds: [connection-failling]
+"""
+
+
+def test_values_that_would_be_refused_later_are_said_with_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(WRONG_VALUES)
+    with pytest.raises(InvalidInput) as refused:
+        read(file)
+    said = [line.removeprefix(f"{file}, ") for line in str(refused.value).splitlines()]
+    assert [line.split(": ")[0] for line in said] == [
+        f"line {number}, column 5" for number in (3, 5, 6, 8, 9, 10, 13, 17)
+    ]
+    assert "'mode' is one of" in said[0]
+    assert said[5].endswith("Did you mean 'recipient'?")
+    assert said[7].endswith("Did you mean 'connection-failing'?")
+
+
+def test_a_date_needs_no_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(
+        "connections:\n"
+        "- {name: a, mode: imap, host: h, username: u, password: 'env:P', start_from: 2026-11-01}\n"
+    )
+    assert read(file).connections[0].start_from == "2026-11-01"
+
+
 def test_a_key_written_twice_is_refused_where_nothing_else_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "posthouse.yaml"
     file.write_text("handlers:\n- {name: a}\nhandlers:\n- {name: b}\n")
@@ -84,11 +128,11 @@ def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
 
 def test_a_folder_is_read_as_one_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("handlers: [{name: one}]")
-    (tmp_path / "b.yml").write_text("handlers: [{name: two}]")
+    (tmp_path / "b.yml").write_text("handlers: [{name: two}]\npeople: [{name: Ann}]")
     (tmp_path / "README.txt").write_text("no YAML: [")
     assert [one.name for one in read(tmp_path).handlers] == ["one", "two"]
-    (tmp_path / "c.yaml").write_text("handlers: [{name: ONE}]")
-    with pytest.raises(InvalidInput, match="'ONE' stands twice among the handlers"):
+    (tmp_path / "c.yaml").write_text("people: [{name: ANN}]")
+    with pytest.raises(InvalidInput, match="'ANN' stands twice among the people"):
         read(tmp_path)
 
 
@@ -127,10 +171,10 @@ def test_what_the_rules_refuse_is_said_with_the_rest_each_at_its_place(tmp_path:
         "- {name: B, mode: pop3, host: h, username: u, folder: Main}\n"
         "- {name: C, mode: imab, username: u}\n"
         "handlers:\n"
-        "- name: H\n"
+        "- name: h\n"
         "  rules: {accept: [{sendr: x}]}\n"
         "  nme: x\n"
-        "- name: I\n"
+        "- name: i\n"
         "  rules: {accept: [{sendr: x}]}\n"
     )
     with pytest.raises(InvalidInput) as refused:
@@ -146,7 +190,7 @@ def test_what_the_rules_refuse_is_said_with_the_rest_each_at_its_place(tmp_path:
     ]
     assert "connections 'A', interval_minutes: " in said[0]
     assert "connections 'B', folder: " in said[2]
-    assert "handlers 'I', rules: " in said[5]
+    assert "handlers 'i', rules: " in said[5]
 
 
 TEN_OF_TEN = "\n".join(

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from services.admin.auth.tokens import digest_of, new_signing_key, new_token
@@ -103,7 +104,7 @@ def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerView:
     handler = edit(None, _own(changes))
     token, key = new_token(), new_signing_key()
     with ctx.transaction() as session:
-        _check_connections(session, handler.rules)
+        check_connections(session, handler.rules)
         new = handlers.insert(session, handler)
         handlers.write_token(session, new, digest_of(token))
         handlers.write_signing_keys(session, new, _sealed(ctx, new, key), None)
@@ -123,7 +124,7 @@ def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) ->
         seen_before = _see(session, handler_id)
         after = edit(before, _own(changes))
         if after.rules != before.rules:
-            _check_connections(session, after.rules)
+            check_connections(session, after.rules)
         handlers.update(session, after)
         if "forward" in changes:
             secret = set_forward(ctx, session, handler_id, _forward_of(changes))
@@ -231,11 +232,13 @@ def _audited(view: HandlerView) -> dict[str, Any]:
     return fields | {"forward": plain | view.forward.options.to_json()}
 
 
-def _check_connections(session: Session, rules: Rules) -> None:
+def check_connections(session: Session, rules: Rules) -> None:
     """A rule over a connection that is not there would never hold: a slip of the pen."""
     for name in rules.connections:
         if connections.by_name(session, name) is None:
-            raise InvalidInput(f"There is no connection {name!r}.", field="rules")
+            near = get_close_matches(name, connections.names(session).values(), 1)
+            hint = f"Did you mean {near[0]!r}?" if near else ""
+            raise InvalidInput(f"There is no connection {name!r}.", field="rules", hint=hint)
 
 
 def _sealed(ctx: Context, handler_id: int, key: str) -> bytes:

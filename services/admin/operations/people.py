@@ -16,7 +16,7 @@ from shared import input_fields as typed
 from shared.clock import utc_now
 from shared.connection_editing import FIELDS
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals
-from shared.people import ApiToken, BrowserSession, Person, Role
+from shared.people import ApiToken, BrowserSession, Person, Role, email_of
 from shared.storage import api_tokens, audit, browser_sessions, people, second_factors
 from shared.storage.audit import Entry as Entry
 
@@ -44,7 +44,7 @@ def create_person(ctx: Context, changes: Mapping[str, Any]) -> Person:
     typed.only(changes, _NEW_PERSON, "new person")
     refusals = Refusals()
     name = refusals.read(lambda: _name(changes.get("name", "")), "")
-    email = refusals.read(lambda: _email(changes.get("email", "")), "")
+    email = refusals.read(lambda: email_of(changes.get("email", "")), "")
     none: tuple[str, ...] = ()
     role, tags = refusals.read(lambda: _rights(changes, Role.VIEWER, none), (Role.VIEWER, none))
     password = refusals.read(lambda: _password(changes.get("password")), None)
@@ -76,7 +76,7 @@ def update_person(ctx: Context, person_id: int, changes: Mapping[str, Any]) -> P
         before = people.person(session, person_id)
         check_version(ctx, session, f"person/{person_id}", before)
         name = refusals.read(lambda: _name(changes.get("name", before.name)), "")
-        email = refusals.read(lambda: _email(changes.get("email", before.email)), "")
+        email = refusals.read(lambda: email_of(changes.get("email", before.email)), "")
         role, tags = refusals.read(
             lambda: _rights(changes, before.role, before.tags), (before.role, before.tags)
         )
@@ -259,13 +259,6 @@ def _name(value: Any) -> str:
     if not 1 <= len(name) <= 100:
         raise InvalidInput("A name has 1 to 100 characters.", field="name")
     return name
-
-
-def _email(value: Any) -> str:
-    email = typed.text("email", value, 0, 320)
-    if email and ("@" not in email or " " in email):
-        raise InvalidInput("This is not an email address.", field="email")
-    return email
 
 
 def _password(value: Any) -> str | None:

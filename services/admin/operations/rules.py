@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from services.admin.context import Context
+from services.admin.operations.handlers import check_connections
 from services.admin.operations.messages import MOST_AT_ONCE, DeliveredAgain
 from shared.clock import utc_now
 from shared.errors import InvalidInput
@@ -91,6 +92,7 @@ def dry_run(
     """
     with ctx.transaction() as session:
         handler = edit(handlers.get(session, handler_id), changes)
+        check_connections(session, handler.rules)
         others = _others_of_group(session, handler)
         names = connections.names(session)
     since = utc_now() - timedelta(days=days)

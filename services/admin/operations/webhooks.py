@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from services.admin.context import Context
 from services.admin.operations.edit_conflicts import check_version
 from shared import input_fields as typed
-from shared.alerts.kinds import CHOICES
+from shared.alerts.kinds import chosen_kinds
 from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput, Refusals
@@ -135,7 +135,7 @@ def _checked(
         template=refusals.read(
             lambda: typed.choice(Template, given["template"], "template"), Template.JSON
         ),
-        kinds=refusals.read(lambda: _kinds(given["kinds"]), ()),
+        kinds=refusals.read(lambda: chosen_kinds(given["kinds"]), ()),
         enabled=refusals.read(lambda: typed.truth("enabled", given["enabled"]), True),
         muted_until=refusals.read(
             lambda: None if until is None else typed.instant("muted_until", until), None
@@ -155,19 +155,6 @@ def _checked(
         )
     refusals.finish(_FIELDS)
     return wanted, url, secret
-
-
-def _kinds(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise InvalidInput("'kinds' is a list of kinds of alerts.", field="kinds")
-    for kind in value:
-        if kind not in CHOICES:
-            raise InvalidInput(
-                f"{kind!r} is no kind of alert.",
-                field="kinds",
-                hint=f"One of: {', '.join(CHOICES)}.",
-            )
-    return tuple(kind for kind in CHOICES if kind in value)
 
 
 def _secret(changes: Mapping[str, Any]) -> str | None:

@@ -50,6 +50,7 @@ def test_rules_are_kept_as_they_were_given_and_read_aloud(api: Api) -> None:
         ({"rules": {"accept": [{"colour": "red"}]}}, "no fact 'colour'"),
         ({"rules": {"expression": "kind == 3"}}, "expression is not right"),
         ({"rules": {"accept": [{"connection": "Nowhere"}]}}, "no connection 'Nowhere'"),
+        ({"rules": {"accept": [{"authentication": "sfp=pass"}]}}, "a method that is not read"),
         ({"group": "No Name"}, "group's name"),
         ({"position": -1}, "position"),
     ],
@@ -58,6 +59,18 @@ def test_rules_are_kept_as_they_were_given_and_read_aloud(api: Api) -> None:
 def test_what_is_no_rule_is_refused(api: Api, fields: dict[str, Any], words: str) -> None:
     answer = api.http.post("handlers", json={"name": "refused"} | fields)
     assert words in problem(answer, 422)["detail"]
+
+
+def test_a_dry_run_refuses_what_saving_refuses(api: Api) -> None:
+    api.create(name="Front desk")
+    made = handler(api, "slip")
+    body = {"rules": {"accept": [{"connection": "Frontdesk"}]}}
+    tried = problem(api.http.post(f"handlers/{made['id']}/rules/dry-run", json=body), 422)
+    assert (tried["detail"], tried["hint"]) == (
+        "There is no connection 'Frontdesk'.",
+        "Did you mean 'Front desk'?",
+    )
+    assert problem(api.http.patch(f"handlers/{made['id']}", json=body), 422) == tried
 
 
 def test_a_rule_follows_the_new_name_of_its_connection(api: Api) -> None:

@@ -135,6 +135,8 @@ class _Sheet:
         self.faults: list[RowFault] = []
         self.fault_count = 0
         self._of_line: set[RowFault] = set()
+        #: Whether the heading is wrong: what a line lacks may stand under a heading that is.
+        self._is_misheaded = False
 
     def read(self, content: bytes) -> Iterator[tuple[int, ConnectionEdit]]:
         """Each line as a connection; what is wrong goes to `faults`."""
@@ -157,7 +159,8 @@ class _Sheet:
                     continue
                 if headings is None:
                     headings = self._headings(line, cells)
-                    if self.faults:
+                    self._is_misheaded = bool(self.faults)
+                    if not headings:
                         return
                     continue
                 count += 1
@@ -202,19 +205,24 @@ class _Sheet:
             text = f"The line has {len(cells)} cells, the heading {len(headings)}."
             self._fault(line, len(headings) + 1, "", text, "A comma in a cell needs quotes.")
         changes: dict[str, Any] = {}
+        told: set[str] = set()  # headings of which nothing follows any more
         for at, (heading, cell) in enumerate(zip(headings, cells, strict=False), 1):
-            if not cell.strip():
+            if not cell.strip() or heading not in HEADINGS:
                 continue
             if heading not in SECRET_FIELDS and _begins_as_formula(heading, cell):
                 hint = "Begin it with another character: a spreadsheet would run it."
                 self._fault(line, at, heading, f"{cell[:40]!r} begins like a formula.", hint)
+                told.add(heading)
                 continue
             try:
                 changes[_NAMED.get(heading, heading)] = self._value(heading, cell)
             except InvalidInput as error:
                 self._fault(line, at, heading, str(error), error.hint)
-        if self.fault_count > before:
-            return None
+                told.add(heading)
+        name_at = headings.index("name") + 1 if "name" in headings else 0
+        self._name(line, name_at, str(changes.get("name", "")))
+        if "mode" not in headings or "username" not in headings:
+            return None  # told of the heading, and not again of each line
         try:
             edit = checked_edit(None, changes)
             refuse_beyond(self._ctx, None, edit.connection)  # first: the other one names things
@@ -222,17 +230,24 @@ class _Sheet:
         except InvalidInput as error:
             for one in (error, *error.more):
                 heading = next((n for n, f in _NAMED.items() if f == one.field), one.field)
+                if heading in told or (self._is_misheaded and heading not in headings):
+                    continue
                 at = headings.index(heading) + 1 if heading in headings else 0
                 self._fault(line, at, heading, str(one), one.hint)
             return None
-        name = folded(edit.connection.name)
+        return None if self.fault_count > before else edit
+
+    def _name(self, line: int, column: int, given: str) -> None:
+        """A name may stand once, also in a line that is wrong in something else."""
+        name = folded(given.strip())
+        if not name:
+            return
         if name in self._names:
             other = self._names[name]
             text = f"Line {other} has this name, too." if other else "This name is taken."
-            self._fault(line, headings.index("name") + 1, "name", text)
-            return None
+            self._fault(line, column, "name", text)
+            return
         self._names[name] = line
-        return edit
 
     def _value(self, heading: str, cell: str) -> Any:
         if heading in _NAMED:

@@ -91,6 +91,23 @@ def test_what_is_wrong_is_named_and_nothing_is_added(
     assert total(api) == before
 
 
+def test_a_wrong_heading_or_line_hides_nothing_that_is_wrong_elsewhere(api: Api) -> None:
+    name = f"Twice {uuid.uuid4().hex[:8]}"
+    lines = [
+        "name,mode,host,username,password,intervall",
+        f"{name},imap,h.invalid,u,p,5",
+        "Other,imapp,h.invalid,u,p,5",
+        f"{name},imap,,u,p,5",
+    ]
+    faults = sent(api, "\n".join(lines), dry_run=True).json()["faults"]
+    assert [(one["line"], one["heading"]) for one in faults] == [
+        (1, "intervall"),
+        (3, "mode"),
+        (4, "name"),
+        (4, "host"),
+    ]
+
+
 def test_a_heading_without_an_end_is_one_fault(api: Api) -> None:
     """Each cell was looked for among those before it, and compared with the name of every field:
     2 MB of commas kept the service busy for minutes, with 450 MB."""

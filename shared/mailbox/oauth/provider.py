@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import InvalidInput, NeedsAuthorisation, NeedsPerson
+from shared.mailbox.failures import Unreachable
 from shared.mailbox.net.https import Reach
 from shared.mailbox.oauth.tokens import ApplicationTokens, DelegatedToken, TokenCache, Tokens
 from shared.microsoft_clouds import authority, scopes
@@ -163,7 +164,8 @@ def access_token_of(
 
 
 def _counted(provider: Provider, ask: Callable[[], Tokens]) -> Tokens:
-    """Asks for tokens, and counts what became of it."""
+    """Asks for tokens, and counts what became of it. Whatever fails on the way there is a token
+    that was not had, and says nothing of the mail server."""
     outcome = "failed"
     try:
         tokens = ask()
@@ -171,6 +173,11 @@ def _counted(provider: Provider, ask: Callable[[], Tokens]) -> Tokens:
         return tokens
     except NeedsPerson:
         outcome = "refused"
+        raise
+    except Unreachable as error:
+        if error.code == "unknown-host":
+            error.hint = "Tokens come from there: look at name resolution and firewall here."
+        error.step = "authorisation"
         raise
     finally:
         metrics.TOKEN_REFRESHES.labels(provider.value, outcome).inc()

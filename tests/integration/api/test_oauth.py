@@ -71,6 +71,20 @@ def test_no_token_is_said_to_be_there_before_the_mail_server_was_reached(
     ]
 
 
+@pytest.mark.promise("M14")
+def test_where_tokens_come_from_is_not_taken_for_the_mail_server(api: Api, offered: Any) -> None:
+    credential = offered(
+        name="nobody gives tokens", settings={"authority": "https://login.nowhere.invalid/tenant"}
+    )
+    body = {"name": uuid.uuid4().hex, "mode": "microsoft-graph", "username": ALICE}
+    asked = api.http.post("connections/test", json=body | {"credential_id": credential}).json()
+    first, *others = asked["steps"]
+    assert (first["name"], first["status"]) == ("authorisation", "failed")
+    assert first["text"] == "There is no host named login.nowhere.invalid."
+    assert "typing error" not in first["hint"]
+    assert {step["status"] for step in others} == {"skipped"}
+
+
 @pytest.mark.promise("A3")
 def test_application_access_is_tested_when_the_credential_is_chosen(
     api: Api, offered: Any, graph_server: GraphServer

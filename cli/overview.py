@@ -28,6 +28,7 @@ def overview(as_json: AsJson = False) -> None:
             ("oldest of them", printing.when(backlog["oldest_at"])),
             ("download to event", _seconds(delays["median"], delays["p95"])),
             ("in quarantine", found["quarantined"]),
+            ("stayed encrypted, last day", found["undecrypted"] or ""),
         ]
     )
     _itself(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from psycopg.rows import dict_row
 
@@ -15,6 +16,8 @@ from shared.storage.queries import Queries
 
 _SQL = Queries("overview")
 _CONNECTIONS = Queries("connections")
+#: Mails that stayed encrypted are counted among so many of the newest.
+_MOST_UNDECRYPTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +83,11 @@ def sick(session: Session, limit: int = 20) -> Sequence[SickConnection]:
     with session.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(judged, {"limit": limit}).fetchall()
     return [SickConnection(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]
+
+
+def undecrypted(session: Session, connection_id: int | None = None) -> int:
+    """Mails of the last day that no key opened, looked for among the newest that did not."""
+    since = first_id(utc_now() - timedelta(days=1))
+    values = {"since": since, "limit": _MOST_UNDECRYPTED, "connection": connection_id}
+    row = session.execute(_SQL["undecrypted"], values).fetchone()
+    return int(row[0]) if row else 0

@@ -56,7 +56,8 @@ class Backend:
 class Overview:
     """`absent`: services that are needed and of which no process was ever seen.
 
-    `last_hour` in slots of a minute, `last_day` in slots of half an hour.
+    `last_hour` in slots of a minute, `last_day` in slots of half an hour. `undecrypted`: mails of
+    the last day that no key opened, which handlers got as they came.
     """
 
     at: datetime
@@ -67,6 +68,7 @@ class Overview:
     last_hour: Sequence[Slot]
     last_day: Sequence[Slot]
     quarantined: int
+    undecrypted: int
     handlers: Sequence[HandlerView]
     expiring: Sequence[Expiring]
     backends: Sequence[Backend]
@@ -104,6 +106,7 @@ def get_overview(ctx: Context) -> Overview:
             last_hour=overview.throughput(session, slots=60, seconds=60),
             last_day=overview.throughput(session, slots=48, seconds=1800),
             quarantined=quarantine.count(session),
+            undecrypted=overview.undecrypted(session),
             handlers=taking,
             expiring=sorted(soon, key=lambda one: one.expires_at),
             backends=[_postgres(ctx, session, running), *_brokers(ctx, running)],

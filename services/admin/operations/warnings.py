@@ -15,6 +15,7 @@ from shared.storage import (
     connections,
     handlers,
     ledger,
+    overview,
     scheduling,
     session_shares,
 )
@@ -57,6 +58,7 @@ def warnings_for(
         *_others(session, connection, part),
         *_sessions(session, connection),
         *_flagged(session, connection),
+        *_encrypted(session, connection),
         *_handlers(session, connection),
     ]
     return sorted(found, key=lambda warning: not warning.serious)
@@ -161,6 +163,17 @@ def _flagged(session: Session, connection: Connection) -> Iterator[ConnectionWar
             "folder: this server cannot remove single mails (it has no UIDPLUS), and somebody "
             "else's mails are flagged deleted there, which Posthouse never removes. What "
             "Posthouse flagged goes by itself once those are expunged or no longer flagged.",
+        )
+
+
+def _encrypted(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
+    count = overview.undecrypted(session, connection.id) if connection.id else 0
+    if count:
+        yield ConnectionWarning(
+            "stays-encrypted",
+            f"{counted(count, 'mail')} of the last day stayed encrypted, and handlers got "
+            f"{'it' if count == 1 else 'them'} so. Each mail's page says why, and for whom it "
+            "is encrypted: attach that certificate, then deliver the mails again.",
         )
 
 

@@ -19,3 +19,11 @@ GROUP BY 1
 SELECT j.id, j.name, j.health, j.error, j.failures, j.last_success_at
 FROM judged AS j WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')
 ORDER BY j.last_success_at NULLS FIRST, j.id LIMIT %(limit)s
+
+-- name: undecrypted
+-- Mails that stayed encrypted, of the newest %(limit)s that did; %(connection)s: of that one alone.
+SELECT count(*) FROM (
+    SELECT connection_id FROM message WHERE undecrypted AND id >= %(since)s
+    ORDER BY id DESC LIMIT %(limit)s
+) AS newest
+WHERE %(connection)s::bigint IS NULL OR connection_id = %(connection)s

@@ -178,3 +178,24 @@ def test_what_was_read_inside_an_encryption_is_for_who_may_read_mails(
         told = viewer.get(f"messages/{mail}")
         assert told.json()["headers"] is None
         assert "Secret plan" not in told.text
+
+
+@pytest.mark.promise("T1")
+def test_mails_that_stay_encrypted_are_told_without_a_search(
+    api: Api, pages: httpx.Client, posthouse: Posthouse
+) -> None:
+    """On the overview, on their connection's page and by the command, until they are opened."""
+    made, other = api.create(), api.create()
+    before = api.http.get("overview").json()["undecrypted"]
+    shut = [str(add_mail(api, made["id"], columns={"undecrypted": True})) for _ in range(2)]
+    assert api.http.get("overview").json()["undecrypted"] == before + 2
+    assert "of the last day stayed encrypted" in text_of(pages.get("/"))
+    assert f"stayed encrypted, last day  {before + 2}" in posthouse("overview").out
+    page = text_of(pages.get(f"/connections/{made['id']}"))
+    assert "2 mails of the last day stayed encrypted" in page
+    listed = text_of(pages.get(f"/mails?state=undecrypted&connection={made['id']}"))
+    assert all(f"/mails/{one}" in listed for one in shut)
+    assert "stayed encrypted" not in text_of(pages.get(f"/connections/{other['id']}"))
+    for one in shut:
+        api.execute("UPDATE message SET undecrypted = false WHERE id = %(id)s", id=uuid.UUID(one))
+    assert "stayed encrypted" not in text_of(pages.get(f"/connections/{made['id']}"))

@@ -124,7 +124,10 @@ class LocalStack:
             broker.prepare()
             self._infrastructure.append(self._supervisor.start(broker.program()))
             self._set("BROKER_URL", broker.url)
-            self._own.append(("Broker", broker.url, "own Valkey; handlers' queues too"))
+            queues = "" if _is_set("OUTPUT_URL") else "; handlers' queues too"
+            self._own.append(("Broker", broker.url, f"own Valkey{queues}"))
+        if _is_set("OUTPUT_URL"):
+            self._note("Handlers' queues", "OUTPUT_URL")
         if _is_set("STORE_URL"):
             self._note("Store", "STORE_URL")
         else:

@@ -50,7 +50,8 @@ export async function consume(url, handler, callback, options = {}) {
     try {
       await once(url, handler, callback, stop.signal, { ...DEFAULTS, ...options });
     } catch (error) {
-      if (/WRONGPASS|NOAUTH|NOPERM|ACCESS_REFUSED|403/.test(error.message)) throw error; // waiting does not help
+      const hopeless = ["ERR_MODULE_NOT_FOUND", "ERR_INVALID_URL"].includes(error.code);
+      if (hopeless || /WRONGPASS|NOAUTH|NOPERM|ACCESS_REFUSED|403/.test(error.message)) throw error; // waiting does not help
       console.error(`waiting for the queue: ${error.message}`);
       await sleep(1000, undefined, { signal: stop.signal }).catch(() => {});
     }

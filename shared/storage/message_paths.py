@@ -99,7 +99,8 @@ def published(one: Delivered) -> Iterable[Stop]:
     facts = {"handler_id": one.handler_id, "checked_at": one.checked_at}
     name = _name(one.handler)
     if one.fate == "in-hand" and one.in_hand:
-        since = datetime.fromisoformat(one.in_hand["since"])
+        # A program may have it before it is written here that it was published.
+        since = max(datetime.fromisoformat(one.in_hand["since"]), one.published_at)
         tries = int(one.in_hand["deliveries"])
         again = f", given {tries} times" if tries > 1 else ""
         text = f"In the hand of {name}: consumer {one.in_hand['consumer']}{again}"
@@ -109,8 +110,8 @@ def published(one: Delivered) -> Iterable[Stop]:
     elif one.fate == "dead-letter":
         yield Stop(None, "dead-letter", f"Among the dead letters of {name}", facts)
     elif one.fate == "waiting":
-        # RabbitMQ does not say of a single event whether somebody has it in hand.
-        text = "Waits in the queue of" if one.position else "Not acknowledged yet by"
+        # RabbitMQ does not say of a single event whether somebody has it in hand, or had it.
+        text = "Waits in the queue of" if one.position else "Not known to be acknowledged by"
         yield Stop(None, "waiting", f"{text} {name}", facts)
 
 

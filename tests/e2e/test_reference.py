@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import uuid
 
 from playwright.sync_api import Page, expect
 
-from tests.e2e.site import Site
+from tests.e2e.site import TOKEN, Site
 
 
 def test_a_call_is_tried_from_the_reference(site: Site, page: Page) -> None:
@@ -28,4 +30,10 @@ def test_a_call_is_tried_from_the_reference(site: Site, page: Page) -> None:
         expect(answer.locator(".response-col_status")).to_contain_text(
             "200" if method == "get" else "201", timeout=30_000
         )
+        command = block.locator(".curl").first.inner_text()
+        assert "csrf" not in command
+        if method == "get":  # what stands beside the answer runs in a shell, once a token is put in
+            pasted = command.replace("<your token>", TOKEN)
+            done = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, check=True)
+            assert "items" in json.loads(done.stdout)
     assert [one["name"] for one in site.api("GET", f"/handlers?q={name}")["items"]] == [name]

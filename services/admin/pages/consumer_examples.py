@@ -10,8 +10,6 @@ from posthouse.broker_address import split_sentinels
 from services.admin.operations.handlers import HandlerView
 from services.admin.settings import AdminSettings
 
-_FROM_SOURCE = "from Posthouse's source it is pip install './sdk[redis]'"
-
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
@@ -31,7 +29,8 @@ def snippets(view: HandlerView, settings: AdminSettings) -> list[Snippet]:
         "POSTHOUSE_HANDLER_TOKEN": "<the token>",
         "POSTHOUSE_SIGNING_KEY": "<the signing key>",
     }
-    python = f"""pip install 'posthouse[{"rabbitmq" if rabbitmq else "redis"}]'
+    extra = "rabbitmq" if rabbitmq else "redis"
+    python = f"""pip install 'posthouse[{extra}]'
 cat > my_handler.py <<'END'
 def handle(event):
     print(event.headers.sender, event.headers.subject, flush=True)
@@ -47,7 +46,11 @@ python3 -m posthouse run my_handler:handle"""
             "What every program needs to know: put in this user and password, token and key",
             "\n".join(f"export {name}={quote(value)}" for name, value in known.items()),
         ),
-        Snippet(f"Python, with the package posthouse (on no index yet: {_FROM_SOURCE})", python),
+        Snippet(
+            "Python, with the package posthouse (on no index yet: from Posthouse's source it is "
+            f"pip install './sdk[{extra}]')",
+            python,
+        ),
     ]
     if rabbitmq:
         found.append(Snippet("Any other language: the RabbitMQ queue", handler.rabbitmq_queue))

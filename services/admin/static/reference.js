@@ -32,8 +32,13 @@ async function show() {
     tryItOutEnabled: true,
     validatorUrl: null,
     requestInterceptor(request) {
-      // A token that is given under "Authorize" stands for itself.
-      if (!request.headers.Authorization) request.headers["x-csrf-token"] = csrf;
+      // A token that is given under "Authorize" stands for itself. Else the session is sent, and
+      // the command beside it is one that a shell can run once a token is put in.
+      if (!request.headers.Authorization) {
+        request.userFetch = (url, options) =>
+          fetch(url, { ...options, headers: { ...options.headers, "x-csrf-token": csrf } });
+        request.curlOptions = ["-H", "Authorization: Bearer <your token>"];
+      }
       return request;
     },
   });

@@ -125,3 +125,20 @@ def test_a_refused_password_ends_it_with_the_reason(
     said, _ = process.communicate(timeout=30)
     assert process.returncode != 0
     assert any(word in said for word in ("WRONGPASS", "ACCESS_REFUSED", "ACCESS-REFUSED"))
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://127.0.0.1:1", "Cannot find package 'redis'"),
+        ("amqp://127.0.0.1:1", "Cannot find package 'amqplib'"),
+    ],
+)
+def test_a_package_that_is_missing_ends_it(url: str, why: str, tmp_path: Path, log: Path) -> None:
+    program = beside_packages(tmp_path) / "program.mjs"
+    (tmp_path / "node_modules").unlink()
+    program.write_text(_PROGRAM)
+    process = start(program, url, "tickets", log, POSTHOUSE_SIGNING_KEY=SIGNING_KEY)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert why in said

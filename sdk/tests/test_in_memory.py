@@ -88,6 +88,13 @@ def test_a_callback_that_takes_too_long_is_told_in_words(waits: bool) -> None:
     ]
 
 
+def test_it_says_that_it_waits_for_events(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever starts a handler sees that it runs, before a mail comes."""
+    with caplog.at_level("INFO", "posthouse"):
+        run_in_memory(lambda event: None, [make_event()])
+    assert "waiting for the events of test" in caplog.messages
+
+
 def test_an_error_without_words_is_told_by_its_name() -> None:
     def handle(event: MailEvent) -> None:
         raise ValueError

@@ -16,6 +16,7 @@ Posthouse has, also after the broker was restarted or lost everything.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, MutableSet, Sequence
@@ -29,6 +30,8 @@ from posthouse.outcome import Outcome
 from posthouse.signing import MAX_AGE_S, Verifier
 from posthouse.source import Source
 from posthouse.source_opening import open_source
+
+_log = logging.getLogger("posthouse")
 
 
 class Consumer:
@@ -164,6 +167,7 @@ class Consumer:
         try:
             if self._has_posthouse:
                 check_token(self._handler, token=self._token, posthouse_url=self._posthouse_url)
+            _log.info("waiting for the events of %s", self._handler)
             Loop(self._source, self._options, self._verifier, caller, self._stop).run()
         finally:
             caller.close()

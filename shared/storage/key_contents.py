@@ -52,8 +52,8 @@ def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dic
     by_digest = {key_digest(key): key for key in listed}
     if not by_digest:
         return {}
-    rows = session.execute(_SQL["vanished"], place.columns())
-    return {by_digest[key]: bytes(content or b"") for key, content in rows if key in by_digest}
+    rows = session.execute(_SQL["vanished"], {**place.columns(), "digests": list(by_digest)})
+    return {by_digest[key]: bytes(content or b"") for key, content in rows}
 
 
 def set_aside(session: Session, place: FolderRef, keys: Sequence[str]) -> None:

@@ -14,8 +14,13 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND content = ANY(%(contents)s::bytea[]) AND digest <> ALL(%(listed)s::bytea[]);
 
 -- name: vanished
-SELECT digest, content FROM known_key
-WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND vanished_on IS NOT NULL;
+-- Of those that are listed, as in `known_keys` (ledger.sql): a mailbox whose mails are deleted lists
+-- few and has a month of vanished ones.
+SELECT digest, content FROM unnest(%(digests)s::bytea[]) AS asked(listed) CROSS JOIN LATERAL (
+    SELECT k.digest, k.content FROM known_key AS k
+    WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
+      AND k.digest = asked.listed AND k.vanished_on IS NOT NULL
+    LIMIT 1) AS known;
 
 -- name: drop_aside
 DELETE FROM known_key

@@ -25,7 +25,7 @@ from shared.mailbox_logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output, open_output
 from shared.service_health import report_health
-from shared.storage import retention, schema
+from shared.storage import retention, scheduling, schema
 from shared.storage.pool import Database
 from shared.storage.totals import read_totals
 from shared.store_identity import OwnStore, open_own_store
@@ -125,7 +125,19 @@ class Scheduler:
         if retention.claim_chore(
             self.database, "housekeeping", timedelta(seconds=0.9 * _HOUSEKEEPING_SECONDS)
         ):
-            housekeeping(self.database, self.store, utc_now(), self.settings.retention_days)
+            now = retention.earlier_now(self.database)
+            self._notice_clock()
+            housekeeping(self.database, self.store, now, self.settings.retention_days)
+
+    def _notice_clock(self) -> None:
+        with self.database.transaction() as session:
+            late = scheduling.clock_was_set_back(session)
+        if late:
+            _log.warning(
+                "clock of Postgres set back",
+                mailboxes=late,
+                hint="They were due in time to come and are fetched now. Keep its clock by NTP.",
+            )
 
     def _learn_revocations(self) -> None:
         learn(self.database, self.hosts)

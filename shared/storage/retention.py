@@ -18,7 +18,7 @@ from typing import Final
 
 from psycopg import errors as pg
 
-from shared.clock import first_id, time_of
+from shared.clock import first_id, time_of, utc_now
 from shared.storage.pool import Database, Session
 from shared.storage.queries import Queries
 
@@ -62,6 +62,15 @@ def claim_chore(database: Database, name: str, every: timedelta) -> bool:
     with database.transaction() as session:
         row = session.execute(_QUERIES["claim_chore"], {"name": name, "every": every}).fetchone()
     return row is not None
+
+
+def earlier_now(database: Database) -> datetime:
+    """The time by which mails age out: by the clock of Postgres and by ours, whichever is behind.
+    One clock that runs ahead must not remove what is young."""
+    with database.autocommit() as session:
+        row = session.execute(_QUERIES["now"]).fetchone()
+    theirs: datetime = row[0] if row else utc_now()
+    return min(utc_now(), theirs)
 
 
 def partitions(session: Session) -> list[Partition]:

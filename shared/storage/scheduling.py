@@ -104,6 +104,13 @@ def due_after(session: Session, connection_id: int, seconds: float) -> None:
     session.execute(_SQL["due_after"], {"id": connection_id, "seconds": seconds})
 
 
+def clock_was_set_back(session: Session) -> int:
+    """Makes due what ran last in time to come, as the clock of Postgres was set back or another
+    server with another clock took over: until then nothing would be fetched, and no mailbox be
+    overdue. How many there were. Reads every state."""
+    return session.execute(_SQL["clock_was_set_back"]).rowcount
+
+
 def taken_first(session: Session, handler_id: int) -> None:
     """Makes due what no other enabled handler takes: nothing was fetched of it until now."""
     session.execute(_SQL["taken_first"], {"handler_id": handler_id})

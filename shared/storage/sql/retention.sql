@@ -1,11 +1,15 @@
 -- What ages out, and what is kept because something still needs it.
 
 -- name: claim_chore
--- One row where nobody has started this chore for `every`; then it is the caller's.
+-- One row where nobody has started this chore for `every`; then it is the caller's. So it is where it
+-- was started in time to come: the clock was set back.
 INSERT INTO chore (name, started_at) VALUES (%(name)s, now())
 ON CONFLICT (name) DO UPDATE SET started_at = now()
-WHERE chore.started_at <= now() - %(every)s
+WHERE chore.started_at <= now() - %(every)s OR chore.started_at > now() + interval '1 minute'
 RETURNING name
+
+-- name: now
+SELECT now()
 
 -- name: only_one
 -- Partitions are made and dropped by one process at a time.

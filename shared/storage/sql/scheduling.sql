@@ -90,6 +90,13 @@ SET awaited_since = now(), due_at = least(s.due_at, now() + make_interval(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 
+-- name: clock_was_set_back
+-- What was recorded in time to come happened just now.
+UPDATE connection_state
+SET last_run_at = now(), emitted_at = least(emitted_at, now()), due_at = least(due_at, now()),
+    last_success_at = least(last_success_at, now()), awaited_since = least(awaited_since, now())
+WHERE last_run_at > now() + interval '1 minute';
+
 -- name: to_slow_lane
 -- Their sessions are gone or keep us waiting: whoever has time to wait opens new ones.
 UPDATE connection_state

@@ -1,0 +1,76 @@
+"""Clocks that are wrong: nothing is removed too early, and nothing stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from shared.clock import utc_now
+from shared.storage import retention, scheduling
+from shared.storage.pool import Database
+from tests.integration.rows import Session, add_connection
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url, size=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def owner(database_url: str) -> Iterator[Session]:
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        yield opened
+
+
+@pytest.mark.promise("M2")
+def test_mailboxes_that_ran_in_time_to_come_are_fetched_now(
+    database: Database, owner: Session
+) -> None:
+    """The clock of Postgres was set back by an hour: none would be due, nor overdue."""
+    ahead, other = add_connection(owner, "ahead"), add_connection(owner, "other")
+    owner.execute(
+        "UPDATE connection_state SET due_at = now() + interval '61 minutes', last_run_at = now()"
+        " + interval '1 hour', last_success_at = now() + interval '1 hour',"
+        " emitted_at = now() + interval '1 hour' WHERE connection_id = %s",
+        [ahead],
+    )
+    owner.execute(
+        "UPDATE connection_state SET due_at = now() + interval '1 minute', last_run_at = now()"
+        " WHERE connection_id = %s",
+        [other],
+    )
+    with database.transaction() as session:
+        assert scheduling.clock_was_set_back(session) == 1
+        assert scheduling.clock_was_set_back(session) == 0
+    with database.transaction() as session:
+        (due,) = [due for due in scheduling.claim_due(session, 10) if due.connection_id == ahead]
+    with database.transaction() as session:
+        assert set(scheduling.runnable(session, [ahead], due.at)) == {ahead}
+        judged = session.execute(
+            "SELECT last_success_at <= now() FROM connection_state WHERE connection_id = %s",
+            [ahead],
+        ).fetchone()
+    assert judged == (True,)
+
+
+def test_a_chore_that_was_begun_in_time_to_come_is_done(database: Database, owner: Session) -> None:
+    every = timedelta(minutes=5)
+    assert retention.claim_chore(database, "housekeeping", every)
+    assert not retention.claim_chore(database, "housekeeping", every)
+    owner.execute("UPDATE chore SET started_at = now() + interval '1 hour'")
+    assert retention.claim_chore(database, "housekeeping", every)
+
+
+@pytest.mark.promise("M2")
+@pytest.mark.parametrize("days", [-400, 400])
+def test_mails_age_out_by_the_clock_that_is_behind(
+    days: int, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler on a machine whose clock runs a year ahead would remove every mail."""
+    wrong = utc_now() + timedelta(days=days)
+    monkeypatch.setattr(retention, "utc_now", lambda: wrong)
+    assert retention.earlier_now(database) <= min(wrong, utc_now() + timedelta(minutes=1))

@@ -30,7 +30,8 @@ _LOOK = 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 #: A text in another character set than UTF-8 has more octets below 128 than above.
 _SHORT_TEXT = 64
-_GUESSED = "windows-1252"
+#: What a text without a character set is in that is not UTF-8: most likely, and no more.
+GUESSED = "windows-1252"
 
 
 def entity_of(content: Region) -> Entity:
@@ -113,7 +114,7 @@ def _charset_of(content: Region) -> str | None:
             try:
                 decoder.decode(octets)
             except UnicodeDecodeError:
-                charset = _GUESSED
+                charset = GUESSED
     return charset
 
 
@@ -131,7 +132,7 @@ def is_utf8(content: Region) -> bool:
 
 def is_guessed(whole: Entity, content: Region) -> bool:
     """Whether nothing in `content`, which became `whole`, says what its characters are."""
-    return whole.body == content and whole.parameters.get("charset") == _GUESSED
+    return whole.body == content and whole.parameters.get("charset") == GUESSED
 
 
 def looks_readable(content: Region) -> bool:

@@ -14,7 +14,8 @@ from services.decryptor.coverage import doubt_about, limit_of, parts_beside, par
 from services.decryptor.layer_entities import entity_of, is_guessed
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
-from services.decryptor.openpgp.layers import OpenPGP, kind_of_text, may_have_armour
+from services.decryptor.openpgp.layers import OpenPGP
+from services.decryptor.openpgp.recognising import kind_of_text, may_have_armour
 from services.decryptor.spool import Spool
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex

@@ -20,7 +20,7 @@ from services.decryptor.coverage import content_doubt
 from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import SHOWN, compose, inner_fields, payload_of
-from services.decryptor.openpgp.layers import may_be_armoured
+from services.decryptor.openpgp.recognising import is_file, may_be_armoured
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
 from services.decryptor.trust import TrustStore
@@ -40,7 +40,7 @@ _ARMOUR = b"-----BEGIN PGP "
 #: How OpenPGP's lines begin in base64, at each of the three places of its first octet.
 _ENCODED_ARMOUR = tuple(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4] for n in (3, 4, 5))
 #: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64.
-_MARKS = (b"pkcs7-", b".p7m", b"/pgp", _ARMOUR.lower())
+_MARKS = (b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", _ARMOUR.lower())
 #: A mail that is nothing but another one, or a text in which programs write OpenPGP's lines.
 _ENCLOSING = ("message/rfc822", "text/html")
 #: Longer than any of these marks.
@@ -98,7 +98,7 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     if _may_enclose(whole):
         return _has_any(_MARKS, beginning)
     if may_be_armoured(whole):
-        return _ARMOUR in beginning or whole.transfer_encoding == "base64"
+        return _ARMOUR in beginning or whole.transfer_encoding == "base64" or is_file(whole)
     return False
 
 

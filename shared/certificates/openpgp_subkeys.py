@@ -52,11 +52,13 @@ _MAY_CERTIFY, _MAY_ENCRYPT = 0x01, 0x0C
 
 
 class Subkey(NamedTuple):
-    """A part that decrypts: its key id and fingerprint (lower-case hex), and Sequoia's handle."""
+    """A part that decrypts: its key id and fingerprint (lower-case hex), Sequoia's handle, and its
+    algorithm (RFC 9580 section 9.1)."""
 
     key_id: str
     fingerprint: str
     decryptor: PyDecryptor
+    algorithm: int
 
 
 class Parts(NamedTuple):
@@ -91,7 +93,8 @@ def decrypting_parts(secret: Tsk, password: str | None) -> Parts:
             continue
         assert packet.key_id is not None
         assert packet.fingerprint is not None
-        found.append(Subkey(packet.key_id, packet.fingerprint, decryptor))
+        algorithm = packet.body[5]  # behind the version and the time of creation
+        found.append(Subkey(packet.key_id, packet.fingerprint, decryptor, algorithm))
     return Parts(tuple(found), protected, tuple(dict.fromkeys(unknown)))
 
 

@@ -16,8 +16,19 @@ from pysequoia import PyDecryptor, decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
-from services.decryptor.openpgp.packets import Addressed, is_ordinary, whole_message
-from services.decryptor.openpgp.reencryption import MAX_BYTES, decrypted, reencrypted
+from services.decryptor.openpgp.packets import (
+    ANYONE,
+    Addressed,
+    is_ordinary,
+    octets_of,
+    whole_message,
+)
+from services.decryptor.openpgp.reencryption import (
+    MAX_BYTES,
+    decrypted,
+    for_password,
+    reencrypted,
+)
 from services.decryptor.openpgp.session_keys import OtherKey
 from services.decryptor.openpgp.verifying import (
     Rings,
@@ -33,17 +44,24 @@ from shared.mail.region import Region, region
 
 #: Subkeys that are tried: a message to hidden recipients is tried with every key.
 MAX_TRIES = 64
+#: Operations with private keys that one message may ask for: recipients that are hidden, or named
+#: twice, are tried one after the other, and each costs some milliseconds (RSA of 4096 bits: ten).
+MAX_OPERATIONS = 64
+_NO_KEY = "No key to decrypt message"
+_TOO_MANY = "The message has more recipients that may be meant here than are tried."
+_RSA = (1, 2)
 _size_limit = threading.Lock()
 
 
 class OpenedMessage(NamedTuple):
-    """A decrypted message; `signature` is None where it carries none.
+    """A message that was read; `signature` is None where it carries none, `key` where nobody had
+    encrypted it.
 
     `compressed`: there is one inside compression, which was not verified yet.
     """
 
     content: Region
-    key: OpenPGPKey
+    key: OpenPGPKey | None
     signature: PgpSignature | None
     compressed: bool = False
 
@@ -61,6 +79,8 @@ def decrypt_message(
 
     Raises NoRecipient, Unsupported, Malformed (over the limit) or NotOpened.
     """
+    if to.endless:
+        raise Malformed("There are too many recipients.")
     fitting = [
         (key, subkey)
         for key in keys
@@ -79,7 +99,11 @@ def decrypt_message(
     if to.form.needs_reencryption and len(message) > MAX_BYTES:
         raise Unsupported("The message is too long for a form of GnuPG's own.")
     path = None if to.form.needs_reencryption else _written(message.windows(), spool)
+    operations = 0
     for key, subkey in fitting[:MAX_TRIES]:
+        operations += _tried(to, subkey)
+        if operations > MAX_OPERATIONS:
+            raise Unsupported(_TOO_MANY)
         try:
             if path is None:
                 return _by_reencryption(message, key, subkey, rings, spool, limit)
@@ -95,6 +119,15 @@ def decrypt_message(
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
+
+
+def _tried(to: Addressed, subkey: Subkey) -> int:
+    """How many copies of the session key may be for that subkey, by name and algorithm."""
+    own = _RSA if subkey.algorithm in _RSA else (subkey.algorithm,)
+    return sum(
+        algorithm in own and (key_id == ANYONE or _means(key_id, subkey))
+        for key_id, algorithm in to.sealed
+    )
 
 
 class _Opener(NamedTuple):
@@ -126,6 +159,21 @@ def _by_reencryption(
     return _inside_compression(message, opened, subkey, rings) if opened.compressed else opened
 
 
+def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> OpenedMessage:
+    """What a message that nobody encrypted holds, and its signature. `limit` bounds the unpacked
+    content, in octets.
+
+    Raises Unsupported (too long), Malformed (over the limit) or NotOpened.
+    """
+    if len(message) > MAX_BYTES:
+        raise Unsupported("The message is too long to be read.")
+    packets = octets_of(message)
+    found = for_password(packets, limit)
+    path = _written([found.message], spool)
+    opened = _decrypt(path, None, _Opener(passwords=(found.password,)), rings, spool, limit)
+    return _verified(packets, opened, rings) if opened.compressed else opened
+
+
 def _inside_compression(
     message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings
 ) -> OpenedMessage:
@@ -137,11 +185,17 @@ def _inside_compression(
     try:
         if max(len(message), length) > MAX_BYTES // 4:
             raise Unsupported("")
+        assert opened.key is not None
         signed = decrypted(whole_message(message), opened.key, subkey).packets
     except (NotOpened, Unsupported):
         reason = "The signature lies in a form that is not verified here."
         return opened._replace(signature=PgpSignature("untrusted", reason=reason))
-    found = verify_inline(signed, rings)
+    return _verified(signed, opened, rings)
+
+
+def _verified(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMessage:
+    """The message with the verdict on the signature among its packets."""
+    found = verify_inline(packets, rings)
     if found.signature == "valid" and found.content != opened.content.copy():
         found = PgpSignature("invalid", reason="The signature does not cover the content.")
     return opened._replace(signature=found)
@@ -161,7 +215,7 @@ def _means(key_id: str, subkey: Subkey) -> bool:
 
 
 def _decrypt(
-    path: Path, key: OpenPGPKey, opener: _Opener, rings: Rings, spool: Spool, limit: int
+    path: Path, key: OpenPGPKey | None, opener: _Opener, rings: Rings, spool: Spool, limit: int
 ) -> OpenedMessage:
     file, output = spool.named()
     file.close()
@@ -181,6 +235,8 @@ def _decrypt(
                     str(path), str(output), opener.decryptor, store, opener.passwords
                 )
         except RuntimeError as error:
+            if str(error).startswith(_NO_KEY):
+                raise NotOpened from error
             compressed = bool(asked) and "Unexpected message structure" in str(error)
             # Asked to verify, Sequoia refuses what carries no signature that it can verify:
             # unsigned messages too. Whether there was one is known from whether it asked for keys.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import re
-
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.coverage import doubt_about
 from services.decryptor.decoding_ambiguity import text_doubt
-from services.decryptor.layer_entities import has_header, is_utf8, text_entity
+from services.decryptor.layer_entities import entity_of, has_header, is_guessed, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import has_more_text, signed_text
-from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
+from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message, read_plain
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
+from services.decryptor.openpgp.recognising import is_binary, is_file
+from services.decryptor.openpgp.text_charsets import (
+    charset_inside,
+    covered_charset,
+    named_charset,
+)
 from services.decryptor.openpgp.verifying import Rings, SenderKeys, verify_detached, verify_inline
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
@@ -27,10 +31,8 @@ _MAX_TEXT = 1 << 24
 _LOOK = 1 << 12
 _ARMOUR_END = b"-----END PGP MESSAGE-----"
 _TEXT_AROUND = "There is other text around what is signed."
-#: Where a message lies in the lines of the body, and not in a multipart.
-_TEXTS = ("text/plain", "application/pgp", "application/pgp-encrypted")
-_NAMES = (".asc", ".pgp", ".gpg")
-_LABEL = re.compile(r"[A-Za-z0-9_:.-]+")
+_DAMAGED = "The signed message is damaged."
+_TEXT_AROUND_ENCRYPTED = "There is other text around the encrypted message."
 
 
 class OpenPGP:
@@ -70,21 +72,25 @@ class OpenPGP:
 
     def message(self, data: Entity) -> Region | None:
         """The content of an OpenPGP message that is a part of its own; None if not opened."""
-        self._facts.encryption("openpgp")
         try:
-            message = decode(data.body, data.transfer_encoding, self._spool)
+            part = decode(data.body, data.transfer_encoding, self._spool)
         except Undecodable as error:
+            self._facts.encryption("openpgp")
             self._facts.failed("failed", str(error))
             return None
-        buffer, start, end = message
+        buffer, start, end = message = part
         begin = buffer.find(ARMOUR_MESSAGE, start, end)
-        stop = buffer.find(_ARMOUR_END, max(begin, start), end) + len(_ARMOUR_END)
+        stop = buffer.find(_ARMOUR_END, max(begin, start), end)
         if begin >= 0 and buffer.find(ARMOUR_MESSAGE, begin + 1, end) >= 0:
             # Only the first would be read.
+            self._facts.encryption("openpgp")
             self._facts.failed("unsupported", "Several encrypted messages lie in one part.")
             return None
+        if begin >= 0 and stop >= 0:
+            # Sequoia takes what stands before an armour for packets where it is not ASCII.
+            message = Region(buffer, begin, stop + len(_ARMOUR_END))
         opened = self._open(message)
-        if opened and begin >= 0 and _has_text(message, begin, stop):
+        if opened and begin >= 0 and _has_text(part, begin, stop + len(_ARMOUR_END)):
             self._facts.remark("There is text around the encrypted message: see the original.")
         return opened.content if opened else None
 
@@ -104,24 +110,38 @@ class OpenPGP:
             return self._signed_text(whole, message)
         buffer, start, end = message
         where = buffer.find(ARMOUR_MESSAGE, start, end)
+        if where < 0 and buffer.find(ARMOUR_SIGNED, start, end) >= 0:
+            self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
+            return None
         if where < 0:
-            if buffer.find(ARMOUR_SIGNED, start, end) >= 0:
+            if not is_binary(whole, body):
+                return None
+            message = body  # whose first and last octets are no white space
+        elif where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
+            if addressed(Region(buffer, where, end)).is_plain:
                 self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
+            else:
+                self._facts.encryption("openpgp")
+                self._facts.failed("unsupported", _TEXT_AROUND_ENCRYPTED)
             return None
-        if where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
-            self._facts.encryption("openpgp")
-            self._facts.failed("unsupported", "There is other text around the encrypted message.")
-            return None
-        self._facts.encryption("openpgp")
         opened = self._open(message)
         if opened is None:
             return None
-        if whole.media_type != "text/plain" and has_header(opened.content):
-            return entity(opened.content)
-        layer = self._facts.layers[-1]
-        if opened.signature is None or not isinstance(layer, SignedLayer):
-            return text_entity(opened.content, _charset(whole))
-        return text_entity(opened.content, _covered_charset(whole, opened.content, layer))
+        if whole.media_type != "text/plain" and (is_file(whole) or has_header(opened.content)):
+            return self._file(opened.content)
+        layer = self._facts.layers[-1] if self._facts.layers else None
+        charset = charset_inside(whole, message, opened.content)
+        if opened.signature is not None and isinstance(layer, SignedLayer):
+            charset = covered_charset(charset, opened.content, layer)
+        return text_entity(opened.content, charset)
+
+    def _file(self, content: Region) -> Entity:
+        """What a message that is no text of a mail holds: an entity, or a file of any kind."""
+        inner = entity_of(content)
+        layer = self._facts.layers[-1] if self._facts.layers else None
+        if isinstance(layer, SignedLayer) and is_guessed(inner, content):
+            layer.limited("ambiguous", "The signature does not cover the character set.")
+        return inner
 
     def signed(self, part: Region, attached: Entity) -> SignedLayer:
         """Verifies the signature of a multipart/signed over its first part."""
@@ -135,8 +155,15 @@ class OpenPGP:
         return layer
 
     def _open(self, message: Region) -> OpenedMessage | None:
+        """What the message holds, be it encrypted, or only signed; None if not opened."""
         facts = self._facts
         to = addressed(message)
+        if to.is_plain:
+            return self._open_plain(message)
+        facts.encryption("openpgp")
+        if not to.is_encrypted:
+            facts.failed("failed", "There is no OpenPGP message where one should be.")
+            return None
         facts.recipients.extend(f"key id {key_id}" for key_id in to.key_ids)
         if to.anyone:
             facts.recipients.append("a hidden key")
@@ -153,6 +180,7 @@ class OpenPGP:
         except (NotOpened, Malformed) as error:
             facts.failed("failed", str(error))
         else:
+            assert opened.key is not None
             facts.decrypted(
                 opened.key.id, "aead", to.key_algorithm or "?", to.form.algorithm or "?"
             )
@@ -160,6 +188,23 @@ class OpenPGP:
                 facts.signature(SignedLayer("openpgp", openpgp=opened.signature))
             return opened
         return None
+
+    def _open_plain(self, message: Region) -> OpenedMessage | None:
+        """What a message that is signed and not encrypted (`gpg --sign`) holds; None where it is
+        not signed, or cannot be read: it stays as it came."""
+        try:
+            limit = self._limits.unpacked(len(message))
+            opened = read_plain(message, self._rings, self._spool, limit)
+        except NotOpened:
+            self._facts.signature(SignedLayer("openpgp", broken=_DAMAGED))
+            return None
+        except (Malformed, Unsupported) as error:
+            self._facts.signature(SignedLayer("openpgp", broken=str(error)))
+            return None
+        if opened.signature is None:
+            return None
+        self._facts.signature(SignedLayer("openpgp", openpgp=opened.signature))
+        return opened
 
     def _signed_text(self, whole: Entity, message: Region) -> Entity | None:
         """The text without its signature lines, where all of it was signed."""
@@ -175,7 +220,7 @@ class OpenPGP:
             return None
         if not layer.is_right:
             return None
-        charset = _covered_charset(whole, region(text), layer)
+        charset = covered_charset(named_charset(whole), region(text), layer)
         if has_more_text(framed):
             layer.limited("partial", "There is text among the lines of the signature.")
         if whole.parameters.get("delsp", "").lower() == "yes":
@@ -184,57 +229,6 @@ class OpenPGP:
         if doubt:
             layer.limited("ambiguous", f"Not every reader reads the text alike: {doubt}.")
         return text_entity(region(text), charset)
-
-
-def may_be_armoured(whole: Entity) -> bool:
-    """Whether an entity is of a kind that OpenPGP lines are written in."""
-    return whole.media_type in _TEXTS or (
-        whole.media_type == "application/octet-stream"
-        and whole.parameters.get("name", "").lower().endswith(_NAMES)
-    )
-
-
-def may_have_armour(whole: Entity, *, everywhere: bool = True) -> bool:
-    """A cheap look at a text, so that ordinary ones are not decoded in vain.
-
-    Unless `everywhere`, at its beginning only: where the message is all of the text, it is there.
-    """
-    if not may_be_armoured(whole):
-        return False
-    buffer, start, end = whole.body
-    if whole.transfer_encoding == "base64":
-        return True
-    if not everywhere:
-        end = min(end, start + _LOOK)
-    return buffer.find(b"-----BEGIN PGP ", start, end) >= 0
-
-
-def kind_of_text(whole: Entity, spool: Spool) -> str:
-    """`encryption` or `signature` where OpenPGP lies somewhere in a text; else ""."""
-    try:
-        buffer, start, end = decode(whole.body, whole.transfer_encoding, spool)
-    except Undecodable:
-        return ""
-    if buffer.find(ARMOUR_MESSAGE, start, end) >= 0:
-        return "encryption"
-    return "signature" if buffer.find(ARMOUR_SIGNED, start, end) >= 0 else ""
-
-
-def _covered_charset(whole: Entity, text: Region, layer: SignedLayer) -> str:
-    """The character set of a signed text. Whoever changes the one that the header names changes
-    the text, so it counts only where the text is not UTF-8, and then proves nothing."""
-    if is_utf8(text):
-        return "utf-8"
-    layer.limited("ambiguous", "The signature does not cover the character set.")
-    return _charset(whole)
-
-
-def _charset(whole: Entity) -> str:
-    """OpenPGP texts are UTF-8 unless the mail says otherwise."""
-    charset = whole.parameters.get("charset", "utf-8")
-    if charset.lower() == "us-ascii" or not _LABEL.fullmatch(charset):
-        return "utf-8"
-    return charset
 
 
 def _has_text(whole: Region, begin: int, stop: int) -> bool:

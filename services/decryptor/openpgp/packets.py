@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import binascii
+import re
 from typing import NamedTuple
 
 from shared.mail.region import Region
 
 ARMOUR_MESSAGE = b"-----BEGIN PGP MESSAGE-----"
 ARMOUR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
-#: Where the encrypted data packet must have begun; some hundred recipients fit.
+#: Where the encrypted data packet mostly has begun, and where it must have: no mail has more
+#: recipients than fit.
 _LOOK_BYTES = 1 << 17
+_MOST_BYTES = 1 << 22
 ANYONE = "0" * 16
 
 _PUBLIC_KEY = {
@@ -39,8 +42,16 @@ _SYMMETRIC = {
     13: "Camellia-256",
 }
 _AEAD = {1: "EAX", 2: "OCB", 3: "GCM"}
+#: What a message that nobody encrypted begins with: a signature, compressed data or a text.
+_NOT_ENCRYPTED = (2, 4, 8, 11)
+_ENCRYPTED = (9, 18, 20)
 #: (cipher, mode) of RFC 9580 that are opened: AES with each mode.
 _COMMON = {(cipher, mode) for cipher in (7, 8, 9) for mode in _AEAD}
+
+
+#: The lines between the first one of an armour and its base64, and an empty line behind them, which
+#: may have white space in it (RFC 9580 section 6.2).
+_ARMOUR_HEADERS = re.compile(rb"(?:[^\n:]*:[^\n]*\n)*[ \t]*\n?")
 
 
 class Message(NamedTuple):
@@ -66,10 +77,20 @@ class EncryptedForm(NamedTuple):
     uncommon: bool = False
 
 
+class SealedKey(NamedTuple):
+    """One copy of the session key: key id or fingerprint (`ANYONE` where the sender hid it), and
+    the algorithm of the key (RFC 9580 section 9.1)."""
+
+    key_id: str
+    algorithm: int
+
+
 class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
     sender hid them; `password` where a password opens it; and the algorithm of the first in words.
-    `unsupported_keys`: the algorithms of the recipients where none of them is opened here."""
+    `unsupported_keys`: the algorithms of the recipients where none of them is opened here.
+    `sealed` are all copies of the session key. `kind` is the type of the packet behind them, 0
+    where there is none; `endless`: the recipients do not end where those of a mail do."""
 
     key_ids: tuple[str, ...]
     anyone: bool
@@ -77,38 +98,61 @@ class Addressed(NamedTuple):
     key_algorithm: str | None
     unsupported_keys: str
     form: EncryptedForm
+    sealed: tuple[SealedKey, ...] = ()
+    kind: int = 0
+    endless: bool = False
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it is a message that somebody encrypted, for whomever."""
+        return bool(self.sealed) or self.password or self.kind in _ENCRYPTED
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a message that nobody encrypted: signed, compressed, or neither."""
+        return not self.is_encrypted and self.kind in _NOT_ENCRYPTED
 
 
 def addressed(message: Region) -> Addressed:
     """Reads the packets before the encrypted data; whatever is damaged just ends the list."""
-    data = _binary(message.copy(_LOOK_BYTES))
-    key_ids: list[str] = []
+    found = _addressed(_binary(message.copy(_LOOK_BYTES)))
+    if not found.kind and len(message) > _LOOK_BYTES:
+        found = _addressed(_binary(message.copy(_MOST_BYTES)))
+        return found._replace(endless=not found.kind and len(message) > _MOST_BYTES)
+    return found
+
+
+def _addressed(data: bytes) -> Addressed:
+    sealed: list[SealedKey] = []
     algorithms: list[str] = []
     unsupported: list[str] = []
     password = False
     form = EncryptedForm()
+    behind = 0
     position = 0
     while packet := _packet(data, position):
         kind, body, position = packet
         if kind == 1 and len(body) > 10:
             key_id, algorithm = recipient_of(body)
-            key_ids.append(key_id)
+            sealed.append(SealedKey(key_id, algorithm))
             algorithms.append(_PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}"))
             if algorithm not in _OPENED:
                 unsupported.append(algorithms[-1])
         elif kind == 3:
             password = True
         elif kind not in (10, 21):  # markers and padding
-            form = _form_of(kind, body)
+            form, behind = _form_of(kind, body), kind
             break
-    none_opened = bool(unsupported) and len(unsupported) == len(key_ids)
+    none_opened = bool(unsupported) and len(unsupported) == len(sealed)
     return Addressed(
-        tuple(key_id for key_id in key_ids if key_id != ANYONE),
-        ANYONE in key_ids,
+        tuple(one.key_id for one in sealed if one.key_id != ANYONE),
+        any(one.key_id == ANYONE for one in sealed),
         password,
         algorithms[0] if algorithms else None,
         " or ".join(dict.fromkeys(unsupported)) if none_opened else "",
         form,
+        tuple(sealed),
+        behind,
     )
 
 
@@ -171,6 +215,11 @@ def whole_message(message: Region) -> Message:
     return Message(tuple(recipients), 0, b"")
 
 
+def octets_of(message: Region) -> bytes:
+    """All packets of a message, out of their armour."""
+    return _binary(message.copy())
+
+
 def packets_of(data: bytes) -> list[tuple[int, bytes]]:
     """(type, body) of each packet, bodies in one piece; what is damaged ends the list."""
     found: list[tuple[int, bytes]] = []
@@ -209,10 +258,10 @@ def _binary(data: bytes) -> bytes:
     if begin < 0:
         return data
     text = data[begin:].replace(b"\r\n", b"\n")
-    _, _, rest = text.partition(b"\n")
-    headers, _, body = rest.partition(b"\n\n")
-    if b":" not in headers and headers.strip():
-        body = rest
+    _, _, body = text.partition(b"\n")
+    headers = _ARMOUR_HEADERS.match(body)
+    if headers is not None:
+        body = body[headers.end() :]
     body = body.partition(b"\n-----END")[0].partition(b"\n=")[0]
     characters = b"".join(body.split())
     try:

@@ -5,6 +5,8 @@
   5.16) and is in no standard. It is decrypted here, chunk by chunk with its tags.
 - Keys on Brainpool curves, and contents that are compressed with BZip2, which the binding is built
   without.
+- Messages that are signed and not encrypted (`gpg --sign`): the binding gives out only what it has
+  verified, and nobody may know the signer.
 
 What is found inside is encrypted again, for a password of this moment, as a packet of type 18: what
 the message holds is then read, verified and bounded like that of any other.
@@ -63,7 +65,15 @@ def reencrypted(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -
 
     Raises NotOpened (damaged, or another key), Malformed (over the limit) or Unsupported.
     """
-    plain = _without_bzip2(decrypted(message, key, subkey).packets, limit)
+    return for_password(decrypted(message, key, subkey).packets, limit)
+
+
+def for_password(packets: bytes, limit: int) -> Reencrypted:
+    """A message that holds these packets. `limit` bounds what is unpacked, in octets.
+
+    Raises NotOpened (damaged) or Malformed (over the limit).
+    """
+    plain = _without_bzip2(packets, limit)
     password = os.urandom(16).hex()
     # The session key is the digest of the password: simple S2K (RFC 9580 section 3.7.1.1).
     session = hashlib.sha256(password.encode()).digest()
@@ -99,9 +109,12 @@ def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPac
     """The packets inside, by that subkey. Raises NotOpened or Unsupported."""
     secret, password = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
-    for recipient in message.recipients[:MAX_RECIPIENTS]:
-        if len(recipient) < 12 or recipient_of(recipient)[0] not in (subkey.key_id, ANYONE):
-            continue
+    meant = [
+        one
+        for one in message.recipients
+        if len(one) >= 12 and recipient_of(one)[0] in (subkey.key_id, ANYONE)
+    ]
+    for recipient in meant[:MAX_RECIPIENTS]:
         try:
             found = session_key(secret, subkey.fingerprint, password, recipient)
             opens = _decrypt_20 if message.kind == 20 else _decrypt_18

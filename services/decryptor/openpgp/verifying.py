@@ -16,6 +16,8 @@ from services.decryptor.spool import Spool
 from shared.certificates.openpgp import emails_of
 from shared.mail.region import Region
 
+#: Signatures beside one text that are looked at.
+MAX_SIGNATURES: Final = 16
 _REVOCATIONS: Final = (SignatureType.KeyRevocation, SignatureType.SubkeyRevocation)
 
 
@@ -33,13 +35,17 @@ class SenderKeys:
         return SenderKeys(found) if found else None
 
     def made_by(self, valid: list[Any]) -> PgpSignature:
-        """The owner of the first of the signatures that were found right."""
+        """The owners of the signatures that were found right: the author need not be the first."""
+        emails: list[str] = []
+        name = None
         for found in valid:
             for certificate in self.certificates:
                 if certificate.fingerprint == found.certificate:
-                    emails = emails_of(map(str, certificate.user_ids))
-                    return PgpSignature("valid", emails, certificate.fingerprint)
-        return PgpSignature("invalid", reason="The signature cannot be checked.")
+                    emails += emails_of(map(str, certificate.user_ids))
+                    name = name or certificate.fingerprint
+        if name is None:
+            return PgpSignature("invalid", reason="The signature cannot be checked.")
+        return PgpSignature("valid", tuple(dict.fromkeys(emails)), name)
 
     def knows(self, key_id: str) -> bool:
         """Whether a key id or fingerprint is that of a known key or of one of its subkeys."""
@@ -113,28 +119,47 @@ def judge_failure(key_ids: list[str], ring: SenderKeys) -> PgpSignature:
 
 
 def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -> PgpSignature:
-    """Verifies the signature of a multipart/signed (RFC 3156 section 5) over its first part."""
-    try:
-        signature = Sig.from_bytes(armoured)
-    except (RuntimeError, ValueError):
+    """Verifies the signature of a multipart/signed (RFC 3156 section 5) over its first part, or
+    those of several people."""
+    signatures = _signatures(armoured)
+    if not signatures:
         return PgpSignature("invalid", reason="The attached signature is not a signature.")
-    names = [name for name in (signature.issuer_fingerprint, signature.issuer_key_id) if name]
+    names = [name for one in signatures for name in _issuers(one)]
 
     def check(ring: SenderKeys) -> PgpSignature:
-        if not any(ring.knows(name) for name in names):
-            return judge_failure(names, ring)
-        for canonical in (False, True):
+        valid: list[Any] = []
+        known = [one for one in signatures if any(map(ring.knows, _issuers(one)))]
+        for canonical in (False, True) if known else ():
             path = _written(part, spool, canonical=canonical)
-            try:
-                result = verify(file=str(path), store=ring_store(ring), signature=signature)
-            except (RuntimeError, ValueError):
-                continue
-            return ring.made_by(result.valid_sigs)
+            for one in known:
+                try:
+                    result = verify(file=str(path), store=ring_store(ring), signature=one)
+                except (RuntimeError, ValueError):
+                    continue
+                valid += result.valid_sigs
+            if valid:
+                return ring.made_by(valid)
         return judge_failure(names, ring)
 
     found = with_hints(check, rings)
     assert found is not None
     return found
+
+
+def _signatures(armoured: bytes) -> list[Sig]:
+    """The signatures of a file of them, in its order."""
+    found: list[Sig] = []
+    try:
+        for packet in PacketPile.from_bytes(armoured):
+            if packet.tag == Tag.Signature:
+                found.append(Sig.from_bytes(bytes(packet)))
+    except (RuntimeError, ValueError):
+        pass  # those before what is damaged may be good
+    return found[:MAX_SIGNATURES]
+
+
+def _issuers(one: Sig) -> list[str]:
+    return [name for name in (one.issuer_fingerprint, one.issuer_key_id) if name]
 
 
 def verify_inline(text: bytes, rings: Rings) -> PgpSignature:

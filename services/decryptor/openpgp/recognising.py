@@ -1,0 +1,67 @@
+"""Where OpenPGP may lie in a mail: in which kinds of entities, and what kind of message it is."""
+
+from __future__ import annotations
+
+import re
+
+from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
+from services.decryptor.spool import Spool
+from services.decryptor.transfer_encodings import Undecodable, decode
+from shared.mail.region import Region
+from shared.mail.structure import Entity
+
+_LOOK = 1 << 12
+#: Where a message lies in the lines of the body, and not in a multipart.
+_TEXTS = ("text/plain", "application/pgp", "application/pgp-encrypted")
+#: The name of a file, whatever field it stands in.
+_NAMED = re.compile(r"name[^;]*\.(?:asc|pgp|gpg)[\"'?=\s]*(?:;|$)", re.IGNORECASE)
+
+
+def may_be_armoured(whole: Entity) -> bool:
+    """Whether an entity is of a kind that OpenPGP messages are sent in."""
+    return whole.media_type in _TEXTS or is_file(whole)
+
+
+def is_file(whole: Entity) -> bool:
+    """Whether an entity is called as files of OpenPGP are, which need not be in an armour."""
+    if whole.media_type != "application/octet-stream":
+        return False
+    said = whole.header.value("content-disposition").decode("latin-1")
+    return bool(_NAMED.search(f"name={whole.parameters.get('name', '')}; {said}"))
+
+
+def may_have_armour(whole: Entity, *, everywhere: bool = True) -> bool:
+    """A cheap look at a text, so that ordinary ones are not decoded in vain.
+
+    Unless `everywhere`, at its beginning only: where the message is all of the text, it is there.
+    """
+    if not may_be_armoured(whole):
+        return False
+    buffer, start, end = whole.body
+    if whole.transfer_encoding == "base64" or is_file(whole):
+        return True
+    if not everywhere:
+        end = min(end, start + _LOOK)
+    return buffer.find(b"-----BEGIN PGP ", start, end) >= 0
+
+
+def kind_of_text(whole: Entity, spool: Spool) -> str:
+    """`encryption` or `signature` where OpenPGP lies somewhere in a text; else ""."""
+    try:
+        buffer, start, end = decode(whole.body, whole.transfer_encoding, spool)
+    except Undecodable:
+        return ""
+    where = buffer.find(ARMOUR_MESSAGE, start, end)
+    if where >= 0:
+        return "signature" if addressed(Region(buffer, where, end)).is_plain else "encryption"
+    if is_binary(whole, Region(buffer, start, end)):
+        return "encryption"
+    return "signature" if buffer.find(ARMOUR_SIGNED, start, end) >= 0 else ""
+
+
+def is_binary(whole: Entity, body: Region) -> bool:
+    """Whether a file holds an encrypted message without an armour (`gpg --encrypt FILE`)."""
+    if not is_file(whole) or body.copy(1) < b"\x80":
+        return False
+    to = addressed(body)
+    return to.is_encrypted and (bool(to.kind) or to.endless)

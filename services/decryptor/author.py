@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shared.mail.addresses import lowered, read_addresses
+from shared.mail.domains import comparable
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import FindingKind
@@ -77,7 +78,7 @@ def read_author(outer: HeaderBlock, protected: Iterable[HeaderBlock]) -> Author:
             found = _author(inner, "The signed header")
             if found.problem != "none":
                 author = found
-            elif found.address != author.address:
+            elif not is_one_of(found.address, (author.address or "",)):
                 author = Author(
                     None,
                     "mismatch",
@@ -85,6 +86,17 @@ def read_author(outer: HeaderBlock, protected: Iterable[HeaderBlock]) -> Author:
                     f"what was signed says that it is from {found.address}.",
                 )
     return author
+
+
+def is_one_of(address: str | None, known: Iterable[str]) -> bool:
+    """Whether an author is one of the addresses of a signer: the same local part (letters of ASCII
+    in either case), and the same domain, in letters or as DNS has it (RFC 9598 section 5)."""
+    return address is not None and _comparable(address) in map(_comparable, known)
+
+
+def _comparable(address: str) -> tuple[str, str]:
+    local, _, domain = address.rpartition("@")
+    return local, comparable("@" + domain)
 
 
 def ambiguity(header: HeaderBlock) -> str:

@@ -26,11 +26,12 @@ from services.decryptor.cms.errors import (
 )
 from services.decryptor.cms.signed import SignedData, read_signed
 from services.decryptor.cms.verify import Content, load_certificates, verify
+from services.decryptor.cms_bodies import structure_of
 from services.decryptor.layer_entities import looks_readable
 from services.decryptor.layer_facts import CompressedLayer, Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.spool import Spool
-from services.decryptor.transfer_encodings import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.region import Region, made
@@ -110,7 +111,7 @@ class CMS:
             return
         envelope = keys = None
         try:
-            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            body = structure_of(whole.body, whole.transfer_encoding, self._spool)
             envelope = usual_envelope(body)
             if envelope is not None:
                 keys = fitting(envelope, self._identities)
@@ -135,7 +136,7 @@ class CMS:
             if ready is not None and ready.whole is whole:
                 body, envelope, keys = ready.body, ready.envelope, ready.fitting
             else:
-                body = decode(whole.body, whole.transfer_encoding, self._spool)
+                body = structure_of(whole.body, whole.transfer_encoding, self._spool)
                 envelope, keys = usual_envelope(body), None
             if envelope is not None:
                 return self._enveloped(whole, envelope, depth, keys)
@@ -243,7 +244,7 @@ class CMS:
         """The signature that lies beside what it signs (RFC 8551 section 3.5.3)."""
         layer = self._facts.signature(SignedLayer())
         try:
-            body = decode(attached.body, attached.transfer_encoding, self._spool)
+            body = structure_of(attached.body, attached.transfer_encoding, self._spool)
             content_type, content = content_info(body)
             if content_type != oids.SIGNED_DATA:
                 raise Malformed("The attached signature is not a signature.")
@@ -259,7 +260,7 @@ class CMS:
         """A signature that holds what it signs, in a part of a mail; the part stays."""
         layer = SignedLayer()
         try:
-            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            body = structure_of(whole.body, whole.transfer_encoding, self._spool)
             signed = read_signed(body, content_info(body).content, self._spool)
         except (Undecodable, Malformed) as error:
             layer.broken = str(error)
@@ -272,7 +273,9 @@ class CMS:
     def kind_of(self, part: Entity) -> str:
         """What a CMS part is: `encryption`, `signature`, or neither (empty)."""
         try:
-            content_type, _ = content_info(decode(part.body, part.transfer_encoding, self._spool))
+            content_type, _ = content_info(
+                structure_of(part.body, part.transfer_encoding, self._spool)
+            )
         except (Undecodable, Malformed):
             kind = part.parameters.get("smime-type", "").lower()
             return "encryption" if "enveloped" in kind or not kind else ""

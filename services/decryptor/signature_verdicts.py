@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 
-from services.decryptor.author import Author
+from services.decryptor.author import Author, is_one_of
 from services.decryptor.cms.verify import Verified
 from services.decryptor.layer_facts import EncryptedLayer, Facts, PgpSignature, SignedLayer
 from services.decryptor.revocation import revoked_sentence
@@ -137,7 +137,7 @@ def _limited(
 
 
 def _judge_openpgp(found: PgpSignature, author: Author) -> SignatureVerdict:
-    matching = author.address if author.address in found.emails else None
+    matching = author.address if is_one_of(author.address, found.emails) else None
     signer = matching or (found.emails[0] if found.emails else found.name)
     if found.signature == "valid" and not matching:
         return SignatureVerdict("mismatch", signer, _not_the_sender(signer))
@@ -154,7 +154,7 @@ def _judge(
     if one.certificate is None:
         return SignatureVerdict("invalid", None, one.problem)
     emails = addresses(one.certificate)
-    matching = author.address if author.address in emails else None
+    matching = author.address if is_one_of(author.address, emails) else None
     signer = matching or [*emails, _common_name(one.certificate)][0]
     if one.problem:
         return SignatureVerdict("invalid", signer, one.problem)

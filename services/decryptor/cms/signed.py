@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from asn1crypto import core
 
@@ -21,18 +22,39 @@ from services.decryptor.cms.ber import (
 )
 from services.decryptor.cms.content import pieces
 from services.decryptor.cms.errors import Malformed
-from services.decryptor.cms.oids import CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME
+from services.decryptor.cms.oids import (
+    CONTENT_TYPE,
+    MESSAGE_DIGEST,
+    SIGNING_CERTIFICATE,
+    SIGNING_CERTIFICATE_V2,
+    SIGNING_TIME,
+    oid,
+)
 from services.decryptor.cms.recipients import RecipientId, read_identifier
 from services.decryptor.spool import Spool
 from shared.mail.region import Region
 
 MAX_SIGNERS = 16
 MAX_CERTIFICATES = 64
+#: Attributes that have one value (RFC 5652 section 11): readers differ on which of two counts.
+_SINGLE = (CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME)
+_SHA1 = oid("1.3.14.3.2.26")
+_SHA256 = oid("2.16.840.1.101.3.4.2.1")
+
+
+class CertificateDigest(NamedTuple):
+    """Which certificate the signer means: the OID of a digest, and what it makes of it."""
+
+    algorithm: bytes
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SignerInfo:
-    """One signature. `attributes` are the signed attributes as sent, with the tag of a SET."""
+    """One signature. `attributes` are the signed attributes as sent, with the tag of a SET.
+
+    `meant` is the certificate that the signer names among them; None where he names none.
+    """
 
     identifier: RecipientId
     digest: Algorithm
@@ -42,6 +64,7 @@ class SignerInfo:
     message_digest: bytes = b""
     content_type: bytes = b""
     signing_time: datetime | None = None
+    meant: CertificateDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +149,15 @@ def _signer(fields: Reader) -> SignerInfo:
         message_digest=_content_of(values.get(MESSAGE_DIGEST, b""), OCTET_STRING),
         content_type=_content_of(values.get(CONTENT_TYPE, b""), OID),
         signing_time=_time(values.get(SIGNING_TIME, b"")),
+        meant=_meant(values),
     )
 
 
 def attribute_values(attributes: bytes) -> dict[bytes, bytes]:
     """The first value's element of each attribute, by type.
 
-    Raises Malformed where a type occurs twice (RFC 5652 section 11 forbids it for these, and two
-    message digests are an attack).
+    Raises Malformed where a type occurs twice, or one has two values that has one (RFC 5652 section
+    11): two message digests are an attack.
     """
     found: dict[bytes, bytes] = {}
     sequence = reader_at(attributes).enter(SET)
@@ -144,6 +168,8 @@ def attribute_values(attributes: bytes) -> dict[bytes, bytes]:
         if name in found:
             raise Malformed("A signed attribute occurs twice.")
         found[name] = values.element() if values.peek() != -1 else b""
+        if name in _SINGLE and values.peek() != -1:
+            raise Malformed("A signed attribute has two values.")
         one.leave(values)
         sequence.leave(one)
     return found
@@ -155,6 +181,27 @@ def _content_of(element: bytes, tag: int) -> bytes:
     if tag == OCTET_STRING:
         return octet_string(reader_at(element))
     return reader_at(element).value(tag)
+
+
+def _meant(values: dict[bytes, bytes]) -> CertificateDigest | None:
+    """The first certificate of SigningCertificate in its newer or older form (RFC 5035 sections 3
+    and 5.4); None where there is none, or it is damaged."""
+    try:
+        if second := values.get(SIGNING_CERTIFICATE_V2):
+            first = _first_certificate(second)
+            named = first.element(SEQUENCE) if first.peek() == SEQUENCE else b""
+            kind = algorithm(named).oid if named else _SHA256
+        elif older := values.get(SIGNING_CERTIFICATE):
+            first, kind = _first_certificate(older), _SHA1
+        else:
+            return None
+        return CertificateDigest(kind, octet_string(first))
+    except Malformed:
+        return None
+
+
+def _first_certificate(element: bytes) -> Reader:
+    return reader_at(element).enter(SEQUENCE).enter(SEQUENCE).enter(SEQUENCE)
 
 
 def _time(element: bytes) -> datetime | None:

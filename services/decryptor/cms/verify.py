@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from services.decryptor.cms.algorithms import (
+    DIGESTS,
     SHA1,
     Algorithm,
     algorithm,
@@ -26,6 +27,7 @@ from services.decryptor.cms.algorithms import (
 from services.decryptor.cms.ber import to_der
 from services.decryptor.cms.errors import CmsError, Malformed, Unsupported
 from services.decryptor.cms.oids import (
+    DATA,
     EC_PUBLIC_KEY,
     ED448,
     ED25519,
@@ -50,6 +52,9 @@ _RSA_WITH: dict[bytes, hashes.HashAlgorithm] = {
     oid("1.2.840.113549.1.1.12"): hashes.SHA384(),
     oid("1.2.840.113549.1.1.13"): hashes.SHA512(),
     oid("1.2.840.113549.1.1.14"): hashes.SHA224(),
+    oid("1.2.840.113549.1.1.15"): hashes.SHA512_224(),
+    oid("1.2.840.113549.1.1.16"): hashes.SHA512_256(),
+    oid("2.16.840.1.101.3.4.3.13"): hashes.SHA3_224(),
     oid("2.16.840.1.101.3.4.3.14"): hashes.SHA3_256(),
     oid("2.16.840.1.101.3.4.3.15"): hashes.SHA3_384(),
     oid("2.16.840.1.101.3.4.3.16"): hashes.SHA3_512(),
@@ -60,6 +65,7 @@ _ECDSA_WITH: dict[bytes, hashes.HashAlgorithm] = {
     oid("1.2.840.10045.4.3.2"): hashes.SHA256(),
     oid("1.2.840.10045.4.3.3"): hashes.SHA384(),
     oid("1.2.840.10045.4.3.4"): hashes.SHA512(),
+    oid("2.16.840.1.101.3.4.3.9"): hashes.SHA3_224(),
     oid("2.16.840.1.101.3.4.3.10"): hashes.SHA3_256(),
     oid("2.16.840.1.101.3.4.3.11"): hashes.SHA3_384(),
     oid("2.16.840.1.101.3.4.3.12"): hashes.SHA3_512(),
@@ -153,9 +159,12 @@ def _verify_one(
     content: Content,
     certificates: list[x509.Certificate],
 ) -> Verified:
-    certificate = _find(signer.identifier, certificates)
-    if certificate is None:
+    found = _find(signer.identifier, certificates)
+    if not found:
         return Verified(signer, None, "The certificate of the signer is not in the mail.")
+    certificate = next((one for one in found if _is_meant(signer, one)), None)
+    if certificate is None:
+        return Verified(signer, found[0], "The signer names another certificate than that one.")
     try:
         weak = _check(signed, signer, content, certificate.public_key())
     except CmsError as error:
@@ -167,7 +176,9 @@ def _verify_one(
     return Verified(signer, certificate, "", weak)
 
 
-def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> x509.Certificate | None:
+def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> list[x509.Certificate]:
+    """Those of that name: of one key id there may be several, for one key."""
+    found: list[x509.Certificate] = []
     for certificate in certificates:
         # The serial number is read already; the rest of the name costs a parse.
         if not wanted.key_id and certificate.serial_number != wanted.serial:
@@ -177,8 +188,19 @@ def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> x509.Cer
         except ValueError:
             continue
         if wanted.means(name):
-            return certificate
-    return None
+            found.append(certificate)
+            if not wanted.key_id:
+                break
+    return found
+
+
+def _is_meant(signer: SignerInfo, certificate: x509.Certificate) -> bool:
+    """RFC 5035 section 5.4: a signature does not count for another certificate than the one that
+    the signer named, were it for the same key."""
+    if signer.meant is None:
+        return True
+    kind = DIGESTS.get(signer.meant.algorithm)
+    return kind is None or certificate.fingerprint(kind) == signer.meant.value
 
 
 def _check(
@@ -190,6 +212,9 @@ def _check(
         raise Unsupported("The signature uses MD5, which proves nothing.")
     weak = kind.name == "sha1"
     if not signer.attributes:
+        if signed.content_type != DATA:
+            # RFC 5652 section 5.3; nothing would hold the type of the content.
+            raise Malformed("The signature does not cover the type of the content.")
         _check_bare(signer, content, key, kind)
         return weak
     if signer.content_type != signed.content_type:

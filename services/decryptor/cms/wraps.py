@@ -17,16 +17,18 @@ Unwrap = Callable[[bytes, bytes], bytes]
 
 
 def _triple_des_unwrap(wrapping_key: bytes, wrapped: bytes) -> bytes:
-    """CMS Triple-DES key wrap (RFC 3217 section 3.2): what some take together with 3DES."""
-    if len(wrapped) != 40:
+    """CMS Triple-DES key wrap (RFC 3217 section 3.2): what some take together with 3DES, and
+    OpenSSL for keys of AES as well."""
+    if len(wrapped) % 8 or not 32 <= len(wrapped) <= 48:
         raise keywrap.InvalidUnwrap
     first = _triple_des(wrapping_key, bytes.fromhex("4adda22c79e82105"), wrapped)[::-1]
-    key = _triple_des(wrapping_key, first[:8], first[8:])
+    unwrapped = _triple_des(wrapping_key, first[:8], first[8:])
+    key, check = unwrapped[:-8], unwrapped[-8:]
     digest = hashes.Hash(SHA1)
-    digest.update(key[:24])
-    if not bytes_eq(digest.finalize()[:8], key[24:]):
+    digest.update(key)
+    if not bytes_eq(digest.finalize()[:8], check):
         raise keywrap.InvalidUnwrap
-    return key[:24]
+    return key
 
 
 def _triple_des(key: bytes, nonce: bytes, data: bytes) -> bytes:

@@ -126,7 +126,7 @@ def _tried(to: Addressed, subkey: Subkey) -> int:
     own = _RSA if subkey.algorithm in _RSA else (subkey.algorithm,)
     return sum(
         algorithm in own and (key_id == ANYONE or _means(key_id, subkey))
-        for key_id, algorithm in to.sealed
+        for key_id, algorithm in to.session_keys
     )
 
 

@@ -77,7 +77,7 @@ class EncryptedForm(NamedTuple):
     uncommon: bool = False
 
 
-class SealedKey(NamedTuple):
+class EncryptedSessionKey(NamedTuple):
     """One copy of the session key: key id or fingerprint (`ANYONE` where the sender hid it), and
     the algorithm of the key (RFC 9580 section 9.1)."""
 
@@ -89,8 +89,8 @@ class Addressed(NamedTuple):
     """The recipients of a message: key ids or fingerprints in lower-case hex, `anyone` where the
     sender hid them; `password` where a password opens it; and the algorithm of the first in words.
     `unsupported_keys`: the algorithms of the recipients where none of them is opened here.
-    `sealed` are all copies of the session key. `kind` is the type of the packet behind them, 0
-    where there is none; `endless`: the recipients do not end where those of a mail do."""
+    `session_keys` are all copies of it. `kind` is the type of the packet behind them, 0 where there
+    is none; `endless`: the recipients do not end where those of a mail do."""
 
     key_ids: tuple[str, ...]
     anyone: bool
@@ -98,14 +98,14 @@ class Addressed(NamedTuple):
     key_algorithm: str | None
     unsupported_keys: str
     form: EncryptedForm
-    sealed: tuple[SealedKey, ...] = ()
+    session_keys: tuple[EncryptedSessionKey, ...] = ()
     kind: int = 0
     endless: bool = False
 
     @property
     def is_encrypted(self) -> bool:
         """Whether it is a message that somebody encrypted, for whomever."""
-        return bool(self.sealed) or self.password or self.kind in _ENCRYPTED
+        return bool(self.session_keys) or self.password or self.kind in _ENCRYPTED
 
     @property
     def is_plain(self) -> bool:
@@ -123,7 +123,7 @@ def addressed(message: Region) -> Addressed:
 
 
 def _addressed(data: bytes) -> Addressed:
-    sealed: list[SealedKey] = []
+    session_keys: list[EncryptedSessionKey] = []
     algorithms: list[str] = []
     unsupported: list[str] = []
     password = False
@@ -134,24 +134,24 @@ def _addressed(data: bytes) -> Addressed:
         kind, body, position = packet
         if kind == 1 and len(body) > 10:
             key_id, algorithm = recipient_of(body)
-            sealed.append(SealedKey(key_id, algorithm))
+            session_keys.append(EncryptedSessionKey(key_id, algorithm))
             algorithms.append(_PUBLIC_KEY.get(algorithm, f"algorithm {algorithm}"))
             if algorithm not in _OPENED:
                 unsupported.append(algorithms[-1])
         elif kind == 3:
             password = True
-        elif kind not in (10, 21):  # markers and padding
+        elif kind not in (1, 10, 21):  # cut off, markers and padding
             form, behind = _form_of(kind, body), kind
             break
-    none_opened = bool(unsupported) and len(unsupported) == len(sealed)
+    none_opened = bool(unsupported) and len(unsupported) == len(session_keys)
     return Addressed(
-        tuple(one.key_id for one in sealed if one.key_id != ANYONE),
-        any(one.key_id == ANYONE for one in sealed),
+        tuple(one.key_id for one in session_keys if one.key_id != ANYONE),
+        any(one.key_id == ANYONE for one in session_keys),
         password,
         algorithms[0] if algorithms else None,
         " or ".join(dict.fromkeys(unsupported)) if none_opened else "",
         form,
-        tuple(sealed),
+        tuple(session_keys),
         behind,
     )
 

@@ -58,6 +58,8 @@ class ImapMailbox:
         self._writable = False
         self._status: FolderStatus | None = None
         self._poll: _Poll | None = None
+        #: Of what was sent to leave a folder, and whose answers nobody waited for.
+        self._left: list[bytes] = []
 
     # ---- what it is
 
@@ -102,7 +104,7 @@ class ImapMailbox:
     def poll_send(self, folder: str, cursor: Cursor | None) -> None:
         with self._step("folder"):
             name = self._folders.name_of(folder)
-            left = self._leave()
+            left = self._leave(more=True)
             self._poll = _Poll([*left, send_status(self._session, name)], folder, cursor)
 
     def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
@@ -123,8 +125,8 @@ class ImapMailbox:
     def open(self, folder: str) -> FolderStatus:
         with self._step("folder"):
             name = self._folders.name_of(folder)
-            left = self._leave()
-            asked = send_status(self._session, name)
+            left = self._leave(more=True)
+            asked = send_status(self._session, name, more=True)
             examined = self._session.begin(b"EXAMINE ", string(name), self._condstore())
             for tag in left:
                 self._session.reply(tag)
@@ -161,7 +163,7 @@ class ImapMailbox:
             if since is not None:
                 new = arrived_since(self._session, new, since)
             chosen = new if limit is None else new[:limit]
-            refs, refused = fetch_metadata(self._session, chosen) if chosen else ([], None)
+            refs, refused = fetch_metadata(self._session, chosen, found.described)
             if refused is not None and not refs:
                 raise refusal(refused, "list")
         more = len(new) - len(chosen)
@@ -223,8 +225,8 @@ class ImapMailbox:
         if self._selected is None or not self._writable or self._session.stream.broken:
             return
         with self._step("settle"):
-            for tag in self._leave():
-                self._session.reply(tag)
+            # Whoever uses the session next has the answer before his own: no wait for it here.
+            self._left = self._leave()
             self._writable = False
 
     # ---- the session itself
@@ -283,22 +285,23 @@ class ImapMailbox:
             raise self._folders.why_not(folder, reply)
         return status_of(self._session, reply, folder)
 
-    def _leave(self) -> list[bytes]:
+    def _leave(self, *, more: bool = False) -> list[bytes]:
         """Leaves the open folder, as STATUS of it may be stale (RFC 3501 section 6.3.10).
 
-        Returns the tags of what was sent for it and not yet answered.
+        Returns the tags of what was sent for it and not yet answered. `more` as of `session.send`.
         """
         self._session.stream.start_clock()
+        left, self._left = self._left, []
         name, self._selected, self._status = self._selected, None, None
         if name is None:
-            return []
+            return left
         if {"UNSELECT", "IMAP4REV2"} & self._session.capabilities:
-            return [self._session.send(b"UNSELECT")]
+            return [*left, self._session.send(b"UNSELECT", more=more)]
         reply = self._session.command(b"EXAMINE ", string(name))
         if reply.ok and "READ-ONLY" in reply.codes():
             # Of a folder opened read-only CLOSE expunges nothing (RFC 3501 section 6.4.2).
-            return [self._session.send(b"CLOSE")]
-        return []
+            return [*left, self._session.send(b"CLOSE", more=more)]
+        return left
 
     def _select(self, status: FolderStatus) -> None:
         """Opens the folder for changes; it must still be the one that was looked at."""

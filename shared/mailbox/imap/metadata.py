@@ -36,14 +36,36 @@ _BITS = (1 << 64) - 1
 _NO_DETAIL: Mapping[str, Any] = {}
 
 
-def fetch_metadata(session: ImapSession, uids: Sequence[int]) -> tuple[list[MailRef], Reply | None]:
+Described = dict[Key, MailRef]
+
+
+def fetch_metadata(
+    session: ImapSession, uids: Sequence[int], described: Mapping[Key, MailRef] | None = None
+) -> tuple[list[MailRef], Reply | None]:
     """The mails that still exist, in the order of `uids` (rising), and the last refusal if any.
 
     A mail that exists but is described in a way we cannot read has size 0: it is not left out.
+    Those that were `described` already, with their size, are not asked for.
     """
-    gmail = "X-GM-EXT-1" in session.capabilities
-    items = _GMAIL_ITEMS if gmail else _ITEMS
-    found: dict[Key, MailRef] = {}
+    described = described or {}
+    found: Described = {uid: described[uid] for uid in uids if uid in described}
+    left = [uid for uid in uids if uid not in found or not found[uid].size]
+    refused = _fetch(session, left, _items(session), taking(found)) if left else None
+    unclear = [uid for uid in uids if uid not in found]
+    if unclear:
+        sets = [octets for octets, _ in uid_sets(unclear)]
+        there = {uid for octets in sets for uid in search(session, b"UID " + octets)}
+        found |= {uid: MailRef(uid, 0) for uid in unclear if uid in there}
+    return [found[uid] for uid in uids if uid in found], refused
+
+
+def from_on(session: ImapSession, uid: int) -> bytes:
+    """The command that asks for all mails from this UID on, and always for the last one."""
+    return b"UID FETCH %d:* " % uid + _items(session)
+
+
+def taking(found: Described) -> Callable[[Untagged], bool]:
+    """Puts what is answered into `found`."""
 
     def take(line: Untagged) -> bool:
         if line.keyword != b"FETCH":
@@ -53,13 +75,11 @@ def fetch_metadata(session: ImapSession, uids: Sequence[int]) -> tuple[list[Mail
             found[ref.key] = ref
         return True
 
-    refused = _fetch(session, uids, items, take)
-    unclear = [uid for uid in uids if uid not in found]
-    if unclear:
-        sets = [octets for octets, _ in uid_sets(unclear)]
-        there = {uid for octets in sets for uid in search(session, b"UID " + octets)}
-        found |= {uid: MailRef(uid, 0) for uid in unclear if uid in there}
-    return [found[uid] for uid in uids if uid in found], refused
+    return take
+
+
+def _items(session: ImapSession) -> bytes:
+    return _GMAIL_ITEMS if "X-GM-EXT-1" in session.capabilities else _ITEMS
 
 
 def _fetch(
@@ -69,7 +89,7 @@ def _fetch(
     refused: Reply | None = None
     commands = [b"UID FETCH " + octets + b" " + items for octets, _ in uid_sets(uids)]
     session.stream.start_clock()
-    tags = [session.send(command) for command in commands[:4]]
+    tags = session.send_all(commands[:4])
     for position in range(len(commands)):
         if position + 4 < len(commands):
             tags.append(session.send(commands[position + 4]))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from shared.mailbox.errors import server_answers
 from shared.mailbox.errors.throttling import stated_delay
@@ -31,6 +32,14 @@ _LONGEST_SEARCH = 1800.0
 _LONGEST_ANSWER = 8 << 20
 
 
+class Beside(NamedTuple):
+    """A command that goes out with searches, where these are sent all at once. What is answered to
+    it is `take`n or not, as of `ImapSession.reply`; that it is refused means nothing."""
+
+    command: bytes
+    take: Callable[[Untagged], bool]
+
+
 def search(session: ImapSession, query: bytes) -> list[int]:
     """The UIDs that match, rising, whatever of the answer the server cuts: for what is decided by
     their absence, such as whether mails of others would be removed together with ours."""
@@ -39,14 +48,17 @@ def search(session: ImapSession, query: bytes) -> list[int]:
 
 
 def searches(
-    session: ImapSession, queries: Sequence[bytes], promised: Mapping[bytes, int] | None = None
+    session: ImapSession,
+    queries: Sequence[bytes],
+    promised: Mapping[bytes, int] | None = None,
+    beside: Beside | None = None,
 ) -> list[list[int]]:
     """Several searches, in one round trip where answers say what they answer (ESEARCH).
 
     `promised`: of a query, how many mails there must be, or a few less.
     """
     promised = promised or {}
-    answers = _answers(session, queries)
+    answers = _answers(session, queries, beside)
     return [
         completed(session, query, found)
         if len(found) >= _LONG or cut or len(found) < promised.get(query, 0)
@@ -76,18 +88,30 @@ def around(query: bytes, low: int, high: int) -> list[bytes]:
     return [above, b"UID 1:%d " % (low - 1) + query] if low > 1 else [above]
 
 
-def _answers(session: ImapSession, queries: Sequence[bytes]) -> list[tuple[list[int], bool]]:
+def _answers(
+    session: ImapSession, queries: Sequence[bytes], beside: Beside | None = None
+) -> list[tuple[list[int], bool]]:
     """What the server answers to each, and whether it says itself that this is not all."""
     if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
         # `* SEARCH` names no command, and commands may be answered in any order.
         return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
     session.stream.start_clock()
-    return _results(
-        session, [session.send(b"UID SEARCH RETURN (ALL) " + query) for query in queries]
-    )
+    commands = [b"UID SEARCH RETURN (ALL) " + query for query in queries]
+    if beside is None:
+        return _results(session, session.send_all(commands))
+    *tags, last = session.send_all([*commands, beside.command])
+    # Dovecot carries them out at the same time: its answer may come between those to the searches.
+    found = _results(session, tags, beside.take)
+    session.stream.start_clock()
+    session.reply(last, on_untagged=beside.take)
+    return found
 
 
-def _results(session: ImapSession, tags: Sequence[bytes]) -> list[tuple[list[int], bool]]:
+def _results(
+    session: ImapSession,
+    tags: Sequence[bytes],
+    take_other: Callable[[Untagged], bool] = lambda _: False,
+) -> list[tuple[list[int], bool]]:
     found: dict[bytes, set[int]] = {tag: set() for tag in tags}
     cut: dict[bytes, bool] = {}
     patience = time.monotonic() + _LONGEST_SEARCH
@@ -96,7 +120,7 @@ def _results(session: ImapSession, tags: Sequence[bytes]) -> list[tuple[list[int
         if line.keyword == b"OK" and time.monotonic() < patience:
             session.stream.start_clock()  # `* OK still searching`: it is at work
         if line.keyword not in (b"SEARCH", b"ESEARCH"):
-            return False
+            return take_other(line)
         session.stream.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
         try:
             if line.keyword == b"SEARCH":

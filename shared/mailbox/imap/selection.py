@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from shared.connections import Selection
-from shared.mailbox.base import Cursor, FolderStatus, is_another_folder
-from shared.mailbox.imap.metadata import fetch_metadata, search_date
-from shared.mailbox.imap.search import completed, searches
+from shared.mailbox.base import Cursor, FolderStatus, MailRef, is_another_folder
+from shared.mailbox.imap.metadata import (
+    Described,
+    fetch_metadata,
+    from_on,
+    search_date,
+    taking,
+)
+from shared.mailbox.imap.search import Beside, completed, searches
 from shared.mailbox.imap.session import ImapSession
+from shared.messages import Key
 
 #: Mails of one search where answers are found to be cut.
 _WINDOW = 500
+#: Mails that came since the last look, at most, whose sizes are asked for while it is searched
+#: which of them are new.
+_FEW = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """UIDs: those that match the selection, the unread ones, and all where that was looked at."""
+    """UIDs: those that match the selection, the unread ones, and all where that was looked at.
+    `described`: what is known already of some of them."""
 
     matching: list[int]
     unread: list[int]
     every: list[int] | None
+    described: Mapping[Key, MailRef] = field(default_factory=dict)
 
 
 def select(
@@ -50,7 +63,11 @@ def select(
     promised = {queries[0]: status.unread or 0}
     if len(queries) > 1 and not all_of_it and not unread_only and cursor is not None:
         promised[queries[1]] = status.total - int(cursor.get("messages", status.total))
-    answers = searches(session, queries, promised)
+    described: Described = {}
+    beside = None
+    if 0 < int(status.cursor["uid_next"]) - covered <= _FEW:
+        beside = Beside(from_on(session, covered), taking(described))
+    answers = searches(session, queries, promised, beside)
     unread = answers[0]
     every = all_there(session, status, answers[queries.index(b"ALL")]) if all_of_it else None
     if unread_only:
@@ -64,7 +81,7 @@ def select(
         if not recent.issuperset(matching):
             recent = set(completed(session, queries[-1], answers[-1]))
         matching = [uid for uid in matching if uid in recent]
-    return Selected(matching, unread, every)
+    return Selected(matching, unread, every, described)
 
 
 def all_there(session: ImapSession, status: FolderStatus, found: list[int]) -> list[int]:

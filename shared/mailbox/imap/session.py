@@ -7,7 +7,7 @@ Knows the protocol's grammar; what the commands mean for a mailbox is in `imap` 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -116,12 +116,18 @@ class ImapSession:
         self._under_way.add(tag)
         return tag
 
-    def send(self, command: bytes, *, shown: bytes | None = None) -> bytes:
-        """Sends one command without literals; returns its tag. `shown` replaces secrets."""
+    def send(self, command: bytes, *, shown: bytes | None = None, more: bool = False) -> bytes:
+        """Sends one command without literals; returns its tag. `shown` replaces secrets; it goes
+        with what is sent next where `more` comes at once."""
         tag = self.next_tag()
         self.stream.transcript.sent(tag + b" " + (shown or command))
-        self.stream.send(tag + b" " + command + b"\r\n")
+        self.stream.send(tag + b" " + command + b"\r\n", more=more)
         return tag
+
+    def send_all(self, commands: Sequence[bytes]) -> list[bytes]:
+        """Sends several commands in one go; returns their tags."""
+        last = len(commands) - 1
+        return [self.send(command, more=n < last) for n, command in enumerate(commands)]
 
     def command(
         self,
@@ -136,9 +142,13 @@ class ImapSession:
         return self.reply(tag, line_limit=line_limit)
 
     def begin(
-        self, *pieces: bytes | Literal, shown: bytes | None = None, tag: bytes | None = None
+        self,
+        *pieces: bytes | Literal,
+        shown: bytes | None = None,
+        tag: bytes | None = None,
+        more: bool = False,
     ) -> bytes:
-        """Sends a command, with literals where needed; returns its tag.
+        """Sends a command, with literals where needed; returns its tag. `more` as of `send`.
 
         Others may be under way: what the server says of them before it wants a literal is kept.
         """
@@ -161,7 +171,7 @@ class ImapSession:
                 if not self._await_continuation(tag):
                     return tag  # refused: its reply is there already
                 out = bytearray(piece.octets)
-        self.stream.send(bytes(out) + b"\r\n")
+        self.stream.send(bytes(out) + b"\r\n", more=more)
         return tag
 
     def _await_continuation(self, tag: bytes) -> bool:

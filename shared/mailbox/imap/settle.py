@@ -124,7 +124,7 @@ def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:
     """A few commands under way at once: none waits for the one before it."""
     replies: list[Reply] = []
     session.stream.start_clock()
-    tags = [session.send(command) for command in commands[:6]]
+    tags = session.send_all(commands[:6])
     for position in range(len(commands)):
         if position + 6 < len(commands):
             tags.append(session.send(commands[position + 6]))

@@ -18,12 +18,12 @@ _MAILBOX_ID = re.compile(r"\(([A-Za-z0-9_-]{1,255})\)\Z")
 _IN_PARENTHESES = re.compile(rb"\(([^()]*)\) *\Z")
 
 
-def send_status(session: ImapSession, name: bytes) -> bytes:
-    """Asks for what `status_of` needs; the tag of the command."""
+def send_status(session: ImapSession, name: bytes, *, more: bool = False) -> bytes:
+    """Asks for what `status_of` needs; the tag of the command. `more` as of `session.send`."""
     items = b"MESSAGES UIDNEXT UIDVALIDITY UNSEEN"
     if "CONDSTORE" in session.capabilities:
         items += b" HIGHESTMODSEQ"
-    return session.begin(b"STATUS ", string(name), b" (" + items + b")")
+    return session.begin(b"STATUS ", string(name), b" (" + items + b")", more=more)
 
 
 def status_of(session: ImapSession, reply: Reply, folder: str) -> FolderStatus:

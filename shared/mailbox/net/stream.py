@@ -44,6 +44,7 @@ class Stream:
         self.end = 0
         self.broken = False
         self._fixed = False
+        self._held = b""
         observer = traffic_observer.current()
         self._observed = observer.stream() if observer is not None else None
         sock.settimeout(read_timeout_s)
@@ -72,13 +73,19 @@ class Stream:
         yield
         self.bound(None)
 
-    def send(self, octets: bytes) -> None:
+    def send(self, octets: bytes, *, more: bool = False) -> None:
+        """`more` comes at once, and goes with it: one call of the system, and one record of TLS."""
         if self._observed is not None:
             self._observed.sent(octets)
         work = wait_budget.current()
-        self._limit(work)
         if work is not None:
             work.requested()
+        octets, self._held = self._held + octets, b""
+        if more:
+            self._held = octets
+            return
+        self._limit(work)
+        if work is not None:
             work.begin()
         try:
             self.socket.sendall(octets)

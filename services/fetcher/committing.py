@@ -87,11 +87,18 @@ def _alone(ready: Ready) -> Committed:
         intake.keep()
     tools.reached("stored")
     with traces.span("commit", connection=connection, mails=len(intake.messages)):
-        committed = tools.database.perform(record)
+        committed = tools.database.perform(record, single=_is_one_statement(ready))
     tools.reached("committed")
     tools.hand_on([message.id for message in committed.messages])
     tools.reached("handed-on")
     return committed
+
+
+def _is_one_statement(ready: Ready) -> bool:
+    """Whether its commit is nothing but `ledger.commit_batches`, and that one statement."""
+    run, intake = ready.run, ready.intake
+    batch = Batch(run.lease, run.place, intake.messages, intake.refused)
+    return _joins(ready) and ledger.is_one_statement(batch)
 
 
 def _commit(run: Run, session: Session, intake: Intake) -> Committed:

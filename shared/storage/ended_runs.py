@@ -57,11 +57,12 @@ def record(database: Database, runs: Sequence[EndedRun], *, of_several: bool = F
     way, mails = next(iter(ways.items()), ("read", ()))
     statement = {**_values(runs), **ledger.settled_values(way, mails)}
     ways.pop(way, None)
+    alone = len(runs) == 1 and len(mails) <= 1
 
     def end(session: Session) -> None:
         if of_several:
             wait_briefly(session)
-        session.execute(_SQL["end_runs"], statement)
+        session.execute(_SQL.of("end_runs", 1 if alone else 2), statement)
         ledger.record_ways(session, ways)
         ledger.forget_deleted(session, deleted)
 

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
@@ -15,7 +16,7 @@ from shared.errors import LeaseLost
 from shared.mail import search_terms
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
-from shared.storage import key_contents, known_sets, quarantine
+from shared.storage import few_mails, key_contents, known_sets, quarantine
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.folder_ref import FolderRef
 from shared.storage.leases import Lease
@@ -23,7 +24,9 @@ from shared.storage.packed_contents import short
 from shared.storage.pool import Session, wait_briefly
 from shared.storage.queries import Queries
 
-_SQL = Queries("ledger")
+_SQL = Queries("ledger", **few_mails.PARTS)
+#: Mails that are committed by one statement, at most: so many cost as much by COPY.
+FEW: Final = 32
 #: Seconds until the scheduler sends a decrypt job again for a mail that is not published.
 RESEND_GRACE = 30
 
@@ -55,29 +58,16 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
 
     All or nothing: the mails, the work that follows from them (to publish, to settle) and the
     knowledge that they were had. Whose mailbox somebody took over is left out, and is told False.
-
     Of several, none waits for a locked row for long (`Contended`: then each is to be tried alone).
     The leases are of one owner.
     """
     if len(batches) > 1:
         wait_briefly(session)
-    rows = session.execute(
-        _SQL["begin_batches"],
-        {
-            "owner": batches[0].lease.owner,
-            "mailboxes": text_array(batch.lease.mailbox for batch in batches),
-            "fences": array(str(batch.lease.fence) for batch in batches),
-            "connections": array(str(batch.place.connection_id) for batch in batches),
-            "counts": array(str(len(batch.messages)) for batch in batches),
-        },
-    ).fetchall()
-    last = {connection_id: sequence for connection_id, sequence, _ in rows}
-    held = [batch for batch in batches if batch.place.connection_id in last]
-    if any(batch.messages for batch in held):
-        _copy(session, held, last, str(rows[0][2]))
-        _record(session, held)
-    for batch in held:
+    ours = _commit_few(session, batches) if _are_few(batches) else _commit_many(session, batches)
+    for batch in batches:
         place = batch.place
+        if place.connection_id not in ours:
+            continue
         keys: list[Key] = [item.key for item in batch.refused]
         if place.uid_validity is None:
             contents = {message.native_key: message.header_digest for message in batch.messages}
@@ -88,7 +78,46 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
             )
         for item in batch.refused:
             _put_aside(session, place, item)
-    return [batch.place.connection_id in last for batch in batches]
+    return [batch.place.connection_id in ours for batch in batches]
+
+
+def is_one_statement(batch: Batch) -> bool:
+    """Whether `commit_batches` needs no transaction around what it does for this one."""
+    return _are_few([batch]) and not batch.refused and batch.place.uid_validity is not None
+
+
+def _are_few(batches: Sequence[Batch]) -> bool:
+    return 0 < sum(len(batch.messages) for batch in batches) <= FEW
+
+
+def _commit_few(session: Session, batches: Sequence[Batch]) -> set[int]:
+    """By one statement; returns the connections whose lease is held."""
+    mails = [
+        (b.place, m, len(b.messages) - n) for b in batches for n, m in enumerate(b.messages, 1)
+    ]
+    return few_mails.commit(session, _begun(batches), mails, batches=len(batches))
+
+
+def _commit_many(session: Session, batches: Sequence[Batch]) -> set[int]:
+    """The same by COPY."""
+    rows = session.execute(_SQL["begin_batches"], _begun(batches)).fetchall()
+    last = {connection_id: sequence for connection_id, sequence, _ in rows}
+    held = [batch for batch in batches if batch.place.connection_id in last]
+    if any(batch.messages for batch in held):
+        _copy(session, held, last, str(rows[0][2]))
+        _record(session, held)
+    return set(last)
+
+
+def _begun(batches: Sequence[Batch]) -> dict[str, Any]:
+    return {
+        "grace": RESEND_GRACE,
+        "owner": batches[0].lease.owner,
+        "mailboxes": text_array(batch.lease.mailbox for batch in batches),
+        "fences": array(str(batch.lease.fence) for batch in batches),
+        "connections": array(str(batch.place.connection_id) for batch in batches),
+        "counts": array(str(len(batch.messages)) for batch in batches),
+    }
 
 
 def commit_batch(
@@ -132,7 +161,7 @@ def _record(session: Session, batches: Sequence[Batch]) -> None:
 
 
 def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], now: str) -> None:
-    """COPY costs half of what an INSERT from arrays does, on both sides.
+    """COPY: of many mails an INSERT costs more, on both sides.
 
     `last` is the number of a connection's last mail; `now` is when the transaction began.
     """

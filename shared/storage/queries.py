@@ -9,6 +9,12 @@ import re
 from importlib.resources import files
 from typing import LiteralString, cast
 
+#: What `Queries.of` writes in another way for one.
+_ONE = (
+    (re.compile(r"= ANY\((%\(ids\)s::\w+\[\])\)"), r"= (\1)[1]"),
+    (re.compile(r"= ANY\(ARRAY\((SELECT \w+ FROM \w+)\)\)"), r"= (\1)"),
+    (re.compile(r"LIMIT ALL"), "LIMIT 1"),
+)
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -22,7 +28,24 @@ class Queries:
             text = text.replace(f"{{{name}}}", columns)
         parts = _NAME.split(text)[1:]
         self._texts = dict(zip(parts[::2], parts[1::2], strict=True))
+        self._for_one: dict[str, LiteralString] = {}
 
     def __getitem__(self, name: str) -> LiteralString:
         # Only files of this package and names of columns are read here: as trusted as a literal.
         return cast(LiteralString, self._texts[name].strip())
+
+    def of(self, name: str, count: int) -> LiteralString:
+        """A query for so many `ids`, or elements of what is read up to `LIMIT ALL`.
+
+        Of one it is written so that Postgres knows there is one. A plan that is kept for arrays of
+        any length expects ten, for which it reads a table of some thousand rows (or one that was
+        empty once: the ledger's of this morning) as a whole.
+        """
+        if count != 1:
+            return self[name]
+        if name not in self._for_one:
+            text = self[name]
+            for pattern, instead in _ONE:
+                text = pattern.sub(instead, text)
+            self._for_one[name] = text
+        return self._for_one[name]

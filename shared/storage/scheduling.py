@@ -81,7 +81,9 @@ def announced(session: Session, connection_ids: Sequence[int], affinity: str) ->
     values = {"ids": array(map(str, connection_ids)), "affinity": affinity}
     return [
         Announced(at, used, lane, RunState(*state))
-        for at, used, lane, *state in session.execute(_SQL["announced"], values)
+        for at, used, lane, *state in session.execute(
+            _SQL.of("announced", len(connection_ids)), values
+        )
     ]
 
 
@@ -126,7 +128,7 @@ def runnable(
 ) -> dict[int, RunState]:
     """The state of those that are enabled and have not run since `emitted`."""
     values = {"ids": array(map(str, connection_ids)), "emitted_at": emitted}
-    rows = session.execute(_SQL["runnable"], values)
+    rows = session.execute(_SQL.of("runnable", len(connection_ids)), values)
     return {row[0]: RunState(*row) for row in rows}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _SQL = ROOT / "shared" / "storage" / "sql"
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_PART = re.compile(r"(?<!\()\{(\w+)\}")
 _CTE = re.compile(
     r"(?:WITH|,)\s*(?:RECURSIVE\s+)?(\w+)\s*(?:\([^)]*\))?\s+AS\s+(?:NOT\s+)?(?:MATERIALIZED\s*)?\("
 )
@@ -134,7 +135,7 @@ def _is_set(name: ast.Name) -> bool:
 
 
 def _statements_in(module: str, node: ast.AST) -> dict[str, str]:
-    """Of `_SQL["name"]`; where the name is computed, all of the file."""
+    """Of `_SQL["name"]` and `_SQL.of("name", …)`; where the name is computed, all of the file."""
     files = {
         name: str(made.value.args[0].value)
         for name, (made, *_) in _definitions(module).items()
@@ -148,15 +149,19 @@ def _statements_in(module: str, node: ast.AST) -> dict[str, str]:
     for one in ast.walk(node):
         if isinstance(one, ast.Constant) and isinstance(one.value, str) and " FROM " in one.value:
             found[f"{module}:{one.lineno}"] = one.value
-        if not (isinstance(one, ast.Subscript) and isinstance(one.value, ast.Name)):
+        if isinstance(one, ast.Subscript):
+            asked, name_of = one.value, one.slice
+        elif isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.args:
+            asked, name_of = one.func.value, one.args[0]  # `_SQL.of(name, count)`
+        else:
             continue
-        if one.value.id not in files:
+        if not isinstance(asked, ast.Name) or asked.id not in files:
             continue
-        file = files[one.value.id]
-        chosen = one.slice.value if isinstance(one.slice, ast.Constant) else None
+        file = files[asked.id]
+        chosen = name_of.value if isinstance(name_of, ast.Constant) else None
         for name, text in _queries(file).items():
             if chosen in (None, name):
-                found[f"{file}.{name}"] = text
+                found[f"{file}.{name}"] = _whole(text, file)
     return found
 
 
@@ -165,3 +170,9 @@ def _queries(file: str) -> dict[str, str]:
     parts = _NAME.split((_SQL / f"{file}.sql").read_text(encoding="utf-8"))[1:]
     texts = (re.sub(r"--.*", "", text) for text in parts[1::2])
     return dict(zip(parts[::2], texts, strict=True))
+
+
+def _whole(text: str, file: str) -> str:
+    """With the statements that it is made of: `{name}`, of its own file or of the ledger's."""
+    parts = {**_queries("ledger"), **_queries(file)}
+    return _PART.sub(lambda match: parts.get(match[1], match[0]), text)

@@ -15,6 +15,6 @@ def test_every_statement_that_is_used_exists() -> None:
         for variable, file in re.findall(r'(?m)^(\w+)(?:: Final)? = Queries\(\s*"(\w+)"', text):
             statements = (STORAGE / "sql" / f"{file}.sql").read_text(encoding="utf-8")
             there = set(re.findall(r"(?m)^-- name: (\w+)$", statements))
-            used = set(re.findall(rf'\b{variable}\["(\w+)"\]', text))
+            used = set(re.findall(rf'\b{variable}(?:\[|\.of\()"(\w+)"', text))
             missing += [f"{path.name}: {name} in {file}.sql" for name in sorted(used - there)]
     assert not missing

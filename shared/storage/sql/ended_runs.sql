@@ -26,8 +26,9 @@ SET last_run_at = now(),
     due_at = CASE WHEN s.due_at IS NOT NULL
                   THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
                                 now() + make_interval(secs => r.pause)) END
-FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[], %(keep)s::boolean[],
-            %(validities)s::bigint[], %(lanes)s::text[], %(affinities)s::text[], %(again)s::boolean[],
-            %(pauses)s::double precision[], %(run_mailboxes)s::text[])
+FROM (SELECT * FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[],
+                           %(keep)s::boolean[], %(validities)s::bigint[], %(lanes)s::text[],
+                           %(affinities)s::text[], %(again)s::boolean[],
+                           %(pauses)s::double precision[], %(run_mailboxes)s::text[]) LIMIT ALL)
      AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause, mailbox)
 WHERE s.connection_id = r.id AND r.mailbox IN (SELECT mailbox FROM released);

@@ -18,7 +18,8 @@ RETURNING l.mailbox, l.fence;
 
 -- name: release
 UPDATE lease AS l SET until = '-infinity'
-FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) AS held(mailbox, fence)
+FROM (SELECT * FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) LIMIT ALL)
+     AS held(mailbox, fence)
 WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s
 RETURNING l.mailbox
 

@@ -1,24 +1,35 @@
 -- The ledger: what was downloaded, what the server has still to hear of, what is known.
 
--- name: begin_batches
--- Of those whose lease is held (its row is locked against a take-over until the commit), the last of
--- as many new numbers as there are mails. Leases before states, each in its order, as everywhere.
-WITH held AS MATERIALIZED (
-    SELECT p.connection_id, p.count
-    FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[], %(connections)s::bigint[],
-                %(counts)s::bigint[]) AS p(mailbox, fence, connection_id, count)
-    JOIN lease AS l ON l.mailbox = p.mailbox AND l.fence = p.fence
-    WHERE l.owner = %(owner)s
-    ORDER BY l.mailbox
-    FOR SHARE OF l
-), states AS MATERIALIZED (
-    SELECT s.connection_id, held.count
-    FROM held JOIN connection_state AS s ON s.connection_id = held.connection_id
-    ORDER BY s.connection_id
-    FOR NO KEY UPDATE OF s
-)
+-- name: held
+-- Of the batches that are to be committed, those whose lease is held. Its row is locked against a
+-- take-over until the commit. Leases before states, each in its order, as everywhere.
+SELECT p.connection_id, p.count
+FROM (SELECT * FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[], %(connections)s::bigint[],
+                           %(counts)s::bigint[]) LIMIT ALL)
+     AS p(mailbox, fence, connection_id, count)
+JOIN lease AS l ON l.mailbox = p.mailbox AND l.fence = p.fence
+WHERE l.owner = %(owner)s
+ORDER BY l.mailbox
+FOR SHARE OF l
+
+-- name: states
+SELECT s.connection_id, held.count
+FROM held JOIN connection_state AS s ON s.connection_id = held.connection_id
+ORDER BY s.connection_id
+FOR NO KEY UPDATE OF s
+
+-- name: number
+-- As many new numbers as there are mails; what it returns is the last one.
 UPDATE connection_state AS s SET sequence = s.sequence + states.count
 FROM states WHERE s.connection_id = states.connection_id
+
+-- name: begin_batches
+WITH held AS MATERIALIZED (
+    {held}
+), states AS MATERIALIZED (
+    {states}
+)
+{number}
 RETURNING s.connection_id, s.sequence, now();
 
 -- name: copy_messages
@@ -28,20 +39,15 @@ COPY message (connection_id, folder, uid_validity, correlation_id, id, native_ke
     terms)
 FROM STDIN;
 
--- name: record_batches
--- What follows from mails that are in the ledger: they are to be published, their servers to be told,
--- and they are known. Those of an IMAP server, which has a UIDVALIDITY, also by their content.
-WITH mail AS MATERIALIZED (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(connections)s::bigint[], %(folders)s::text[],
-                         %(uid_validities)s::bigint[], %(native_keys)s::text[],
-                         %(digests)s::bytea[], %(gmail_ids)s::bigint[])
-        AS m(id, connection_id, folder, uid_validity, native_key, digest, gmail_id)
-), publishing AS (
+-- name: following
+-- What follows from `mail`, which is in the ledger: it is to be published, its server to be told, and
+-- it is known. One of an IMAP server, which has a UIDVALIDITY, also by its content.
+publishing AS (
     INSERT INTO outbox (message_id, connection_id, next_attempt_at)
     SELECT id, connection_id, now() + make_interval(secs => %(grace)s) FROM mail
 ), settling AS (
     INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
-    SELECT connection_id, folder, uid_validity, native_key, id FROM mail
+    SELECT connection_id, folder, coalesce(uid_validity, 0), native_key, id FROM mail
     ON CONFLICT DO NOTHING
 ), recognising AS (
     INSERT INTO known_content
@@ -50,13 +56,24 @@ WITH mail AS MATERIALIZED (
     FROM mail WHERE uid_validity <> 0
     ON CONFLICT DO NOTHING
 )
+
+-- name: know
 INSERT INTO known_uid AS k (connection_id, folder, uid_validity, uids)
 SELECT connection_id, folder, uid_validity,
        range_agg(int8range(native_key::bigint, native_key::bigint, '[]'))
 FROM mail WHERE uid_validity <> 0
 GROUP BY connection_id, folder, uid_validity
 ORDER BY connection_id, folder, uid_validity
-ON CONFLICT (connection_id, folder, uid_validity) DO UPDATE SET uids = k.uids + excluded.uids;
+ON CONFLICT (connection_id, folder, uid_validity) DO UPDATE SET uids = k.uids + excluded.uids
+
+-- name: record_batches
+WITH mail AS MATERIALIZED (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(connections)s::bigint[], %(folders)s::text[],
+                         %(uid_validities)s::bigint[], %(native_keys)s::text[],
+                         %(digests)s::bytea[], %(gmail_ids)s::bigint[])
+        AS m(id, connection_id, folder, uid_validity, native_key, digest, gmail_id)
+), {following}
+{know};
 
 -- name: restrict_outbox
 -- Only these handlers may have this mail: others had it under another label.
@@ -96,6 +113,7 @@ told AS MATERIALIZED (
     SELECT * FROM unnest(%(connections)s::bigint[], %(folders)s::text[],
                          %(uid_validities)s::bigint[], %(native_keys)s::text[])
         AS t(connection_id, folder, uid_validity, native_key)
+    LIMIT ALL
 ), gone AS (
     DELETE FROM settlement AS s USING told
     WHERE (s.connection_id, s.folder, s.uid_validity, s.native_key)

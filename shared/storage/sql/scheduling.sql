@@ -35,7 +35,8 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
 
 -- name: announced
 -- Connections whose servers pushed to this fetcher, where they are enabled and kept there, and what
--- a run of each begins with. Their next turn stays as it is. `used` as in claim_due.
+-- a run of each begins with. Their next turn stays as it is. `used` as in claim_due. Compared in a way
+-- that keeps Postgres from going through all that have this affinity.
 SELECT now(), EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
@@ -43,7 +44,7 @@ SELECT now(), EXISTS (
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
 ) AS used, s.lane, {state}
 FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND s.affinity = %(affinity)s
+WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND s.affinity IS NOT DISTINCT FROM %(affinity)s
   AND s.due_at IS NOT NULL AND c.enabled;
 
 -- name: enable

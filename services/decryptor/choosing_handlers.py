@@ -31,11 +31,13 @@ _VALUE_LIMIT: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is so far: who may have mails, who has which, and who was left out of which.
+    """What is so far: which mails are still ours, who may have them, who has which, and who was
+    left out of which.
 
     `is_asked`: whether there is a handler with rules or in a group, or a mail of which was decided.
     """
 
+    mine: set[uuid.UUID]
     targets: Sequence[DeliveryTarget]
     delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
     left_out: Mapping[uuid.UUID, Mapping[int, str]]
@@ -85,13 +87,13 @@ class Standing:
         )
 
 
-def standing_of(session: Session, mails: Sequence[Claimed]) -> Standing:
+def standing_of(session: Session, mails: Sequence[Claimed], token: uuid.UUID) -> Standing:
     """What is recorded of these mails."""
     ids = [mail.id for mail in mails]
-    targets = deliveries.targets(session, [mail.connection_id for mail in mails])
-    asks = any(t.is_choosy for t in targets) or any(mail.chosen is not None for mail in mails)
+    found = deliveries.recorded(session, ids, token, [mail.connection_id for mail in mails])
+    asks = any(t.is_choosy for t in found.targets) or any(m.chosen is not None for m in mails)
     left_out = deliveries.left_out(session, ids) if asks else {}
-    return Standing(targets, deliveries.delivered(session, ids), left_out, asks)
+    return Standing(found.mine, found.targets, found.delivered, left_out, asks)
 
 
 def record(

@@ -19,6 +19,7 @@ import structlog
 from opentelemetry.trace import SpanKind
 from structlog.contextvars import bound_contextvars
 
+from services.decryptor.known_connections import KnownConnections
 from services.decryptor.opening import is_searched, may_be_secured
 from services.decryptor.opening_batches import SecuredMails
 from services.decryptor.publishing import Publisher, ReadyMail
@@ -33,7 +34,7 @@ from shared.mail.structure import Entity, entity
 from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
 from shared.quantities import counted
-from shared.storage import connections, outbox
+from shared.storage import outbox
 from shared.storage.claimed_mails import Claimed
 from shared.storage.outbox import Release
 from shared.storage.pool import Database, DatabaseUnavailable, Session
@@ -131,6 +132,7 @@ class Decrypting:
     claims: Claims
     reached: Callable[[str], None]
     missing: MissingBytes = field(default_factory=MissingBytes)
+    connections: KnownConnections = field(default_factory=KnownConnections)
     _together: Combiner[Sequence[uuid.UUID], None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,17 +163,18 @@ class Decrypting:
             return
         token = uuid.uuid4()
         claiming = traces.span("claim", asked=len(ids))
-        with claiming as span, self.database.transaction() as session:
+        # One alone is claimed by one statement: a transaction would be two round trips more.
+        begin = self.database.autocommit if len(ids) == 1 else self.database.transaction
+        with claiming as span, begin() as session:
             claimed = outbox.claim(session, ids, token, self.settings.claim_seconds)
             suspects = _suspects(claimed)
             later = self.settings.claim_seconds
             alone = [Release(m.id, "", later, missing=m.missing_s is not None) for m in suspects]
             outbox.release(session, token, alone)  # as if they had not been claimed
             span.set_attribute("posthouse.mails", len(claimed))
-            found = connections.get_many(session, sorted({c.connection_id for c in claimed}))
+            by_id = self.connections.of(session, claimed)
         self.reached("claimed")
         claimed = [mail for mail in claimed if mail not in suspects]
-        by_id = {connection.id: connection for connection in found}
         with self.claims.holding(token, [mail.id for mail in claimed]):
             for part in _parts(claimed):
                 self._part(part, by_id, token)

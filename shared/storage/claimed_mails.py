@@ -54,6 +54,8 @@ class Claimed(NamedTuple):
     #: The provider's id of the thread, and its labels, where it has such.
     thread: str = ""
     labels: tuple[str, ...] = ()
+    #: The last edit of its connection, None where that is gone.
+    connection_version: datetime | None = None
 
 
 class ClaimedRow(NamedTuple):
@@ -95,6 +97,7 @@ class ClaimedRow(NamedTuple):
     doubts: Mapping[str, str] | None
     redeliveries: Mapping[str, Redelivery] | None
     missing_s: float | None
+    connection_version: datetime | None
 
 
 def claimed_rows(_cursor: object) -> RowMaker[ClaimedRow]:
@@ -133,6 +136,7 @@ def claimed_of(row: ClaimedRow) -> Claimed:
         redeliveries=_by_handler(row.redeliveries),
         thread=row.provider_thread,
         labels=tuple(row.labels),
+        connection_version=row.connection_version,
     )
 
 

@@ -6,6 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -45,32 +46,45 @@ class DeliveryTarget:
         return Candidate(self.handler_id, self.name, self.rules, self.group, self.position)
 
 
-def targets(session: Session, connection_ids: Iterable[int]) -> list[DeliveryTarget]:
-    rows = session.execute(_SQL["targets"], {"connection_ids": sorted(set(connection_ids))})
-    return [
-        DeliveryTarget(
-            identifier,
-            name,
-            None if takes_all else frozenset(chosen),
-            key,
-            former,
-            stored_rules(rules) if rules else Rules(),
-            group,
-            position,
-        )
-        for identifier, name, takes_all, chosen, key, former, rules, group, position in rows
-    ]
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is recorded of mails that are to be published: those that are still ours, the enabled
+    handlers, and which of them had which mail already, on which asking it was the last time."""
+
+    mine: set[uuid.UUID]
+    targets: Sequence[DeliveryTarget]
+    delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
 
 
-def delivered(
-    session: Session, ids: Sequence[uuid.UUID]
-) -> Mapping[uuid.UUID, dict[int, Redelivery | None]]:
-    """Which handlers already have which of these mails, and on which asking they had it last."""
+def recorded(
+    session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID, connection_ids: Iterable[int]
+) -> Recorded:
+    """Asked right before publishing: a decryptor that stalled must not publish a second time."""
+    values = {
+        "ids": uuid_array(ids),
+        "claim": token,
+        "connection_ids": array(map(str, sorted(set(connection_ids)))),
+    }
+    rows = session.execute(_SQL.of("standing", len(ids)), values).fetchall()
+    *_, mine, delivered = rows[0]
     found: dict[uuid.UUID, dict[int, Redelivery | None]] = defaultdict(dict)
-    rows = session.execute(_SQL["delivered"], {"ids": uuid_array(ids)})
-    for message_id, handler_id, redelivery in rows:
-        found[message_id][handler_id] = redelivery
-    return found
+    for message_id, handler_id, redelivery in delivered or ():
+        found[uuid.UUID(message_id)][handler_id] = redelivery
+    return Recorded(set(mine), [_target(row) for row in rows if row[0] is not None], found)
+
+
+def _target(row: tuple[Any, ...]) -> DeliveryTarget:
+    identifier, name, takes_all, chosen, key, former, rules, group, position, *_ = row
+    return DeliveryTarget(
+        identifier,
+        name,
+        None if takes_all else frozenset(chosen),
+        key,
+        former,
+        stored_rules(rules) if rules else Rules(),
+        group,
+        position,
+    )
 
 
 def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from psycopg.types.json import Jsonb
@@ -19,12 +19,12 @@ from psycopg.types.json import Jsonb
 from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
 from shared.storage import quarantine
-from shared.storage.arrays import uuid_array
+from shared.storage.arrays import array, text_array, uuid_array
 from shared.storage.claimed_mails import Claimed, claimed_of, claimed_rows
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("outbox")
+_SQL = Queries("outbox", **{name: Queries("outbox")[name] for name in ("hold", "finished")})
 #: What the ledger keeps of `PLAIN`, as nearly all mails are: that they were looked into.
 _PLAIN: Final = Jsonb({})
 
@@ -58,7 +58,7 @@ def claim(
     """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
     values = {"ids": uuid_array(ids), "claim": token, "ttl": ttl}
     with session.cursor(row_factory=claimed_rows) as cursor:
-        return [claimed_of(row) for row in cursor.execute(_SQL["claim"], values)]
+        return [claimed_of(row) for row in cursor.execute(_SQL.of("claim", len(ids)), values)]
 
 
 def renew(
@@ -66,12 +66,6 @@ def renew(
 ) -> None:
     """Prolongs claims while their mails are being opened."""
     session.execute(_SQL["renew"], {"claims": list(tokens), "ids": uuid_array(ids), "ttl": ttl})
-
-
-def still_mine(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uuid.UUID]:
-    """Asked right before publishing: a decryptor that stalled must not publish a second time."""
-    rows = session.execute(_SQL["still_mine"], {"ids": uuid_array(ids), "claim": token})
-    return {row[0] for row in rows}
 
 
 def hold(session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID) -> set[uuid.UUID]:
@@ -133,22 +127,23 @@ def record_outcomes(session: Session, outcomes: Sequence[DecryptOutcome]) -> Non
     )
 
 
-def finish(
-    session: Session,
-    token: uuid.UUID,
-    ids: Sequence[uuid.UUID],
-    facts: Mapping[uuid.UUID, Mapping[str, Any]],
-    unwanted: Iterable[uuid.UUID] = (),
-    threads: Mapping[uuid.UUID, str] = MappingProxyType({}),
-) -> None:
-    """Every handler that takes these mails has them. Those without an outcome were plain.
+class Finished(NamedTuple):
+    """Mails that every handler which takes them has. Those without an outcome were plain.
 
     `facts` are kept for dry runs and searches, by mail; of one that is not in it none were read.
     `unwanted`: those that the rules of every handler left out; `threads`: the first message id of
     the thread, of mails that are not the first one.
     """
-    if ids:
-        values = {
+
+    ids: Sequence[uuid.UUID]
+    facts: Mapping[uuid.UUID, Mapping[str, Any]]
+    unwanted: Iterable[uuid.UUID] = ()
+    threads: Mapping[uuid.UUID, str] = MappingProxyType({})
+
+    def values(self, token: uuid.UUID) -> dict[str, Any]:
+        """The parameters of the statements that record it."""
+        ids, facts, threads = self.ids, self.facts, self.threads
+        return {
             "ids": uuid_array(ids),
             "claim": token,
             "plain": _PLAIN,
@@ -156,9 +151,31 @@ def finish(
             "facts": orjson.dumps({str(i): found for i in ids if (found := facts.get(i))}).decode(),
             "threads": orjson.dumps({str(i): threads[i] for i in ids if i in threads}).decode(),
             "unread": uuid_array(i for i in ids if i not in facts),
-            "unwanted": uuid_array(unwanted),
+            "unwanted": uuid_array(self.unwanted),
         }
-        session.execute(_SQL["finish"], values)
+
+
+def finish(session: Session, token: uuid.UUID, finished: Finished) -> None:
+    """The work is done, of mails that are still ours."""
+    if finished.ids:
+        session.execute(_SQL["finish"], finished.values(token))
+
+
+def complete(
+    session: Session,
+    token: uuid.UUID,
+    finished: Finished,
+    given: Sequence[tuple[uuid.UUID, int, str]],
+) -> list[uuid.UUID]:
+    """`hold`, `record_deliveries` of (message, handler, position) that nobody had before, and
+    `finish`, in one statement; returns those that were still ours."""
+    values = {
+        **finished.values(token),
+        "given": uuid_array(message_id for message_id, _, _ in given),
+        "handlers": array(str(handler) for _, handler, _ in given),
+        "positions": text_array(position for _, _, position in given),
+    }
+    return [row[0] for row in session.execute(_SQL.of("complete", len(finished.ids)), values)]
 
 
 def move_to_quarantine(

@@ -28,6 +28,7 @@ from shared.storage.claimed_mails import ClaimedRow
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.ledger import LeftOnServer, Settled
+from shared.storage.outbox import Finished
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 
@@ -206,13 +207,13 @@ def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
     with database.transaction() as session:
         session.execute("UPDATE outbox SET claimed_until = now() - interval '1 s'")
     with database.transaction() as session:
-        assert outbox.still_mine(session, [mail.id], first) == set()
+        assert not deliveries.recorded(session, [mail.id], first, []).mine
         assert len(outbox.claim(session, [mail.id], second, 60)) == 1
         deliveries.record_deliveries(session, [(mail.id, handler, "1-0")])
-        outbox.finish(session, first, [mail.id], {})
+        outbox.finish(session, first, Finished([mail.id], {}))
     assert count(database, "outbox") == 1, "only its holder finishes it"
     with database.transaction() as session:
-        outbox.finish(session, second, [mail.id], {})
+        outbox.finish(session, second, Finished([mail.id], {}))
     assert count(database, "outbox") == 0
 
 
@@ -260,7 +261,7 @@ def test_what_a_plain_mail_is_takes_no_room_in_its_row(
         (fresh,) = outbox.claim(session, [mail.id], token, 60)
         assert fresh.outcome is None, "not looked into yet"
         deliveries.record_deliveries(session, [(mail.id, handler, "1-0")])
-        outbox.finish(session, token, [mail.id], {})
+        outbox.finish(session, token, Finished([mail.id], {}))
         (kept,) = session.execute("SELECT pg_column_size(security) FROM message").fetchall()
         assert kept[0] < 10
         assert messages.get(session, mail.id).message.security == PLAIN

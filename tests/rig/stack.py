@@ -282,6 +282,10 @@ class Stack:
             session.execute(
                 "INSERT INTO connection_certificate VALUES (%s, %s)", (connection_id, identifier)
             )
+            # As an edit does it: whoever knows the connection reads it again.
+            session.execute(
+                "UPDATE connection SET updated_at = now() WHERE id = %s", (connection_id,)
+            )
 
     def watch(self, server: MailServer, user: str, **fields: Any) -> int:
         """An enabled connection to a mailbox of `server`, in plain text; IMAP unless said."""

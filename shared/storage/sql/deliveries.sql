@@ -1,15 +1,29 @@
 -- Who gets which mail: decided, published, or left out.
 
--- name: targets
--- Enabled handlers that take these connections, and those that already have a mail.
+-- name: standing
+-- Asked right before publishing, in one statement: which of these mails are still ours, who has which
+-- already (both in the first row alone), and the enabled handlers, each with those of the connections
+-- that it takes. Where there is no handler, a row without one. Ids are asked for by way of `asked` and
+-- `theirs`, which hides from Postgres how many there are and in which partition: else it makes a plan
+-- each time.
+WITH asked AS MATERIALIZED (
+    SELECT message_id FROM unnest(%(ids)s::uuid[]) AS a(message_id)
+), theirs AS MATERIALIZED (
+    SELECT connection_id FROM unnest(%(connection_ids)s::bigint[]) AS t(connection_id)
+)
 SELECT h.id, h.name, h.all_connections,
        ARRAY(SELECT hc.connection_id FROM handler_connection AS hc
-             WHERE hc.handler_id = h.id AND hc.connection_id = ANY(%(connection_ids)s)),
-       h.signing_key, h.former_signing_key, h.rules::text, h.group_name, h.position
-FROM handler AS h WHERE h.enabled ORDER BY h.id;
-
--- name: delivered
-SELECT message_id, handler_id, redelivery FROM delivery WHERE message_id = ANY(%(ids)s::uuid[]);
+             WHERE hc.handler_id = h.id AND hc.connection_id = ANY(ARRAY(SELECT connection_id FROM theirs))),
+       h.signing_key, h.former_signing_key, h.rules::text, h.group_name, h.position,
+       CASE WHEN row_number() OVER (ORDER BY h.id) = 1 THEN ARRAY(
+           SELECT message_id FROM outbox
+           WHERE message_id = ANY(ARRAY(SELECT message_id FROM asked)) AND claim = %(claim)s
+             AND claimed_until > now()) END,
+       CASE WHEN row_number() OVER (ORDER BY h.id) = 1 THEN (
+           SELECT jsonb_agg(jsonb_build_array(message_id, handler_id, redelivery)) FROM delivery
+           WHERE message_id = ANY(ARRAY(SELECT message_id FROM asked))) END
+FROM (SELECT) AS always LEFT JOIN handler AS h ON h.enabled
+ORDER BY h.id;
 
 -- name: left_out
 -- Which handlers do not get these mails, as was decided before.

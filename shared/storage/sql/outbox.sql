@@ -31,7 +31,7 @@ WITH mine AS (
     UPDATE outbox AS o
     SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(ttl)s),
         attempts = o.attempts + 1
-    FROM mine WHERE o.message_id = mine.message_id
+    WHERE o.message_id = ANY(ARRAY(SELECT message_id FROM mine))
     RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
               o.asked_handlers, o.had_handlers, o.chosen, o.doubts, o.redeliveries
 )
@@ -42,9 +42,11 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        m.security, m.opened_key, m.opened_offset, m.opened_size, m.opened_sha256,
        taken.attempts, taken.initial, taken.repeat_handlers, taken.asked_handlers,
        taken.had_handlers, taken.chosen, taken.doubts, taken.redeliveries,
-       extract(epoch FROM now() - taken.missing_since)::double precision AS missing_s
+       extract(epoch FROM now() - taken.missing_since)::double precision AS missing_s,
+       (SELECT c.updated_at FROM connection AS c WHERE c.id = m.connection_id)
+           AS connection_version
 FROM taken JOIN message AS m ON m.id = taken.message_id
-WHERE m.id = ANY(%(ids)s::uuid[])
+WHERE m.id = ANY(ARRAY(SELECT message_id FROM taken))
 ORDER BY m.raw_key, m.raw_offset;
 
 -- name: renew
@@ -57,10 +59,6 @@ WITH mine AS (
 UPDATE outbox AS o SET claimed_until = now() + make_interval(secs => %(ttl)s)
 FROM mine WHERE o.message_id = mine.message_id;
 
--- name: still_mine
-SELECT message_id FROM outbox
-WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s AND claimed_until > now();
-
 -- name: hold
 -- Those that are still ours, until the transaction ends. Whoever took a claim back (the queue was
 -- lost, or more is wanted by now) wants the work done once more, so nothing of it is recorded.
@@ -68,7 +66,7 @@ WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s AND claimed_until 
 SELECT message_id FROM outbox
 WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s
 ORDER BY message_id
-FOR UPDATE;
+FOR UPDATE
 
 -- name: release
 -- Gives mails back, to be tried again after a while.
@@ -105,11 +103,15 @@ FROM unnest(%(ids)s::uuid[], %(securities)s::jsonb[], %(keys)s::text[], %(offset
 WHERE m.id = o.id AND m.id = ANY(%(ids)s::uuid[]);
 
 -- name: finish
--- Everything that was asked for is confirmed: the work is done. What was found in a mail is here
--- already, or the mail is a plain one. One array, not a join: that would sort the ids for each row.
+-- Everything that was asked for is confirmed: the work is done.
 WITH done AS (
     DELETE FROM outbox WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s RETURNING message_id
 )
+{finished}
+
+-- name: finished
+-- What was found in a mail is here already, or the mail is a plain one. One array, not a join: that
+-- would sort the ids for each row.
 UPDATE message
 SET published_at = CASE WHEN id = ANY(%(unwanted)s::uuid[]) THEN published_at
                         ELSE coalesce(published_at, now()) END,
@@ -121,7 +123,27 @@ SET published_at = CASE WHEN id = ANY(%(unwanted)s::uuid[]) THEN published_at
                 ELSE coalesce(%(facts)s::jsonb -> id::text ->> 'k', 'person') END,
     thread = CASE WHEN id = ANY(%(unread)s::uuid[]) THEN thread
                   ELSE coalesce(%(threads)s::jsonb ->> id::text, '') END
-WHERE id = ANY(ARRAY(SELECT message_id FROM done));
+WHERE id = ANY(ARRAY(SELECT message_id FROM done))
+
+-- name: complete
+-- `hold`, `record_deliveries` of `deliveries.sql` and `finish` in one: a round trip in place of five.
+WITH held AS MATERIALIZED (
+    {hold}
+), giving AS (
+    INSERT INTO delivery AS d (message_id, handler_id, published_at, position)
+    SELECT message_id, handler_id, now(), position
+    FROM unnest(%(given)s::uuid[], %(handlers)s::bigint[], %(positions)s::text[])
+         AS p(message_id, handler_id, position)
+    WHERE message_id = ANY(ARRAY(SELECT message_id FROM held))
+    ON CONFLICT (message_id, handler_id) DO UPDATE
+    SET published_at = excluded.published_at, position = excluded.position,
+        repeats = d.repeats + 1, redelivery = excluded.redelivery
+), done AS (
+    DELETE FROM outbox WHERE message_id = ANY(ARRAY(SELECT message_id FROM held))
+    RETURNING message_id
+)
+{finished}
+RETURNING id;
 
 -- name: take_out
 -- Of a mail that is still ours: what its entry in quarantine needs to know.

@@ -6,6 +6,7 @@ Pure values and rules, as `shared.connections`: what each provider and grant nee
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -155,6 +156,16 @@ FIELDS: Final[Mapping[str, Described]] = {**fields_of(Credential), **fields_of(C
 SECRET_FIELDS: Final = frozenset(name for name, one in FIELDS.items() if one.about.secret)
 
 
+#: The fields in the order of forms; those that are not named follow.
+IN_ORDER: Final = (
+    *("name", "provider", "grant", "client_id", "client_secret", "client_certificate"),
+    *("secret_expires_at", "tenant"),
+)
+#: A domain or an id: it is a part of the addresses that people and we are sent to.
+_TENANT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*")
+_A_TENANT: Final = "The tenant id or a verified domain, such as contoso.onmicrosoft.com."
+
+
 def contradictions(credential: Credential) -> Iterator[InvalidInput]:
     """What provider and grant do not allow so."""
     google = credential.provider is Provider.GOOGLE
@@ -178,8 +189,10 @@ def contradictions(credential: Credential) -> Iterator[InvalidInput]:
         yield InvalidInput(
             "Application access is given by one tenant: name it.",
             field="tenant",
-            hint="The tenant id or a verified domain, such as contoso.onmicrosoft.com.",
+            hint=_A_TENANT,
         )
+    elif credential.tenant and not _TENANT.fullmatch(credential.tenant):
+        yield InvalidInput(f"{credential.tenant!r} is no tenant.", field="tenant", hint=_A_TENANT)
 
 
 def service_account_of(text: str) -> dict[str, Any]:

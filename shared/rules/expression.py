@@ -62,7 +62,7 @@ def check(text: str) -> None:
         compiled = _compiled(text)
     except RuntimeError as error:
         raise InvalidInput(
-            f"The expression is not right: {_words(error)}",
+            f"The expression is not right: {_words(error).rstrip('.')}.",
             field="expression",
             hint=f"CEL over: {', '.join(VARIABLES)}.",
         ) from None

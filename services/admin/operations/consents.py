@@ -74,9 +74,10 @@ def redirect_problem(provider: Provider, redirect_uri: str, own_authority: bool)
     parts = urlsplit(redirect_uri)
     if own_authority or parts.scheme == "https" or parts.hostname == "localhost":
         return ""
+    port = f":{parts.port}" if parts.port else ""
     name = "Entra" if provider is Provider.MICROSOFT else "Google"
     return (
         f"{name} takes redirect addresses with https, or with http for the name localhost. Set "
-        "POSTHOUSE_PUBLIC_URL to one of these (http://localhost:8025 on your own machine), and "
+        f"POSTHOUSE_PUBLIC_URL to one of these (http://localhost{port} on your own machine), and "
         "open these pages by it."
     )

@@ -13,6 +13,7 @@ from shared import input_fields as typed
 from shared.connections import Connection
 from shared.credentials import (
     FIELDS,
+    IN_ORDER,
     SECRET_FIELDS,
     Credential,
     Provider,
@@ -145,7 +146,7 @@ def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credentia
         if not values.get(name):
             refusals.add(InvalidInput(f"A credential needs a {name}.", field=name))
     if "provider" in refusals:  # what else is wrong depends on it
-        refusals.finish(FIELDS)
+        refusals.finish(IN_ORDER)
     credential = Credential(**{"name": "", **values})
     pasted = changes.get("client_certificate")
     with refusals.collected():
@@ -163,7 +164,7 @@ def _edited(current: Credential | None, changes: Mapping[str, Any]) -> Credentia
         check_settings(credential.settings)
     for error in contradictions(credential):
         refusals.add(error)
-    refusals.finish(FIELDS)
+    refusals.finish(IN_ORDER)
     return credential
 
 

@@ -118,7 +118,7 @@ def _form(
     error: InvalidInput | None = None,
 ) -> Response:
     with_blank = {
-        name: [[*facts, _Fact()] for facts in (rules or [[]])]
+        name: [[*facts, _Fact()] for facts in (rules or [[_Fact()]])]
         for name, rules in (("accept", written.accept), ("reject", written.reject))
     }
     return render(

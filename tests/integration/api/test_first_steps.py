@@ -1,0 +1,84 @@
+"""What pages say to somebody who sees them for the first time."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pysequoia import Profile, Tsk
+
+from tests.integration.api.conftest import TOKEN, Api
+from tests.integration.api.test_logging_in_to_pages import log_in
+
+
+@pytest.fixture
+def pages(api: Api) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=api.url, timeout=60) as client:
+        assert log_in(client, token=TOKEN).status_code == 303
+        yield client
+
+
+def posted(pages: httpx.Client, path: str, form: str, **fields: Any) -> str:
+    """The page that answers, of a form on the page `form`."""
+    csrf = re.search(r'name="csrf" value="([^"]+)"', pages.get(form).text)
+    assert csrf is not None
+    return html.unescape(pages.post(path, data=fields | {"csrf": csrf[1]}).text)
+
+
+def test_what_is_wrong_with_a_credential_is_said_in_the_order_of_its_form(
+    pages: httpx.Client,
+) -> None:
+    given = {"name": "c", "provider": "microsoft", "grant": "client-credentials"}
+    page = posted(pages, "/credentials/new", "/credentials/new", **given)
+    summary = page[page.index("3 things have to be changed") :]
+    words = ("The client id is missing", "The client secret is missing", "given by one tenant")
+    assert sorted(words, key=summary.index) == list(words)
+    given |= {"client_id": "i", "client_secret": "s", "tenant": "not a tenant"}
+    page = posted(pages, "/credentials/new", "/credentials/new", **given)
+    assert "'not a tenant' is no tenant." in page
+
+
+def test_the_address_that_a_provider_would_take_has_the_port_of_these_pages(
+    api: Api, pages: httpx.Client
+) -> None:
+    port = httpx.URL(api.admin.app_state.settings.public_url).port
+    assert f"(http://localhost:{port} on your own machine)" in pages.get("/credentials/new").text
+
+
+def test_a_rule_has_room_for_a_second_fact_and_an_error_stands_beside_its_fact(
+    api: Api, pages: httpx.Client
+) -> None:
+    made = api.http.post("handlers", json={"name": "first-rules"}).json()
+    path = f"/handlers/{made['id']}/rules"
+    empty = pages.get(path).text
+    assert 'name="accept-0-1-fact"' in empty
+    assert "Rule 1</legend>" not in empty  # nothing is numbered that is no rule yet
+    fact = {"reject-0-0-fact": "size", "reject-0-0-values": "big", "do": "try"}
+    page = posted(pages, path, path, **fact)
+    assert 'id="reject[0].size-error"' in page
+    assert re.search(r'name="reject-0-0-values"[^>]*aria-invalid="true"', page)
+    page = posted(pages, path, path, expression='kind = "list"', do="try")
+    assert "'= '. CEL over" in page
+
+
+def test_the_page_of_an_openpgp_key_claims_no_other_digest(api: Api, pages: httpx.Client) -> None:
+    for version, digest in ((4, "SHA-1"), (6, "SHA-256")):
+        profile = Profile.RFC4880 if version == 4 else Profile.RFC9580
+        key = Tsk.generate(f"Key {version} <key{version}@example.org>", profile=profile)
+        file = {"file": ("key.asc", str(key).encode())}
+        made = api.http.post("certificates", files=file, data={"name": f"Key {version}"})
+        assert made.status_code == 201, made.text
+        page = pages.get(f"/certificates/{made.json()['id']}").text
+        assert f"Fingerprint ({digest})" in page
+        assert f"OpenPGP v{version}" in page
+        assert "OpenPGP, OpenPGP" not in page
+        assert "Serial number" not in page
+
+
+def test_who_looks_for_rejected_mails_is_led_to_the_dead_letters(pages: httpx.Client) -> None:
+    page = pages.get("/mails?state=rejected&q=nobody-has-this").text
+    assert "state=dead-letter" in page[page.index("No mail matches") :]

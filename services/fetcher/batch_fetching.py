@@ -97,7 +97,7 @@ class Batches:
         """
         report, stopped = self._run.report, self._downloads.stopped
         assert stopped is not None
-        self._run.broke(stopped)
+        self._run.broke(stopped, hurried=self._downloads.hurried)
         is_cause = self._blame_first(stopped)
         done = self._handled | report.broke_alone.keys()
         left = self._more or any(ref.key not in done for ref in self._fitting)
@@ -112,7 +112,8 @@ class Batches:
         """Whether the mail under way was quarantined as the cause."""
         downloads, bad = self._downloads, self._downloads.broken[0].key
         alone, octets = downloads.alone, downloads.broken_after
-        if blame(self._run, downloads.broken, stopped, alone=alone, octets=octets):
+        waited = not (downloads.hurried and stopped.code == "read-timeout")
+        if blame(self._run, downloads.broken, stopped, alone=alone, octets=octets, final=waited):
             self._handled.add(bad)
             return True
         if alone:
@@ -154,13 +155,25 @@ class Batches:
         timed = traces.span("download", connection=self._run.connection.id, mails=len(batch))
         with timed as span, ExitStack() as unless_read:
             intake = unless_read.enter_context(Intake(self._run.tools.store, _correlation_id()))
-            self._downloads.into(intake, batch)
+            self._downloads.into(intake, batch, longest_wait_s=self._longest_wait_s(batch))
             if intake.refused and self._downloads.stopped is None:
                 intake.refused = with_headers(self._run.mailbox, intake.refused)
             span.set_attribute("posthouse.octets", intake.octets)
             self._run.tools.reached("downloaded")
             unless_read.pop_all()
             return intake
+
+    def _longest_wait_s(self, batch: Sequence[MailRef]) -> float | None:
+        """Seconds for the next octet of these mails; None: as long as usual.
+
+        One silence in a run is waited for in full, so that several cost the others little: at a
+        mail of which nothing bad is known, or one that is put aside by it, and by no shorter one.
+        """
+        failed = self._failed.get(batch[0].key) if len(batch) == 1 else None
+        known_and_open = failed is not None and failed.alone > 0 and not failed.is_due
+        if self._run.report.waited_in_full or known_and_open:
+            return self._run.hurried_wait_s
+        return None
 
     def _keep(self, intake: Intake) -> tuple[Intake, Committed]:
         with intake:

@@ -15,6 +15,7 @@ from collections.abc import Sequence, Set
 
 from services.fetcher.storing import Intake
 from shared.errors import PosthouseError, TryAgain
+from shared.mailbox import wait_budget
 from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import SessionLost
@@ -34,8 +35,9 @@ class Downloads:
         self.broken: Sequence[MailRef] = ()
         #: How many octets of the one under way had come.
         self.broken_after = 0
-        #: Whether that one was asked for alone.
+        #: Whether that one was asked for alone, and whether the wait for it was cut short.
         self.alone = False
+        self.hurried = False
         #: Mails were given in this run.
         self.gave = False
 
@@ -43,10 +45,17 @@ class Downloads:
     def session_broke(self) -> bool:
         return isinstance(self.stopped, SessionLost)
 
-    def into(self, intake: Intake, batch: Sequence[MailRef]) -> None:
-        """Downloads `batch`; what arrived whole is in `intake`, whatever stopped the rest."""
+    def into(
+        self, intake: Intake, batch: Sequence[MailRef], *, longest_wait_s: float | None = None
+    ) -> None:
+        """Downloads `batch`; what arrived whole is in `intake`, whatever stopped the rest.
+
+        `longest_wait_s`: seconds to wait for an octet of it, None as long as usual.
+        """
+        self.hurried = longest_wait_s is not None
         try:
-            self._download(intake, batch)
+            with wait_budget.hurried(longest_wait_s):
+                self._download(intake, batch)
             if intake.withheld:
                 self._judge(intake)
         except TryAgain as error:

@@ -25,13 +25,20 @@ def quarantine(run: Run, refused: Sequence[LeftOnServer]) -> None:
 
 
 def blame(
-    run: Run, refs: Sequence[MailRef], reason: PosthouseError, *, alone: bool, octets: int = 0
+    run: Run,
+    refs: Sequence[MailRef],
+    reason: PosthouseError,
+    *,
+    alone: bool,
+    octets: int = 0,
+    final: bool = True,
 ) -> bool:
     """A download failed at the first of `refs`, after so many octets of it and before the others:
     whether that one was quarantined as the cause (`shared.storage.download_failures`).
 
     Where the server says that it throttles, no mail is the cause; where it says that this passes
-    (`BYE [UNAVAILABLE]`), it counts only in a run that got others, and late.
+    (`BYE [UNAVAILABLE]`), it counts only in a run that got others, and late. What is not `final`,
+    as it was waited for less long than usual, puts no mail aside.
     """
     keys = [ref.key for ref in refs]
     by_server, passing = True, False
@@ -50,6 +57,8 @@ def blame(
             others=run.report.downloaded > 0,
         )
         if (passing and not alone) or not known.is_cause(by_server=by_server, passing=passing):
+            return False
+        if not final:
             return False
         download_failures.forget(session, run.place, [refs[0].key])
     quarantine(run, [_unreadable(refs[0], reason, known.alone, octets)])

@@ -42,6 +42,11 @@ SLOW_SECONDS: Final = 2.0
 _LONGEST_SLICE_S: Final = 300.0
 #: Sessions that may break at mails of one run; with the last one it ends.
 MOST_BREAKS: Final = 8
+#: How many of them may do so as the server says nothing more, and after the first one the wait for
+#: that: this part of the read time-out, and so many seconds at least.
+MOST_SILENCES: Final = 3
+_HURRIED: Final = 1 / 6
+_LEAST_WAIT_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -63,8 +68,11 @@ class RunReport:
     #: The session that is used now broke; `breaks`: how many of this run did so at a mail.
     session_broke: bool = False
     breaks: int = 0
-    #: Seconds that sessions stood still at a mail before they broke.
+    #: How many stood still at a mail before they broke, for how many seconds, and whether one of
+    #: them was waited for as long as usual.
+    silences: int = 0
     silent_s: float = 0.0
+    waited_in_full: bool = False
     #: Mails that broke a session when asked for alone, and how: not asked for again in this run.
     broke_alone: dict[Key, TryAgain] = field(default_factory=dict)
     settled: list[MailRef] = field(default_factory=list)
@@ -188,13 +196,22 @@ class Run:
             + self.report.silent_s
         )
 
-    def broke(self, error: TryAgain) -> None:
-        """Its session broke at a mail."""
+    def broke(self, error: TryAgain, *, hurried: bool) -> None:
+        """Its session broke at a mail; `hurried`: the wait for that was cut short."""
         self.report.session_broke = True
         self.report.breaks += 1
         if error.code == "read-timeout":
-            self.report.silent_s += self.tools.settings.read_timeout_seconds
+            usual_s = self.tools.settings.read_timeout_seconds
+            self.report.silences += 1
+            self.report.waited_in_full = self.report.waited_in_full or not hurried
+            self.report.silent_s += self.hurried_wait_s if hurried else usual_s
             self.set_deadline()
+
+    @property
+    def hurried_wait_s(self) -> float:
+        """Seconds to wait for a mail's next octet where the usual wait would keep others out."""
+        usual_s = float(self.tools.settings.read_timeout_seconds)
+        return max(min(usual_s, _LEAST_WAIT_S), usual_s * _HURRIED)
 
     def may_go_on(self, error: TryAgain) -> bool:
         """Whether a fresh session may be opened in this run, after one that broke at a mail: not
@@ -203,7 +220,8 @@ class Run:
         stated = error.retry_after is not None
         budget = wait_budget.current()
         spent = self.is_over or (budget is not None and budget.left <= 0)
-        return not (about_server or stated or spent) and self.report.breaks < MOST_BREAKS
+        often = self.report.breaks >= MOST_BREAKS or self.report.silences >= MOST_SILENCES
+        return not (about_server or stated or spent or often)
 
     def start_over(self, *, kept: bool) -> None:
         """In a fresh session, which lists anew: what it had is known by then. Where the one that

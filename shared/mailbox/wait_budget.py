@@ -15,7 +15,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import inf
 from typing import Final
 
 from shared.context_values import ContextValue
@@ -36,6 +37,8 @@ class WaitBudget:
         self, seconds: float, *, octets_a_second: int = SLOWEST, request_s: float = 0.0
     ) -> None:
         self.seconds = seconds
+        #: Seconds for the next octet of an answer, where that is less than usual.
+        self.longest_wait_s = inf
         self._octets_a_second = octets_a_second
         self._request_s = request_s
         self._mutex = threading.Lock()
@@ -70,6 +73,15 @@ class WaitBudget:
                 self._left -= time.monotonic() - self._since
             if self._octets_a_second:
                 self._left += octets / self._octets_a_second
+
+    @contextmanager
+    def hurried(self, seconds: float | None) -> Iterator[None]:
+        """Waits inside for an octet take no longer than so many seconds (None: as usual)."""
+        self.longest_wait_s = inf if seconds is None else seconds
+        try:
+            yield
+        finally:
+            self.longest_wait_s = inf
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -111,6 +123,12 @@ _CURRENT: Final = ContextValue[WaitBudget]("wait budget")
 def current() -> WaitBudget | None:
     """The budget of the work that this thread does; None where nobody bounds it."""
     return _CURRENT.get()
+
+
+def hurried(seconds: float | None) -> AbstractContextManager[None]:
+    """As `WaitBudget.hurried`, of the work that this thread does."""
+    work = _CURRENT.get()
+    return nullcontext() if work is None else work.hurried(seconds)
 
 
 def bounded(budget: WaitBudget) -> AbstractContextManager[WaitBudget]:

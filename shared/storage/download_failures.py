@@ -47,6 +47,11 @@ class DownloadFailure:
         """Not only behind one that was under way."""
         return self.first or self.alone > 0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next failure may put it aside."""
+        return self.alike >= ENOUGH_CUTS - 1 or self.alone >= MOST - 1
+
     def is_cause(self, *, by_server: bool, passing: bool = False) -> bool:
         """`by_server`: the last failure was the server's own word, not a session cut off.
         `passing`: it said itself that this passes, so that the same place says nothing."""

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from services.fetcher import run
+from services.fetcher.run import MOST_SILENCES
 from tests.integration.test_what_is_told import check_quarantined, quarantined
 from tests.rig.administrator_view import Telling
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
@@ -105,3 +108,51 @@ def test_a_silent_mail_is_put_aside(redis_url: str, build_stack: Callable[..., S
         stack.wait_settled(COUNT - 1)
         assert there.left("alice") == [MAILS[4]]
         stack.stop()
+
+
+class Silent:
+    """A server at whose `bad` mails nothing comes, and at `late` ones only after a while."""
+
+    def __init__(self, bad: set[int], late: int) -> None:
+        self.bad, self.late = bad, late
+        self.asked: list[int] = []
+
+    def fetch(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], COUNT)):
+            if uid in self.bad:
+                self.asked.append(uid)
+                talk.say_nothing()
+            if uid == self.late:
+                talk._stopping.wait(0.6)
+            talk.send(body_response(uid, BY_NUMBER[uid]))
+        talk.ok(tag)
+
+
+def test_silent_mails_cost_a_run_little_and_are_put_aside_after_a_whole_wait(
+    redis_url: str, build_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others come within two runs. One that only takes its time is never put aside."""
+    monkeypatch.setattr(run, "_LEAST_WAIT_S", 0.2)
+    there = Silent({2, 6, 10}, late=8)
+    script = imap({"UID FETCH": there.fetch}, mails=BY_NUMBER, settles=True)
+    stack = build_stack(redis_url, slice_seconds="60", read_timeout_seconds="1")
+    stack.add_handler()
+    others = [raw for number, raw in BY_NUMBER.items() if number not in {2, 6, 8, 10}]
+    with ScriptedServer(script) as server, FetcherHere(stack).working() as here:
+        connection = stack.add_plain_connection(server.port, name="silent", mode="imap")
+        for number in range(1, 13):
+            there.asked.clear()
+            here.run(connection)
+            assert len(there.asked) <= MOST_SILENCES
+            if number == 2:
+                assert set(here.had()) >= set(digests(others))
+            if stack.count("quarantine") == 3:
+                break
+        here.run_until_idle(connection)
+        assert here.had() == sorted([*digests(others), *digests([BY_NUMBER[8]])])
+    reasons = dict(stack.query("SELECT native_key, reason FROM quarantine"))
+    assert reasons.keys() == {"2", "6", "10"}
+    assert all("sent nothing for 1 seconds" in reason for reason in reasons.values())
+    assert stack.query("SELECT health FROM connection_state") == [("working",)]
+    waits = {text for (text,) in stack.query("SELECT error ->> 'message' FROM fetch_run") if text}
+    assert "The mail server sent nothing for 0.2 seconds." in waits, "each cost a whole wait"

@@ -234,7 +234,7 @@ class _ResponseStream(httpcore.NetworkStream):
         """Lets the socket wait no longer than is left."""
         left = self._answer.left
         if work is not None:
-            left = min(left, work.left)
+            left = min(left, work.left, work.longest_wait_s)
             if work.left <= 0:
                 raise self._spent(work)
         if left <= 0:

@@ -11,6 +11,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from math import inf
 
 from shared.mailbox import traffic_observer, wait_budget
 from shared.mailbox.failures import SessionLost
@@ -140,7 +141,7 @@ class Stream:
         """Lets the socket wait no longer than is left. One that does not block (push) stays so."""
         left = min(self.read_timeout_s, self._answer.left)
         if work is not None:
-            left = min(left, work.left)
+            left = min(left, work.left, work.longest_wait_s)
             if left <= 0 and work.left <= 0:
                 raise self._spent(work)
         if left <= 0:
@@ -247,8 +248,9 @@ class Stream:
                 return self._spent(work)
             if self._answer.left <= _EARLY:
                 return self._answers_slowly()
+            waited = min(self.read_timeout_s, inf if work is None else work.longest_wait_s)
             return SessionLost(
-                f"The mail server sent nothing for {self.read_timeout_s:g} seconds.",
+                f"The mail server sent nothing for {waited:g} seconds.",
                 code="read-timeout",
             )
         detail = f": {error.strerror or error}" if isinstance(error, OSError) else ""

@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from services.fetcher.closing_sessions import ClosingSessions
 from services.fetcher.listening import Kept, Listeners
 from services.fetcher.session_limits import PoolLimits, Reservations
 from services.fetcher.session_opening import HostBusy, SessionOpener
@@ -63,7 +64,7 @@ class SessionPool:
         self._lock = threading.Lock()
         self._waiting: OrderedDict[int, Kept] = OrderedDict()
         self._count: Counter[str] = Counter()
-        self._closing: Counter[str] = Counter()
+        self._closing = ClosingSessions(self._lock, self._count)
         self._reservations = Reservations()
         self._listeners = Listeners(
             self._lock,
@@ -315,7 +316,24 @@ class SessionPool:
                 for place in places:
                     self.shares.opens(place, self._count[place])
             self._end_taken(taken)
+            try:
+                self._wait_for_closing(places)
+            except BaseException:
+                self._forget(places)
+                raise
             return
+
+    def _wait_for_closing(self, places: tuple[str, ...]) -> None:
+        """Waits until those that are being closed have left room for the one that was counted."""
+        for place in places:
+            if self._closing.at(place):  # where there is room for all of them, nobody waits
+                self._has_share(place, self._open_at(place))
+        if not self._closing.leave_room(places, self._limit):
+            raise HostBusy(f"A session at {places[0]} is still being closed.", retry_after=2)
+
+    def _open_at(self, place: str) -> int:
+        """With those that are being closed."""
+        return self._count[place] + self._closing.at(place)
 
     def _has_share(self, place: str, needed: int) -> bool:
         """Whether so many sessions may be open there, if necessary with a larger share."""
@@ -341,9 +359,9 @@ class SessionPool:
         Raises DatabaseUnavailable."""
 
         def close(place: str, count: int) -> None:
-            self._give_way(place, max(0, count - self._closing[place]))  # those are on their way
+            self._give_way(place, max(0, count - self._closing.at(place)))  # those are on their way
 
-        self.shares.give_up(lambda place: self._count[place] + self._closing[place], close)
+        self.shares.give_up(self._open_at, close)
 
     def give_way(self, host: str) -> bool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""
@@ -359,22 +377,16 @@ class SessionPool:
 
     def _end(self, kept: Kept) -> None:
         self._until.pop(kept.connection.id, None)
-        with self._lock:
-            self._closing.update(kept.places)
+        self._closing.begin(kept.places)
         self._forget(kept.places)
         try:
             kept.mailbox.close()
         finally:
-            with self._lock:
-                _subtract(self._closing, kept.places)
+            self._closing.end(kept.places)
 
     def _forget(self, places: tuple[str, ...]) -> None:
         with self._lock:
-            _subtract(self._count, places)
-
-
-def _subtract(counter: Counter[str], places: tuple[str, ...]) -> None:
-    for place in places:
-        counter[place] -= 1
-        if not counter[place]:
-            del counter[place]
+            for place in places:
+                self._count[place] -= 1
+                if not self._count[place]:
+                    del self._count[place]

@@ -246,6 +246,7 @@ class ImapMailbox:
             if not self._session.stream.broken:
                 self._session.stream.bound(2)
                 self._session.command(b"LOGOUT")
+                self._session.stream.wait_for_end()
         except PosthouseError:
             pass
         finally:

@@ -23,6 +23,8 @@ LARGE_BUFFER = 262_144
 LINE_LIMIT = 1 << 20
 #: The wait for one answer, as often as the wait for its next octet.
 _ANSWER = 5
+#: Seconds for a server to close the connection of a session that it ended.
+_END_S = 0.5
 #: Seconds by which a time-out may come before the clock says so.
 _EARLY = 0.01
 
@@ -230,6 +232,16 @@ class Stream:
             hint="If this stays, look at the protocol log and ask those who run the server.",
             by_server=True,
         )
+
+    def wait_for_end(self) -> None:
+        """Waits until the server has closed the connection as well, which it does after a LOGOUT or
+        a QUIT: it counts the session until then. Whatever it still sends is dropped."""
+        self.bound(_END_S)
+        self.pos = self.end = 0
+        if not self.buffer:
+            self.resize(SMALL_BUFFER)
+        while self._receive():
+            pass
 
     def close(self) -> None:
         """Closes the socket, whatever state it is in."""

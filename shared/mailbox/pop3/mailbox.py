@@ -296,7 +296,7 @@ class Pop3Mailbox:
                 done = retrieve_again(session, numbered)
             refusal = confirm(session)
             self._to_delete = False
-            self._drop_session(polite=False)
+            self._drop_session(polite=False, said_quit=True)
             if refusal is None:
                 return [*gone, *done]
             if not gone:
@@ -364,7 +364,7 @@ class Pop3Mailbox:
         if self._session is not None and self._session.used_top:
             self._drop_session()
 
-    def _drop_session(self, *, polite: bool = True) -> None:
+    def _drop_session(self, *, polite: bool = True, said_quit: bool = False) -> None:
         polite = polite and self._may_quit()
         session, self._session = self._session, None
         self._status, self._list.numbers, self._polled = None, {}, False
@@ -374,6 +374,8 @@ class Pop3Mailbox:
             if polite:
                 session.stream.bound(2)
                 session.command(b"QUIT")
+            if (polite or said_quit) and not session.stream.broken:
+                session.stream.wait_for_end()
         except PosthouseError:
             pass
         finally:

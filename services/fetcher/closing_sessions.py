@@ -1,0 +1,48 @@
+"""Sessions that are being closed: each has its place until its server has closed it as well."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+#: Seconds to wait for sessions that are being closed: that takes no longer.
+CLOSING_S: Final = 5.0
+
+
+class ClosingSessions:
+    """By place, under `lock`; `count` has the other sessions of this fetcher."""
+
+    def __init__(self, lock: threading.Lock, count: Mapping[str, int]) -> None:
+        self._closing: Counter[str] = Counter()
+        self._closed = threading.Condition(lock)
+        self._count = count
+
+    def at(self, place: str) -> int:
+        return self._closing[place]
+
+    def begin(self, places: Sequence[str]) -> None:
+        with self._closed:
+            self._closing.update(places)
+
+    def end(self, places: Sequence[str]) -> None:
+        with self._closed:
+            for place in places:
+                self._closing[place] -= 1
+                if not self._closing[place]:
+                    del self._closing[place]
+            self._closed.notify_all()
+
+    def leave_room(self, places: Sequence[str], limit: Callable[[str], int]) -> bool:
+        """Waits until there is room for those that are open beside them; whether there is."""
+
+        def has_room() -> bool:
+            return all(
+                not self._closing[place]
+                or self._count[place] + self._closing[place] <= limit(place)
+                for place in places
+            )
+
+        with self._closed:
+            return self._closed.wait_for(has_room, CLOSING_S)

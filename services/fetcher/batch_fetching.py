@@ -10,6 +10,7 @@ from structlog.contextvars import get_contextvars
 
 from services.fetcher.committing import FEW, keep
 from services.fetcher.downloading import Downloads
+from services.fetcher.full_store import too_large_for_store
 from services.fetcher.prefetch import pipelined
 from services.fetcher.quarantining import blame, leave_oversize, with_headers
 from services.fetcher.run import Committed, Run, SessionBroke
@@ -20,6 +21,8 @@ from shared.mailbox.base import MailRef
 from shared.messages import Key
 from shared.storage import download_failures
 from shared.storage.download_failures import DownloadFailure
+from shared.store import StoreFull
+from shared.store.base import CHUNK
 from shared.telemetry import traces
 
 
@@ -29,10 +32,14 @@ class Batches:
 
     def __init__(self, run: Run, refs: Sequence[MailRef], *, more: bool) -> None:
         self._run = run
-        self._refs = [ref for ref in refs if ref.key not in run.report.broke_alone]
-        self._left_out = len(refs) - len(self._refs)
+        asked = [ref for ref in refs if ref.key not in run.report.broke_alone]
+        self._left_out = len(refs) - len(asked)
+        waiting = too_large_for_store(run, asked)
+        self._refs = [ref for ref in asked if ref.key not in waiting]
         self._failed = _failed_downloads(run, refs, complete=not more)
         self._more = more
+        #: Octets of the batch for which the store had no room.
+        self._without_room = 0
         #: What was had, refused or postponed.
         self._handled: set[Key] = set()
         #: Mails that were listed and are gone: there is nothing to ask for at once, and a server
@@ -46,10 +53,16 @@ class Batches:
         Raises what stopped it, SessionBroke where a fresh session may bring more.
         """
         cut = self._cut()
-        batches_settled, complete, trouble = self._fetch_batches(cut)
+        try:
+            batches_settled, complete, trouble = self._fetch_batches(cut)
+        except StoreFull as full:
+            self._go_on_in_smaller_batches(full)
+            raise
         if self._downloads.broken:
             self._end_broken_session()
             return False
+        if self._downloads.no_room_for is not None:
+            self._go_on_with_smaller(self._downloads.no_room_for)
         failure = self._downloads.stopped or trouble
         if failure is not None:
             raise failure
@@ -86,6 +99,29 @@ class Batches:
                 self.some_vanished |= len(left) < len(intake.postponed)
                 complete = complete and not left and all_known
         return settled, complete, trouble
+
+    def _go_on_in_smaller_batches(self, full: StoreFull) -> None:
+        """The store had no room for a batch: raises SessionBroke where some of it may have."""
+        if self._without_room <= CHUNK:
+            return
+        self._run.tools.store.check()  # raises where there is no room for anything
+        self._run.report.batch_octets = self._without_room // 2
+        self._run.broke(full, hurried=False)
+        if self._run.may_go_on(full):
+            raise SessionBroke(full)
+
+    def _go_on_with_smaller(self, ref: MailRef) -> None:
+        """The store had no room for a mail: raises SessionBroke where smaller ones are left, which
+        may have it."""
+        report, stopped = self._run.report, self._downloads.stopped
+        assert stopped is not None
+        self._run.tools.store.check()  # raises where there is no room for anything
+        self._run.broke(stopped, hurried=False)
+        report.no_room_for |= {ref.key, *(o.key for o in self._refs if 0 < ref.size <= o.size)}
+        done = self._handled | report.no_room_for
+        left = self._more or any(other.key not in done for other in self._fitting)
+        if left and self._run.may_go_on(stopped):
+            raise SessionBroke(stopped)
 
     def _end_broken_session(self) -> None:
         """The session broke at a mail. Either
@@ -126,6 +162,7 @@ class Batches:
 
     def _cut(self) -> list[Sequence[MailRef]]:
         settings, failed = self._run.tools.settings, self._failed
+        most = self._run.report.batch_octets or settings.batch_bytes
         limit = settings.max_message_bytes
         fitting = self._fitting
         leave_oversize(self._run, [ref for ref in self._refs if ref.size > limit], limit)
@@ -135,7 +172,7 @@ class Batches:
             alone = [ref for ref in alone if not failed[ref.key].suspect]
         alone.sort(key=lambda ref: (failed[ref.key].alone, failed[ref.key].first))
         return [
-            *batches(together, settings.batch_mails, settings.batch_bytes),
+            *batches(together, settings.batch_mails, min(settings.batch_bytes, most)),
             *([ref] for ref in alone),
         ]
 
@@ -177,7 +214,11 @@ class Batches:
 
     def _keep(self, intake: Intake) -> tuple[Intake, Committed]:
         with intake:
-            return intake, keep(self._run, intake, failed_before=bool(self._failed))
+            try:
+                return intake, keep(self._run, intake, failed_before=bool(self._failed))
+            except StoreFull:
+                self._without_room = intake.octets
+                raise
 
     def _ended(self) -> bool:
         return self._downloads.stopped is not None or not self._run.begins_batch()

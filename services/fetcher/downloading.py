@@ -20,6 +20,7 @@ from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import SessionLost
 from shared.messages import Key
+from shared.store import StoreFull
 
 
 class Downloads:
@@ -38,6 +39,8 @@ class Downloads:
         #: Whether that one was asked for alone, and whether the wait for it was cut short.
         self.alone = False
         self.hurried = False
+        #: The mail for which the store had no room.
+        self.no_room_for: MailRef | None = None
         #: Mails were given in this run.
         self.gave = False
 
@@ -69,6 +72,9 @@ class Downloads:
             self.broken = intake.unhandled(refs)
             self.broken_after = intake.octets_under_way
             self.alone = len(refs) == 1
+            raise
+        except StoreFull:
+            self.no_room_for = intake.under_way
             raise
 
     def _judge(self, intake: Intake) -> None:

@@ -22,6 +22,7 @@ from shared.storage.leases import Lease
 from shared.storage.ledger import Settled
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
+from shared.store import StoreFull
 from shared.store_identity import OwnStore
 
 #: Where a process may die; the interruption tests do, at every one.
@@ -75,6 +76,11 @@ class RunReport:
     waited_in_full: bool = False
     #: Mails that broke a session when asked for alone, and how: not asked for again in this run.
     broke_alone: dict[Key, TryAgain] = field(default_factory=dict)
+    #: Mails for which the store has no room now, and the error that says so: smaller ones go on.
+    no_room_for: set[Key] = field(default_factory=set)
+    #: Octets of a batch for which it has room, where that was found out.
+    batch_octets: int | None = None
+    store_full: StoreFull | None = None
     settled: list[MailRef] = field(default_factory=list)
     #: What the server has confirmed and is recorded with the end of the run.
     confirmed: list[Settled] = field(default_factory=list)

@@ -157,6 +157,9 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     passing = next((error for _, error in listing.undated if isinstance(error, TryAgain)), None)
     if passing is not None:
         raise passing
+    full = run.report.store_full
+    if full is not None and handled and (listing.complete or not run.report.downloaded):
+        raise full
     if not handled:
         run.report.again = True
         return True

@@ -74,6 +74,11 @@ class Intake:
         """Of the mail that was begun and has not ended."""
         return 0 if self._ref is None else self._pack.size - self._offset
 
+    @property
+    def under_way(self) -> MailRef | None:
+        """The mail that was begun and has not ended."""
+        return self._ref
+
     def begin(self, ref: MailRef) -> None:
         if self._ref is not None:
             self._pack.truncate(self._offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -87,6 +88,9 @@ class Pack:
         if self._file is None:
             del self._held[size:]
         else:
+            # Room first, where there is none: what is buffered is written before it is cut off.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), size)
             try:
                 self._file.seek(size)  # which writes what is buffered
                 self._file.truncate()

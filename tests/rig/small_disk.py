@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 class SmallDisk:
-    """`fill` takes its last octet, `free` gives that back."""
+    """`fill` takes its last octet, or all but so many; `free` gives that back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ballast = path / "ballast"
 
-    def fill(self) -> None:
+    def fill(self, *, leaving: int = 0) -> None:
         with self._ballast.open("ab", buffering=0) as file:
             for size in (1 << 20, 1 << 12, 1):
                 try:
@@ -25,6 +25,8 @@ class SmallDisk:
                         file.write(b"\0" * size)
                 except OSError as error:
                     assert error.errno == errno.ENOSPC
+        with self._ballast.open("r+b") as file:
+            file.truncate(self._ballast.stat().st_size - leaving)
 
     def free(self) -> None:
         self._ballast.unlink(missing_ok=True)

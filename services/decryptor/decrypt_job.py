@@ -339,10 +339,10 @@ class Decrypting:
             try:
                 block = self.store.read(RawRef(first.key, first.offset, octets))
             except MissingObject as error:
-                self._missing(run, token, error)
-                continue
-            if len(run) == 1:
-                yield run[0], block
+                if len(run) == 1:
+                    self._missing(run, token, error)
+                for mail in run if len(run) > 1 else ():  # of a shortened object some are there
+                    yield from self._heads([mail], token)
                 continue
             for mail in run:
                 start = mail.raw.offset - first.offset

@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.decryptor.main import build
-from services.decryptor.settings import DecryptorSettings
+from tests.rig.decryptor_in_process import decryptor_here
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue
@@ -38,13 +37,6 @@ def test_jobs_of_one_mail_each_share_no_fate_where_they_come_together(
         FetcherHere(stack).working() as here,
     ):
         here.run(stack.add_plain_connection(server.port, name="box", mode="imap"))
-    known = DecryptorSettings.model_fields
-    environment = {
-        name.removeprefix("POSTHOUSE_").lower(): value
-        for name, value in stack.environment_of("decryptor").items()
-    }
-    settings = {name: value for name, value in environment.items() if name in known}
-    decryptor = build(DecryptorSettings(**settings))  # type: ignore[arg-type]
     jobs = [[one] for (one,) in stack.query("SELECT id FROM message ORDER BY raw_offset")]
     poison: uuid.UUID = jobs[1][0]
 
@@ -55,17 +47,15 @@ def test_jobs_of_one_mail_each_share_no_fate_where_they_come_together(
         if step == "claimed" and stack.query(in_hand, poison):
             raise Killed
 
-    object.__setattr__(decryptor.decrypting, "reached", reached)
     # Twice in a batch, as it came; then one by one, which come together.
     stack.execute("UPDATE outbox SET attempts = 2")
-    with decryptor.database:
-        decryptor.output.ensure("archive", str(uuid.uuid4()))
+    with decryptor_here(stack) as decryptor:
+        object.__setattr__(decryptor.decrypting, "reached", reached)
         for _ in range(4):
             try:
                 decryptor.decrypting._run(jobs)
             except Killed:
                 stack.execute("UPDATE outbox SET claimed_until = now() - interval '1 second'")
-        decryptor.output.close()
     assert stack.query("SELECT id, code FROM quarantine") == [(poison, "cannot-process")]
     events = open_queue(redis_url, "archive").events()
     others = {event["data"]["sha256"] for event in events}

@@ -129,6 +129,7 @@ def _fetch_listings(run: Run) -> None:
                 since=run.state.start_since,
                 limit=_LISTED_AT_ONCE,
                 cursor=run.state.cursor,
+                count_known=run.state.looks_at_all,
             )
             span.set_attribute("posthouse.mails", len(listing.new))
         run.tools.reached("listed")
@@ -150,7 +151,7 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     undecided = labelled.undecided or batches.some_vanished
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
-    if not run.report.session_broke:
+    if not run.report.session_broke and listing.not_listed is None:
         _forget_vanished(run, listing.listed)
     if not handled or listing.complete or undecided or run.is_over:
         settle_at_end(run)
@@ -160,6 +161,8 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     full = run.report.store_full
     if full is not None and handled and (listing.complete or not run.report.downloaded):
         raise full
+    if listing.not_listed is not None and handled and listing.complete:
+        raise listing.not_listed
     if not handled:
         run.report.again = True
         return True

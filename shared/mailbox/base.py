@@ -123,6 +123,8 @@ class Listing:
     undated: Sequence[tuple[MailRef, PosthouseError]] = ()
     #: Keys now listed by the server; None where the listing did not cover the whole folder.
     listed: Sequence[Key] | None = None
+    #: The reason where the folder counts mails that the server does not name: they may be new.
+    not_listed: PosthouseError | None = None
 
     @property
     def reset(self) -> int:

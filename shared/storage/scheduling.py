@@ -55,7 +55,18 @@ class RunState:
     @property
     def needs_look(self) -> bool:
         """Whether there is something to do even where nothing changed on the server."""
-        return self.has_unsettled or self.skip_existing or self.has_failed_downloads
+        return (
+            self.has_unsettled
+            or self.skip_existing
+            or self.has_failed_downloads
+            or self.looks_at_all
+        )
+
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether the whole IMAP folder is looked at, as once a day: for what left it, and for
+        mails that came where nobody looks for new ones."""
+        return self.prune_due and self.uid_validity is not None
 
 
 def claim_due(session: Session, limit: int) -> list[Due]:

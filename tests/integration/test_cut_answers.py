@@ -17,7 +17,14 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.failures import Unreachable
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
-from tests.servers.scripted import Answer, Conversation, ScriptedServer, imap, read_set
+from tests.servers.scripted import (
+    Answer,
+    Conversation,
+    ScriptedServer,
+    flags_response,
+    imap,
+    read_set,
+)
 
 UIDS = [3 * n for n in range(1, 1301)]
 MAILS = {uid: b"Subject: %d\r\n\r\n" % uid for uid in UIDS}
@@ -77,12 +84,20 @@ def cutting(
         whole = len(told) == len(found)
         talk.send(tag + (b" OK done\r\n" if whole else b" " + status + b" " + code + b" done\r\n"))
 
-    answers: dict[str, Answer] = {"UID SEARCH": search}
-    if not counts_unread:
-        answers["STATUS"] = b"* STATUS INBOX (MESSAGES %d UIDNEXT %d UIDVALIDITY 7)\r\n" % (
-            len(mails),
-            max(mails) + 1,
-        )
+    def flags(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        uids = list(mails)
+        for number in sorted(read_set(rest.split(b" ")[0], len(uids))):
+            uid = uids[number - 1]
+            talk.send(flags_response(number, uid, seen=uid in read))
+        talk.ok(tag)
+
+    answers: dict[str, Answer] = {"UID SEARCH": search, "FETCH": flags}
+    unseen = b" UNSEEN %d" % len(mails.keys() - read) if counts_unread else b""
+    answers["STATUS"] = b"* STATUS INBOX (MESSAGES %d UIDNEXT %d UIDVALIDITY 7%s)\r\n" % (
+        len(mails),
+        max(mails) + 1,
+        unseen,
+    )
     return ScriptedServer(imap(answers, mails=mails))
 
 
@@ -104,8 +119,9 @@ def test_every_unread_mail_is_listed_where_searches_are_cut(cut: str) -> None:
         mailbox.open("")
         listing = mailbox.list_new(KnownKeys(), Selection.UNREAD)
         assert [ref.key for ref in listing.new] == [uid for uid in UIDS if uid not in READ]
-        since = {"uid_validity": 7, "uid_next": 30, "messages": 9}
-        later = mailbox.list_new(KnownKeys(), Selection.ALL, cursor=since)
+        since = {"uid_validity": 7, "highest": 29, "messages": 9}
+        had = KnownKeys(uid for uid in UIDS if uid < 30)
+        later = mailbox.list_new(had, Selection.ALL, cursor=since)
         assert [ref.key for ref in later.new] == [uid for uid in UIDS if uid >= 30]
 
 
@@ -149,8 +165,8 @@ def test_what_came_while_others_went_is_found_where_searches_are_cut() -> None:
     """Then the counts promise less than there is."""
     with cutting(lambda found: found[:300]) as server, opened(connection_to(server.port)) as there:
         there.open("")
-        since = {"uid_validity": 7, "uid_next": 4, "messages": len(UIDS) - 200}
-        listing = there.list_new(KnownKeys(), Selection.ALL, cursor=since)
+        since = {"uid_validity": 7, "highest": 3, "messages": len(UIDS) - 200}
+        listing = there.list_new(KnownKeys(UIDS[:1]), Selection.ALL, cursor=since)
     assert [ref.key for ref in listing.new] == UIDS[1:]
 
 
@@ -231,7 +247,7 @@ def test_a_search_that_tells_of_its_progress_is_waited_for() -> None:
         talk.send(b"* SEARCH 3 6\r\n")
         talk.ok(tag)
 
-    script = imap({"UID SEARCH": search}, mails=MAILS)
+    script = imap({"UID SEARCH": search}, mails={3: MAILS[3], 6: MAILS[6]})
     with (
         ScriptedServer(script) as server,
         opened(connection_to(server.port), read_timeout_s=0.2) as mailbox,

@@ -174,6 +174,8 @@ def imap(
     given = dict(answers or {})
     there = dict(mails) if live is None else live
     read: set[int] = set()
+    #: The highest UID that was ever given.
+    highest = [0]
 
     def script(talk: Conversation) -> None:
         talk.send(greeting)
@@ -190,9 +192,10 @@ def imap(
                 answer(talk, tag, rest)
                 continue
             if answer is None:
+                highest[0] = max(highest[0], *there, 0)
                 if settles and key == "UID STORE" and b"Seen" in rest:
                     read.update(read_set(rest.split(b" ")[0], max(there, default=0)))
-                answer = _usual(key, rest, there, capability, read)
+                answer = _usual(key, rest, there, capability, read, highest[0] + 1)
             talk.send(answer)
             talk.ok(tag)
             if name == b"LOGOUT":
@@ -202,10 +205,10 @@ def imap(
 
 
 def _usual(
-    name: str, rest: bytes, mails: dict[int, bytes], capability: bytes, read: set[int]
+    name: str, rest: bytes, mails: dict[int, bytes], capability: bytes, read: set[int], top: int
 ) -> bytes:
-    """What a decent server answers, before the OK; it forgets `mails` that are removed."""
-    top = max(mails, default=0) + 1
+    """What a decent server answers, before the OK; it forgets `mails` that are removed. The next
+    mail gets the UID `top`."""
     named = read_set(rest.split(b" ")[0], top)
     wanted = [uid for uid in mails if uid in named]
     match name:
@@ -235,6 +238,13 @@ def _usual(
                 b"FLAGS ())\r\n" % (uid, uid, len(mails[uid]))
                 for uid in wanted
             )
+        case "FETCH":
+            asked = read_set(rest.split(b" ")[0], len(mails))
+            return b"".join(
+                flags_response(number, uid, seen=uid in read)
+                for number, uid in enumerate(sorted(mails), 1)
+                if number in asked
+            )
         case "UID FETCH":
             return b"".join(body_response(uid, mails[uid]) for uid in wanted)
         case "UID EXPUNGE" | "UID MOVE":
@@ -245,6 +255,11 @@ def _usual(
         case "LOGOUT":
             return b"* BYE see you\r\n"
     return b""
+
+
+def flags_response(number: int, uid: int, *, seen: bool = False) -> bytes:
+    """A FETCH response with the flags of a mail."""
+    return b"* %d FETCH (UID %d FLAGS (%s))\r\n" % (number, uid, b"\\Seen" if seen else b"")
 
 
 def body_response(uid: int, mail: bytes) -> bytes:

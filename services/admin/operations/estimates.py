@@ -151,6 +151,8 @@ def _counted(
         limit=0,
         count_known=True,
     )
+    if listing.not_listed is not None:
+        raise listing.not_listed
     reason, never = "", 0
     if is_known:
         reason, never = _of_a_known_mailbox(ctx, connection, status, listing)

@@ -40,6 +40,8 @@ def of_imap(request: bytes) -> str:
         for pattern, name in _SETS:
             text = _replaced(pattern, name, text)
         return text
+    if verb == "FETCH":
+        return re.sub(r"^FETCH \d+:\d+", "FETCH n:m", text, flags=re.I)
     if text.upper().startswith("UID "):
         text = re.sub(r"^UID (\w+) [\d,:*]+", r"UID \1 set", text, flags=re.I)
         text = re.sub(rf"^(UID MOVE set) {_STRING}$", r"\1 name", text)
@@ -164,6 +166,7 @@ _IMAP: Final[tuple[tuple[str, Use], ...]] = (
     ("UNSELECT", Use("Leave the folder", _FALLS_BACK)),
     ("CLOSE", Use("Leave the folder (opened for reading: nothing is expunged)", _FALLS_BACK)),
     ("UID SEARCH", Use("Search for mails", _RED)),
+    ("FETCH n:m (UID FLAGS", Use("All mails, where a search leaves some out", _RED)),
     ("UID FETCH set (UID RFC822.SIZE", Use("Sizes, dates and flags", _RED)),
     ("UID FETCH set (UID BODY.PEEK[HEADER]", Use("Header blocks", "Mails are not recognised.")),
     ("UID FETCH set (UID BODY.PEEK[]", Use("Download a mail", _RED)),

@@ -31,10 +31,23 @@ from shared.mailbox.imap.headers import fetch_headers
 from shared.mailbox.imap.idle import IdleWait
 from shared.mailbox.imap.metadata import fetch_metadata
 from shared.mailbox.imap.search import refusal, searches
-from shared.mailbox.imap.selection import all_there, arrived_since, select
+from shared.mailbox.imap.selection import (
+    Selected,
+    all_there,
+    arrived_since,
+    continued,
+    not_listed,
+    select,
+)
 from shared.mailbox.imap.session import ImapSession, Reply, string
 from shared.mailbox.imap.settle import settle
-from shared.mailbox.imap.status import send_status, status_of, unchanged, with_identity
+from shared.mailbox.imap.status import (
+    OpenedFolder,
+    opened_folder,
+    send_status,
+    status_of,
+    unchanged,
+)
 from shared.messages import Key
 
 
@@ -56,7 +69,7 @@ class ImapMailbox:
         self._folders = ImapFolders(session)
         self._selected: bytes | None = None
         self._writable = False
-        self._status: FolderStatus | None = None
+        self._status: OpenedFolder | None = None
         self._poll: _Poll | None = None
         #: Of what was sent to leave a folder, and whose answers nobody waited for.
         self._left: list[bytes] = []
@@ -122,7 +135,7 @@ class ImapMailbox:
         now = self.open(folder).cursor
         return IdleWait(self._session, changed=cursor is None or not unchanged(cursor, now))
 
-    def open(self, folder: str) -> FolderStatus:
+    def open(self, folder: str) -> OpenedFolder:
         with self._step("folder"):
             name = self._folders.name_of(folder)
             left = self._leave(more=True)
@@ -138,8 +151,8 @@ class ImapMailbox:
                 raise self._folders.why_not(folder, reply)
             self._selected, self._writable = name, False
             self._same_folder(reply, status)
-            self._status = status = with_identity(status, reply)
-            return status
+            self._status = opened = opened_folder(status, reply)
+            return opened
 
     # ---- what is new
 
@@ -153,11 +166,13 @@ class ImapMailbox:
         cursor: Cursor | None = None,
         count_known: bool = False,
     ) -> Listing:
+        found = self._matching(selection, since, cursor, everything=count_known)
+        missing = _missing(known, found)
+        if any(uid in missing for uid in found.below):
+            found = self._matching(selection, since, cursor, everything=True)
+            missing = _missing(known, found)
         status = self._opened()
-        with self._step("list"):
-            found = select(self._session, status, selection, since, cursor, count_known)
         looked = found.matching if found.every is None else found.every
-        missing = set(known.missing(sorted({*looked, *found.matching, *found.unread})))
         with self._step("list"):
             new = [uid for uid in found.matching if uid in missing]
             if since is not None:
@@ -173,16 +188,47 @@ class ImapMailbox:
             reset_keys=tuple(uid for uid in found.unread if uid not in missing),
             total=status.total,
             unread=len(found.unread) if status.unread is None else status.unread,
-            cursor={**status.cursor, "looked": int(time.time())},
+            cursor=_handled(status, found, cursor),
             complete=more == 0 and refused is None,
             more=more,
-            listed=found.every,
+            listed=None if found.left_out else found.every,
+            not_listed=not_listed(status, found.left_out) if found.left_out else None,
         )
 
-    def keys(self) -> Sequence[Key]:
+    def _matching(
+        self, selection: Selection, since: datetime | None, cursor: Cursor | None, everything: bool
+    ) -> Selected:
+        """Where a search leaves out what the folder counts, somebody may just have read or removed
+        a mail: both are asked once more, and then the flags of all mails."""
         status = self._opened()
         with self._step("list"):
-            return all_there(self._session, status, searches(self._session, [b"ALL"])[0])
+            asked = (selection, since, cursor)
+            found = select(self._session, status, *asked, everything=everything)
+            if not found.left_out:
+                return found
+        again = self._opened_again()
+        with self._step("list"):
+            return select(self._session, again, *asked, everything=everything, by_flags=True)
+
+    def keys(self) -> Sequence[Key]:
+        status, left_out = self._opened(), 0
+        for by_flags in (False, True):
+            with self._step("list"):
+                found, left_out = searches(self._session, [b"ALL"])[0], 0
+                if len(found) < status.most:
+                    found, left_out = all_there(self._session, status, found, by_flags=by_flags)
+            if not left_out:
+                return found
+            status = status if by_flags else self._opened_again()
+        raise not_listed(status, left_out)
+
+    def _opened_again(self) -> OpenedFolder:
+        """The folder that is open, with what it counts now."""
+        before = self._opened()
+        status = self.open(before.folder)
+        if status.uid_validity != before.uid_validity:
+            raise self._made_anew()
+        return status
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
@@ -273,7 +319,7 @@ class ImapMailbox:
             error.transcript = error.transcript or self.transcript
             raise
 
-    def _opened(self) -> FolderStatus:
+    def _opened(self) -> OpenedFolder:
         if self._status is None or self._selected is None:
             raise AssertionError("no folder is open")
         return self._status
@@ -325,14 +371,36 @@ class ImapMailbox:
     def _same_folder(self, reply: Reply, status: FolderStatus) -> None:
         validity = reply.codes().get("UIDVALIDITY", "")
         if validity.isdigit() and int(validity) != status.uid_validity:
-            self._session.stream.broken = True
-            raise Unreachable(
-                "The folder was re-created while we were at it.",
-                step="folder",
-                code="uid-validity-changed",
-            )
+            raise self._made_anew()
+
+    def _made_anew(self) -> Unreachable:
+        self._session.stream.broken = True
+        return Unreachable(
+            "The folder was re-created while we were at it.",
+            step="folder",
+            code="uid-validity-changed",
+        )
 
     def _trash_folder(self) -> bytes | None:
         """Where deleted mails go on Gmail; None where they are deleted in place."""
         trash = self._folders.trash() if self._moves_to_trash else None
         return trash if trash != self._selected else None
+
+
+def _missing(known: Known, found: Selected) -> set[Key]:
+    looked = found.matching if found.every is None else found.every
+    return set(known.missing(sorted({*looked, *found.matching, *found.unread, *found.below})))
+
+
+def _handled(status: OpenedFolder, found: Selected, before: Cursor | None) -> Cursor:
+    """The cursor once all that was found is handled."""
+    # Not of those that are only unread: one may have come after the others were looked for.
+    looked = found.matching if found.every is None else found.every
+    cursor = {
+        **status.cursor,
+        "looked": int(time.time()),
+        "highest": max([int(continued(before, status).get("highest", 0)), *looked]),
+    }
+    if found.miscounted:
+        cursor["miscounted"] = found.miscounted
+    return cursor

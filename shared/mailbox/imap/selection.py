@@ -1,13 +1,20 @@
-"""Which mails of an open IMAP folder come into question: asked in one round trip."""
+"""Which mails of an open IMAP folder come into question: asked in one round trip.
+
+What a search leaves out would never come, so it is held to what the folder counts, and to UIDs
+that were seen. Where it contradicts them, the flags of all mails decide (`flags`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from shared.connections import Selection
-from shared.mailbox.base import Cursor, FolderStatus, MailRef, is_another_folder
+from shared.mailbox.base import Cursor, MailRef, is_another_folder
+from shared.mailbox.failures import Unreachable
+from shared.mailbox.imap.flags import read_flags
 from shared.mailbox.imap.metadata import (
     Described,
     fetch_metadata,
@@ -17,90 +24,168 @@ from shared.mailbox.imap.metadata import (
 )
 from shared.mailbox.imap.search import Beside, completed, searches
 from shared.mailbox.imap.session import ImapSession
+from shared.mailbox.imap.status import OpenedFolder
 from shared.messages import Key
+from shared.quantities import counted
 
-#: Mails of one search where answers are found to be cut.
-_WINDOW = 500
 #: Mails that came since the last look, at most, whose sizes are asked for while it is searched
 #: which of them are new.
-_FEW = 20
+_FEW: Final = 20
+_READ: Final = frozenset({b"\\seen", b"\\deleted"})
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
     """UIDs: those that match the selection, the unread ones, and all where that was looked at.
-    `described`: what is known already of some of them."""
+
+    `below`: those seen by the way whose UIDs say that they were had. `left_out`: mails that the
+    folder counts and nothing shows; `miscounted`: unread ones that it counts and has not.
+    `described`: what is known already of some of them.
+    """
 
     matching: list[int]
     unread: list[int]
     every: list[int] | None
+    below: Sequence[int] = ()
+    left_out: int = 0
+    miscounted: int = 0
     described: Mapping[Key, MailRef] = field(default_factory=dict)
+
+
+def continued(cursor: Cursor | None, status: OpenedFolder) -> Cursor:
+    """`cursor` where it still says something about the folder; else an empty one.
+
+    A mail with a UID at or above the one that the next mail is to get was seen before: the folder
+    is an earlier state of itself (a restored backup), whose UIDs count anew.
+    """
+    if cursor is None or cursor.get("uid_validity") != status.uid_validity:
+        return {}
+    if is_another_folder(cursor, status.cursor):
+        return {}
+    if status.next_uid is not None and status.next_uid <= int(cursor.get("highest", 0)):
+        return {}
+    return cursor
 
 
 def select(
     session: ImapSession,
-    status: FolderStatus,
+    status: OpenedFolder,
     selection: Selection,
     since: datetime | None,
     cursor: Cursor | None,
-    count_known: bool,
+    *,
+    everything: bool,
+    by_flags: bool = False,
 ) -> Selected:
-    """Which mails come into question, in one round trip."""
-    covered = 1
-    same = cursor is not None and not is_another_folder(cursor, status.cursor)
-    if cursor is not None and same and cursor.get("uid_validity") == status.uid_validity:
-        covered = int(cursor.get("uid_next", 1))
+    """Which mails come into question, in one round trip.
+
+    `everything`: the whole folder is looked at. `by_flags`: where searches leave mails out, the
+    flags of all are read; else `left_out` says so.
+
+    UIDNEXT is no bound of what was had: it may be too high, and mails below it would never come.
+    The highest UID that was seen is one (`highest` of the cursor).
+    """
+    before = continued(cursor, status)
+    highest = int(before.get("highest", 0))
     unread_only = selection is Selection.UNREAD
-    all_of_it = count_known or (not unread_only and covered <= 1)
+    all_of_it = everything or (not unread_only and not highest)
     queries = [b"UNSEEN UNDELETED" if unread_only else b"UNSEEN"]
     if not unread_only and not all_of_it:
-        queries.append(b"UID %d:*" % covered)
+        queries.append(b"UID %d:*" % (highest + 1))
     if all_of_it:
         queries.append(b"ALL")
     if since is not None:
         # Compared by the day, in a time zone of the server's choice: a day more, checked later.
         queries.append(b"SINCE " + search_date(since.astimezone(UTC) - timedelta(days=1)))
-    promised = {queries[0]: status.unread or 0}
-    if len(queries) > 1 and not all_of_it and not unread_only and cursor is not None:
-        promised[queries[1]] = status.total - int(cursor.get("messages", status.total))
+    counted_unread = (status.unread or 0) - int(before.get("miscounted", 0))
+    arrived = status.total - int(before.get("messages", status.total))
+    promised = {queries[0]: counted_unread}
+    if not unread_only and not all_of_it:
+        promised[queries[1]] = arrived
     described: Described = {}
-    beside = None
-    if 0 < int(status.cursor["uid_next"]) - covered <= _FEW:
-        beside = Beside(from_on(session, covered), taking(described))
-    answers = searches(session, queries, promised, beside)
-    unread = answers[0]
-    every = all_there(session, status, answers[queries.index(b"ALL")]) if all_of_it else None
+    beside, had = None, int(before.get("uid_next", 1))
+    if 0 < int(status.cursor["uid_next"]) - had <= _FEW:
+        beside = Beside(from_on(session, had), taking(described))
+    answers = searches(session, queries, {} if by_flags else promised, beside)
+    unread, left_out = answers[0], 0
+    every = answers[queries.index(b"ALL")] if all_of_it else None
+    searched = len(unread) + len(every or ())
+    if every is not None and len(every) < status.most:
+        every, left_out = all_there(session, status, every, by_flags=by_flags)
+    if unread_only and len(unread) < counted_unread:
+        unread, not_named = _unread_ones(session, status, unread, by_flags=by_flags)
+        left_out = max(left_out, not_named)
+    searches_lie = len(unread) + len(every or ()) > searched
+    below: list[int] = []
     if unread_only:
         matching = unread
     elif every is not None:
         matching = every
     else:
-        matching = [uid for uid in answers[1] if uid >= covered]  # `*` matches always
-    if since is not None:
+        above = [uid for uid in answers[1] if uid > highest]  # `*` matches always
+        if len(above) < arrived or (status.total and not answers[1]):
+            return select(
+                session, status, selection, since, cursor, everything=True, by_flags=by_flags
+            )
+        matching, below = above, [uid for uid in {*answers[1], *unread} if uid <= highest]
+    if since is not None and not searches_lie:
         recent = set(answers[-1])
         if not recent.issuperset(matching):
             recent = set(completed(session, queries[-1], answers[-1]))
         matching = [uid for uid in matching if uid in recent]
-    return Selected(matching, unread, every, described)
+        below = [uid for uid in below if uid in recent]
+    miscounted = max(0, (status.unread or 0) - len(unread)) if unread_only else 0
+    return Selected(matching, unread, every, below, left_out, miscounted, described)
 
 
-def all_there(session: ImapSession, status: FolderStatus, found: list[int]) -> list[int]:
-    """`found` by a search for ALL, made complete where it is less than the folder has."""
-    if len(found) >= status.total:
-        return found
-    every = set(found)
-    step = _WINDOW
-    first = 1
-    while first <= status.total:
-        last = min(first + step - 1, status.total)
-        # By sequence numbers: of these there are exactly so many.
-        part = set(searches(session, [b"%d:%d" % (first, last)])[0])
-        if len(part) < last - first + 1 and step > 1:
-            step = max(1, step // 2)  # cut again, or one of them vanished
-            continue
-        every |= part
-        first, step = last + 1, min(_WINDOW, step * 2)
-    return sorted(every)
+def all_there(
+    session: ImapSession, status: OpenedFolder, found: list[int], *, by_flags: bool
+) -> tuple[list[int], int]:
+    """All mails, where a search for them found fewer than are counted; how many stay unknown."""
+    if not by_flags:
+        return found, status.most - len(found)
+    every = sorted({*found, *_flags(session, status)})
+    return every, max(0, status.exists - len(every))
+
+
+def _unread_ones(
+    session: ImapSession, status: OpenedFolder, found: list[int], *, by_flags: bool
+) -> tuple[list[int], int]:
+    """The unread mails, where a search found fewer than are counted; how many mails stay unknown.
+
+    Some servers count other mails (deleted or recent ones), or those of a moment ago: where the
+    flags of all mails agree with the search, the count is wrong.
+    """
+    if not by_flags:
+        return found, (status.unread or 0) - len(found)
+    flags = _flags(session, status)
+    unread = sorted({*found, *(uid for uid, ones in flags.items() if not _READ & ones)})
+    if len(unread) < (status.unread or 0):
+        session.stream.transcript.note(
+            f"{counted(status.unread or 0, 'unread mail')} counted, {len(unread):,} by their flags"
+        )
+    return unread, max(0, status.exists - len(flags))
+
+
+def _flags(session: ImapSession, status: OpenedFolder) -> dict[int, frozenset[bytes]]:
+    flags = read_flags(session, status.exists)
+    session.stream.transcript.note(
+        f"a search left mails out: flags of {counted(len(flags), 'mail')} read"
+    )
+    return flags
+
+
+def not_listed(status: OpenedFolder, missing: int) -> Unreachable:
+    """The error for mails that a server counts and does not name."""
+    return Unreachable(
+        f"The mail server counts {counted(status.exists, 'mail')} in this folder and does not name "
+        f"{missing:,} of them: neither a search nor their flags show these.",
+        step="list",
+        code="mails-not-listed",
+        hint="The others are fetched, and it is tried again by itself. If it stays, the folder is "
+        "damaged on the server: ask those who run it to rebuild its index (Dovecot: doveadm "
+        "force-resync, Cyrus: reconstruct).",
+    )
 
 
 def arrived_since(session: ImapSession, uids: list[int], since: datetime) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from shared.mailbox.base import Cursor, FolderStatus, is_another_folder
@@ -15,6 +15,7 @@ FULL_LOOK_S = 600
 _NUMBERS = re.compile(rb"([A-Z]+) +(\d{1,20})", re.I)
 #: RFC 8474 section 5.1: it goes with a folder when that is renamed, and never names another one.
 _MAILBOX_ID = re.compile(r"\(([A-Za-z0-9_-]{1,255})\)\Z")
+_NUMBER = re.compile(r"\d{1,10}\Z", re.ASCII)
 _IN_PARENTHESES = re.compile(rb"\(([^()]*)\) *\Z")
 
 
@@ -47,16 +48,46 @@ def status_of(session: ImapSession, reply: Reply, folder: str) -> FolderStatus:
     return FolderStatus(folder, cursor["messages"], numbers.get(b"UNSEEN"), validity, cursor)
 
 
-def with_identity(status: FolderStatus, examined: Reply) -> FolderStatus:
-    """The same with the identity that EXAMINE tells, where it does.
+@dataclass(frozen=True, slots=True)
+class OpenedFolder(FolderStatus):
+    """What STATUS and EXAMINE tell of a folder. `exists`: the mails that can be asked for now.
 
-    STATUS has the item as well; Cyrus 3.6 was seen to answer it with octets of no meaning, another
-    time others, while its EXAMINE told the right one.
+    `next_uid`: the next mail gets this UID or a higher one (RFC 9051 section 2.3.1.1), by the
+    higher of what both say; None where neither says it.
     """
-    mailbox_id = _MAILBOX_ID.match(examined.codes().get("MAILBOXID", "").strip())
-    if mailbox_id is None:
-        return status
-    return replace(status, cursor={**status.cursor, "mailbox_id": mailbox_id[1]})
+
+    exists: int
+    next_uid: int | None
+
+    @property
+    def most(self) -> int:
+        """How many mails there are, by whichever counts more."""
+        return max(self.total, self.exists)
+
+
+def opened_folder(status: FolderStatus, examined: Reply) -> OpenedFolder:
+    """`status` with what EXAMINE tells: mails, UIDs, and the identity where it does.
+
+    STATUS has the identity as well; Cyrus 3.6 was seen to answer it with octets of no meaning,
+    another time others, while its EXAMINE told the right one.
+    """
+    codes = examined.codes()
+    exists = [line.number for line in examined.of(b"EXISTS") if line.number is not None]
+    following = codes.get("UIDNEXT", "").strip()
+    next_uid = max(
+        int(status.cursor["uid_next"]), int(following) if _NUMBER.match(following) else 0
+    )
+    mailbox_id = _MAILBOX_ID.match(codes.get("MAILBOXID", "").strip())
+    identity = {} if mailbox_id is None else {"mailbox_id": mailbox_id[1]}
+    return OpenedFolder(
+        status.folder,
+        status.total,
+        status.unread,
+        status.uid_validity,
+        {**status.cursor, **identity},
+        exists[-1] if exists else status.total,
+        next_uid or None,
+    )
 
 
 def unchanged(cursor: Cursor, now: Cursor) -> bool:

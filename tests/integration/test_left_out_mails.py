@@ -255,7 +255,7 @@ def test_a_connection_does_not_stay_green_where_mails_are_not_named(
         assert stack.query(asked) == [("failing", "mails-not-listed")]
         inbox.searched = inbox.named = all_of
         here.run(number)
-        assert here.had() == digests(inbox.mails.values())
+        assert here.had() == digests([*inbox.mails.values()])
         assert stack.query(asked) == [("working", None)]
 
 

@@ -7,7 +7,6 @@ Folders are opened read-only (EXAMINE), so the server itself guards that looking
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +34,7 @@ from shared.mailbox.imap.selection import (
     Selected,
     all_there,
     arrived_since,
-    continued,
+    handled,
     not_listed,
     select,
 )
@@ -167,12 +166,12 @@ class ImapMailbox:
         count_known: bool = False,
     ) -> Listing:
         found = self._matching(selection, since, cursor, everything=count_known)
-        missing = _missing(known, found)
+        missing = found.missing_of(known)
         if any(uid in missing for uid in found.below):
             found = self._matching(selection, since, cursor, everything=True)
-            missing = _missing(known, found)
+            missing = found.missing_of(known)
         status = self._opened()
-        looked = found.matching if found.every is None else found.every
+        looked = found.looked_at
         with self._step("list"):
             new = [uid for uid in found.matching if uid in missing]
             if since is not None:
@@ -188,7 +187,7 @@ class ImapMailbox:
             reset_keys=tuple(uid for uid in found.unread if uid not in missing),
             total=status.total,
             unread=len(found.unread) if status.unread is None else status.unread,
-            cursor=_handled(status, found, cursor),
+            cursor=handled(status, found, cursor),
             complete=more == 0 and refused is None,
             more=more,
             listed=None if found.left_out else found.every,
@@ -385,22 +384,3 @@ class ImapMailbox:
         """Where deleted mails go on Gmail; None where they are deleted in place."""
         trash = self._folders.trash() if self._moves_to_trash else None
         return trash if trash != self._selected else None
-
-
-def _missing(known: Known, found: Selected) -> set[Key]:
-    looked = found.matching if found.every is None else found.every
-    return set(known.missing(sorted({*looked, *found.matching, *found.unread, *found.below})))
-
-
-def _handled(status: OpenedFolder, found: Selected, before: Cursor | None) -> Cursor:
-    """The cursor once all that was found is handled."""
-    # Not of those that are only unread: one may have come after the others were looked for.
-    looked = found.matching if found.every is None else found.every
-    cursor = {
-        **status.cursor,
-        "looked": int(time.time()),
-        "highest": max([int(continued(before, status).get("highest", 0)), *looked]),
-    }
-    if found.miscounted:
-        cursor["miscounted"] = found.miscounted
-    return cursor

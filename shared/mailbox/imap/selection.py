@@ -6,13 +6,14 @@ that were seen. Where it contradicts them, the flags of all mails decide (`flags
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from shared.connections import Selection
-from shared.mailbox.base import Cursor, MailRef, is_another_folder
+from shared.mailbox.base import Cursor, Known, MailRef, is_another_folder
 from shared.mailbox.failures import Unreachable
 from shared.mailbox.imap.flags import read_flags
 from shared.mailbox.imap.metadata import (
@@ -50,6 +51,16 @@ class Selected:
     left_out: int = 0
     miscounted: int = 0
     described: Mapping[Key, MailRef] = field(default_factory=dict)
+
+    @property
+    def looked_at(self) -> list[int]:
+        """All mails, or those that match where not all were looked at."""
+        return self.matching if self.every is None else self.every
+
+    def missing_of(self, known: Known) -> set[Key]:
+        """Those that were not had."""
+        seen = {*self.looked_at, *self.matching, *self.unread, *self.below}
+        return set(known.missing(sorted(seen)))
 
 
 def continued(cursor: Cursor | None, status: OpenedFolder) -> Cursor:
@@ -173,6 +184,16 @@ def _flags(session: ImapSession, status: OpenedFolder) -> dict[int, frozenset[by
         f"a search left mails out: flags of {counted(len(flags), 'mail')} read"
     )
     return flags
+
+
+def handled(status: OpenedFolder, found: Selected, before: Cursor | None) -> Cursor:
+    """The cursor once all that was found is handled."""
+    # Not of those that are only unread: one may have come after the others were looked for.
+    highest = max([int(continued(before, status).get("highest", 0)), *found.looked_at])
+    cursor = {**status.cursor, "looked": int(time.time()), "highest": highest}
+    if found.miscounted:
+        cursor["miscounted"] = found.miscounted
+    return cursor
 
 
 def not_listed(status: OpenedFolder, missing: int) -> Unreachable:

@@ -280,7 +280,8 @@ FIELDS: Final = {
         lambda value, facts: facts.connection.casefold() == value.casefold(), quoted,
     ),
     "authentication": ConditionField(
-        "Authentication", f"A method and its result: dmarc=pass. Methods: {', '.join(METHODS)}.",
+        "Authentication",
+        f"A method and its result: dmarc=pass. Methods: {', '.join(METHODS)}, compauth.",
         "with the result {}", check_result, _authenticated,
     ),
     "signature": ConditionField(

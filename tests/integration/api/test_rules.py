@@ -50,7 +50,7 @@ def test_rules_are_kept_as_they_were_given_and_read_aloud(api: Api) -> None:
         ({"rules": {"accept": [{"colour": "red"}]}}, "no fact 'colour'"),
         ({"rules": {"expression": "kind == 3"}}, "expression is not right"),
         ({"rules": {"accept": [{"connection": "Nowhere"}]}}, "no connection 'Nowhere'"),
-        ({"rules": {"accept": [{"authentication": "sfp=pass"}]}}, "a method that is not read"),
+        ({"rules": {"accept": [{"authentication": "sfp=pass"}]}}, "a method that no server writes"),
         ({"group": "No Name"}, "group's name"),
         ({"position": -1}, "position"),
     ],

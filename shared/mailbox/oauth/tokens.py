@@ -24,6 +24,8 @@ from shared.mailbox.errors.provider_errors import GrantLost
 EARLY = timedelta(minutes=10)
 #: After an early refresh that failed, the token in hand is used this long before the next one.
 _PAUSE = timedelta(minutes=1)
+#: Seconds that a token is good for where the server does not say, and the most that is believed.
+_USUAL_S, _LONGEST_S = 3600.0, 10 * 365 * 86_400.0
 
 
 _MOMENTS = ("expires_at", "issued_at", "grant_ends_at")
@@ -109,11 +111,14 @@ class TokenCache(Protocol):
 
 
 def lifetime(seconds: object, now: datetime | None = None) -> datetime:
-    """When a token with `expires_in` seconds ends; an hour where the server does not say."""
+    """When a token with `expires_in` seconds ends; an hour where the server does not say, or says
+    what is no time: `NaN`, or more than ten years."""
     try:
         left = float(str(seconds))
     except ValueError:
-        left = 3600.0
+        left = _USUAL_S
+    if not 0 <= left <= _LONGEST_S:
+        left = _USUAL_S
     return (now or utc_now()) + timedelta(seconds=left)
 
 

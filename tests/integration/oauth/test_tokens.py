@@ -15,12 +15,31 @@ from shared.clock import utc_now
 from shared.credentials import Provider
 from shared.errors import NeedsAuthorisation, TryAgain
 from shared.mailbox.oauth import provider as oauth
-from shared.mailbox.oauth.tokens import Tokens
+from shared.mailbox.oauth.tokens import Tokens, lifetime
 from shared.mailbox_logins import Logins
 from shared.storage.pool import Database
 from tests.integration.oauth.conftest import Stack
 
 WORKERS = 8
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (3599, 3599),
+        ("1800", 1800),
+        (0, 0),
+        (None, 3600),
+        ("soon", 3600),
+        ("NaN", 3600),
+        ("inf", 3600),
+        (-5, 3600),
+        (1e300, 3600),
+    ],
+)
+def test_a_token_without_a_sensible_end_is_good_for_an_hour(said: object, seconds: int) -> None:
+    now = utc_now()
+    assert lifetime(said, now) == now + timedelta(seconds=seconds)
 
 
 @pytest.mark.promise("A4")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from shared.clock import utc_now
 from shared.errors import NotFound
 from shared.handlers import SILENT_S, Handler
 from shared.rules.ruleset import Rules, stored_rules
@@ -40,6 +41,11 @@ class QueueState:
     #: {name, in_hand, idle_s} each; None where the broker does not tell.
     consumers: Sequence[Mapping[str, Any]] | None = None
     last_acknowledged_at: datetime | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it was looked at within the last minute: the broker may be away."""
+        return self.checked_at is not None and utc_now() - self.checked_at < timedelta(minutes=1)
 
     @property
     def nobody_reads(self) -> bool:

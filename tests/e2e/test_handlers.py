@@ -106,6 +106,15 @@ def test_a_handler_that_is_stuck_shows_on_what_and_what_waits(site: Site, page: 
     page.goto(f"{site.url}/handlers")
     row = page.get_by_role("row").filter(has_text=handler)
     expect(row).to_contain_text("Nobody reads its queue")
+    site.stack.query(
+        "UPDATE handler_queue SET checked_at = now() - interval '5 minutes' FROM handler"
+        " WHERE handler_id = id AND name = %s RETURNING 1",
+        handler,
+    )
+    with site.stack.database.transaction() as session:  # nobody looks meanwhile
+        session.execute("SELECT FROM handler_queue FOR UPDATE")
+        page.reload()
+        expect(row).to_contain_text("as of 5 minutes ago")
     page.get_by_role("link", name=handler).click()
     expect(page.get_by_text("1 mail waits in its queue and no program reads it")).to_be_visible()
     work = page.locator("section").filter(has=page.get_by_role("heading", name="At work"))

@@ -46,8 +46,6 @@ def test_a_note_is_put_aside_and_its_original_never_deleted(
         removed = b" ".join(line for line in server.heard if b"EXPUNGE" in line)
         assert b"EXPUNGE 1,3:4" in removed
     else:
-        assert sorted(line for line in server.heard if line.startswith(b"DELE")) == [
-            b"DELE 1",
-            b"DELE 3",
-            b"DELE 4",
-        ]
+        # Again in the second run: this server lists them as if nothing had been deleted.
+        deleted = {line for line in server.heard if line.startswith(b"DELE")}
+        assert deleted == {b"DELE 1", b"DELE 3", b"DELE 4"}

@@ -28,7 +28,10 @@ def _label(label: str) -> str:
         found = label.removeprefix(_A_LABEL).encode("ascii").decode("punycode")
     except (ValueError, OverflowError):
         return label
-    return label if found.isascii() or found != _lowered(found) else found
+    # Written as nobody else reads it: Python takes two forms for one text, DNS has two names.
+    if found.isascii() or label != _A_LABEL + found.encode("punycode").decode():
+        return label
+    return label if found != _lowered(found) else found
 
 
 def _lowered(text: str) -> str:
@@ -38,7 +41,8 @@ def _lowered(text: str) -> str:
         return text.lower()
     if any(_becomes_ascii(char) for char in text):
         return text
-    return normalize("NFC", text.lower())
+    # Each by itself: UTS 46 knows no final sigma.
+    return normalize("NFC", "".join(map(str.lower, text)))
 
 
 def _becomes_ascii(char: str) -> bool:

@@ -53,7 +53,7 @@ def _inside(body: Region) -> Region | None:
         return None
     text = _BASE64.match(body.copy(), begun.end())
     assert text is not None
-    characters = b"".join(text[0].split())
+    characters = text[0].translate(None, b" \t\r\n\v\f")
     if len(characters) % 4 == 1:  # the first of a word below
         characters = characters[:-1]
     try:

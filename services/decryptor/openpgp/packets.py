@@ -51,7 +51,7 @@ _COMMON = {(cipher, mode) for cipher in (7, 8, 9) for mode in _AEAD}
 
 #: The lines between the first one of an armour and its base64, and an empty line behind them, which
 #: may have white space in it (RFC 9580 section 6.2).
-_ARMOUR_HEADERS = re.compile(rb"(?:[^\n:]*:[^\n]*\n)*[ \t]*\n?")
+_ARMOUR_HEADERS = re.compile(rb"(?:[^\n:]*+:[^\n]*+\n)*+[ \t]*+\n?")
 
 
 class Message(NamedTuple):
@@ -263,7 +263,7 @@ def _binary(data: bytes) -> bytes:
     if headers is not None:
         body = body[headers.end() :]
     body = body.partition(b"\n-----END")[0].partition(b"\n=")[0]
-    characters = b"".join(body.split())
+    characters = body.translate(None, b" \t\r\n\v\f")
     try:
         return binascii.a2b_base64(characters[: len(characters) // 4 * 4])
     except binascii.Error:

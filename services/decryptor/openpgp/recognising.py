@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
@@ -13,8 +11,7 @@ from shared.mail.structure import Entity
 _LOOK = 1 << 12
 #: Where a message lies in the lines of the body, and not in a multipart.
 _TEXTS = ("text/plain", "application/pgp", "application/pgp-encrypted")
-#: The name of a file, whatever field it stands in.
-_NAMED = re.compile(r"name[^;]*\.(?:asc|pgp|gpg)[\"'?=\s]*(?:;|$)", re.IGNORECASE)
+_ENDINGS = (".asc", ".pgp", ".gpg")
 
 
 def may_be_armoured(whole: Entity) -> bool:
@@ -26,8 +23,11 @@ def is_file(whole: Entity) -> bool:
     """Whether an entity is called as files of OpenPGP are, which need not be in an armour."""
     if whole.media_type != "application/octet-stream":
         return False
-    said = whole.header.value("content-disposition").decode("latin-1")
-    return bool(_NAMED.search(f"name={whole.parameters.get('name', '')}; {said}"))
+    disposition = whole.header.value("content-disposition").decode("latin-1")
+    names = [whole.parameters.get("name", "")]
+    # As it is written: encoded, cut or quoted as few parsers read it, the ending stands there.
+    names += [piece for piece in disposition.lower().split(";") if "name" in piece]
+    return any(name.lower().rstrip("\"'?= \t\r\n").endswith(_ENDINGS) for name in names)
 
 
 def may_have_armour(whole: Entity, *, everywhere: bool = True) -> bool:

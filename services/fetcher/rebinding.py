@@ -8,7 +8,7 @@ sent twice differs there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from shared.connections import AfterDownload, Selection
 from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
 from shared.mailbox.pop3.dates import first_date
+from shared.messages import Key
 from shared.storage import known_sets, leases, ledger, scheduling
 from shared.storage.key_contents import rebind_keys
 from shared.storage.pool import Session
@@ -52,12 +53,13 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
 
 def without_known_content(
     run: Run, known: Known, listing: Listing
-) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
-    """The new mails, and those that came before under another key and may be settled."""
-    other, same = reused(run, listing.listed)
-    listing = replace(listing, new=(*other, *listing.new)) if other else listing
+) -> tuple[Sequence[MailRef], Sequence[MailRef], Set[Key]]:
+    """The new mails, those that came before under another key and may be settled, and the keys of
+    which it is still to be found out whether they name other mails now."""
+    found = reused(run, listing.listed)
+    listing = replace(listing, new=(*found.other, *listing.new)) if found.other else listing
     new, already_known = _recognised(run, known, listing)
-    return new, [*already_known, *same]
+    return new, [*already_known, *found.back], found.left
 
 
 def _recognised(

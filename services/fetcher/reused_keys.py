@@ -6,7 +6,8 @@ does that counts its mails: by the key alone that would be had already, and neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Final
 
 from services.fetcher.run import Run
@@ -16,37 +17,75 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
 from shared.storage import leases
-from shared.storage.key_contents import reappeared, set_aside
+from shared.storage.key_contents import reappeared, rebind_keys, set_aside
 
-#: Mails whose headers are compared, those listed last: a server that showed an empty mailbox for an
-#: hour lists all of them again.
-_MOST_COMPARED: Final = 200
+#: Mails whose headers are compared before time is asked for.
+_AT_ONCE: Final = 200
 
 
-def reused(run: Run, listed: Sequence[Key] | None) -> tuple[list[MailRef], list[MailRef]]:
-    """Of the keys that are `listed` again: those that name other mails now, which are new, and
-    those whose mails are back, which are to be settled once more. Where no key came back, it costs
-    a question to Postgres.
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """Of the keys that are listed again: those that name `other` mails now, which are new, those
+    whose mails are `back`, which are to be settled once more, and those that are still to be
+    compared in another run (`left`): they stay known as vanished."""
+
+    other: Sequence[MailRef] = ()
+    back: Sequence[MailRef] = ()
+    left: Set[Key] = frozenset()
+
+
+def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
+    """Compares the mails of keys that are `listed` again, those listed last first, until time is
+    up. Where no key came back, it costs a question to Postgres.
+
+    A server that showed an empty mailbox for an hour lists all of them again: where they are kept,
+    it is believed once so many in a row are the same.
     """
     if not listed or not run.mailbox.capabilities.reuses_keys:
-        return [], []
+        return Reused()
     place = run.place
     with run.tools.database.autocommit() as session:
         before = reappeared(session, place, [str(key) for key in listed])
-    refs = [MailRef(key, 0) for key in listed if key in before][-_MOST_COMPARED:]
-    if not refs:
-        return [], []
+    deletes = run.connection.after_download is AfterDownload.DELETE
+    left = [MailRef(key, 0) for key in listed if key in before]
+    compared: list[MailRef] = []
+    other: dict[Key, bytes] = {}
+    while left and not (compared and run.is_over):
+        piece, left = left[-_AT_ONCE:], left[:-_AT_ONCE]
+        compared += piece
+        found = _other(run, before, piece)
+        other.update(found)
+        if not (found or deletes):
+            left = []
+    had = _set_aside(run, listed, other) if other else frozenset[str]()
+    same = [ref for ref in compared if ref.key not in other and before[str(ref.key)]]
+    return Reused(
+        [MailRef(key, 0) for key in listed if key in other and key not in had],
+        [*same, *(MailRef(key, 0) for key in had)] if deletes else [],
+        {ref.key for ref in left},
+    )
+
+
+def _other(run: Run, before: Mapping[str, bytes], refs: Sequence[MailRef]) -> dict[Key, bytes]:
+    """The digests of those that are other mails than `before`; empty where none is shown."""
     blocks: dict[Key, bytes] = {}
     if run.mailbox.capabilities.dates:
         blocks = {ref.key: header_octets(block) for ref, block in run.mailbox.headers(refs)}
-    other = [ref for ref in refs if _is_other(run, before[str(ref.key)], blocks.get(ref.key))]
-    if other:
-        with run.tools.database.transaction() as session:
-            leases.assert_held(session, run.lease)
-            set_aside(session, place, [str(ref.key) for ref in other])
-    new = {ref.key for ref in other}
-    same = [ref for ref in refs if ref.key not in new and before[str(ref.key)]]
-    return other, same if run.connection.after_download is AfterDownload.DELETE else []
+    return {
+        ref.key: header_digest(blocks[ref.key]) if ref.key in blocks else b""
+        for ref in refs
+        if _is_other(run, before[str(ref.key)], blocks.get(ref.key))
+    }
+
+
+def _set_aside(run: Run, listed: Sequence[Key], other: Mapping[Key, bytes]) -> Set[str]:
+    """Sets aside what these keys named; which of them name a mail now that is known under a key
+    that is not listed, as one whose key was changed and changed back."""
+    digests = {str(key): digest for key, digest in other.items() if digest}
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        set_aside(session, run.place, [str(key) for key in other])
+        return rebind_keys(session, run.place, [str(key) for key in listed], digests)
 
 
 def _is_other(run: Run, content: bytes, header: bytes | None) -> bool:

@@ -8,7 +8,7 @@ fetcher, goes on from what the ledger says.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -139,7 +139,7 @@ def _fetch_listings(run: Run) -> None:
 
 def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
-    new, already_known = without_known_content(run, known, listing)
+    new, already_known, left = without_known_content(run, known, listing)
     run.report.found += len(new)
     labelled = without_duplicates(run, new)
     new = labelled.new
@@ -148,11 +148,11 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     settle(run, [*already_known, *labelled.duplicates])
     batches = Batches(run, new, more=not listing.complete)
     handled = batches.fetch()
-    undecided = labelled.undecided or batches.some_vanished
+    undecided = labelled.undecided or batches.some_vanished or bool(left)
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
     if not run.report.session_broke and listing.not_listed is None:
-        _forget_vanished(run, listing.listed)
+        _forget_vanished(run, listing.listed, left)
     if not handled or listing.complete or undecided or run.is_over:
         settle_at_end(run)
     passing = next((error for _, error in listing.undated if isinstance(error, TryAgain)), None)
@@ -168,6 +168,7 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
         return True
     if undecided:
         run.report.again |= batches.some_vanished and not listing.complete
+        run.report.again |= bool(left and new)
         return True  # without a cursor: the next interval looks again
     if listing.complete:
         _keep_cursor(run, listing)
@@ -188,8 +189,9 @@ def _keep_cursor(run: Run, listing: Listing) -> None:
         end_rebinding(run)
 
 
-def _forget_vanished(run: Run, listed: Sequence[Key] | None) -> None:
-    """Forgets the vanished mails: whenever all is listed, else once a day.
+def _forget_vanished(run: Run, listed: Sequence[Key] | None, left: Set[Key]) -> None:
+    """Forgets the vanished mails: whenever all is listed, else once a day. What is `left` to be
+    compared stays vanished, as nobody would look at it any more.
 
     What is known of IMAP mails is packed once a day, too.
     """
@@ -197,6 +199,7 @@ def _forget_vanished(run: Run, listed: Sequence[Key] | None) -> None:
     if listed is None and place.uid_validity is not None and run.state.prune_due:
         listed = run.mailbox.keys()
     if listed is not None:
+        listed = [key for key in listed if key not in left] if left else listed
         with run.tools.database.transaction() as session:
             leases.assert_held(session, run.lease)
             prune(

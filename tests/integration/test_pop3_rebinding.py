@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from services.fetcher import reused_keys
+from services.fetcher.run import Run
 from shared.storage import connections
 from shared.storage.pool import DatabaseUnavailable
 from tests.integration.test_pop3_confirming import watch
@@ -209,3 +211,60 @@ def test_a_mail_that_was_deleted_and_is_back_is_deleted_once_more(here: FetcherH
         here.run_until_idle(connection)
         assert server.left("alice") == []
         assert here.had() == digests(MAILS)
+
+
+@pytest.fixture(params=["in-one-run", "time-is-up"])
+def in_pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mailbox of many more mails than are compared at once."""
+    monkeypatch.setattr(reused_keys, "_AT_ONCE", 4)
+    if request.param == "time-is-up":
+        monkeypatch.setattr(Run, "is_over", True)
+
+
+@pytest.mark.promise("I9", "M7")
+def test_many_ids_that_are_given_again_name_new_mails(here: FetcherHere, in_pieces: None) -> None:
+    with Counting() as server:
+        connection = watch(here, server, "delete")
+        for number in range(2):
+            server.deliver("alice", [mail(mine, 600, seed=14 + number) for mine in range(12)])
+            here.run_until_idle(connection)
+            assert len(here.had()) == 12 * (number + 1)
+            assert server.left("alice") == []
+
+
+@pytest.mark.promise("M7")
+def test_many_mails_that_are_back_are_deleted_once_more(here: FetcherHere, in_pieces: None) -> None:
+    with RuledPop3() as server:
+        connection = watch(here, server, "delete")
+        for _ in range(2):
+            server.deliver("alice", MAILS)
+            for _ in range(4):
+                here.run_until_idle(connection)
+            assert server.left("alice") == []
+        assert here.had() == digests(MAILS)
+
+
+@pytest.mark.promise("I9")
+def test_ids_that_were_changed_and_are_changed_back_name_mails_that_were_had(
+    here: FetcherHere,
+) -> None:
+    """Of some of the mails, long after the change: not every id is another one then."""
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        before: dict[str, str] = {}
+        server.rename("alice", lambda stored: before.setdefault(stored.uidl, migrated(stored)))
+        here.run_until_idle(connection)
+        here.stack.execute(
+            "UPDATE connection_state SET validity_changed_at = now() - interval '8 days'"
+        )
+        server.deliver("alice", LATER[:1])
+        here.run_until_idle(connection)
+        assert here.stack.query("SELECT validity_changed_at FROM connection_state") == [(None,)]
+        back = {new: old for old, new in list(before.items())[:4]}
+        server.rename("alice", lambda stored: back.get(stored.uidl, stored.uidl))
+        server.vanish("alice", LATER[0])  # all are listed then
+        server.deliver("alice", LATER[1:])
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS, *LATER])

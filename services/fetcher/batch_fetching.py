@@ -85,7 +85,7 @@ class Batches:
                 for ref, reason in intake.suspected:
                     if not blame(run, [ref], reason, alone=True):
                         trouble = reason.of_server()
-                if downloads.session_broke and not run.mailbox.capabilities.settles_by_ending:
+                if downloads.out_of_step and not run.mailbox.capabilities.settles_by_ending:
                     continue  # nothing can be settled over this session
                 settle(
                     run,

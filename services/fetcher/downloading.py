@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from services.fetcher.storing import Intake
-from shared.errors import PosthouseError, TryAgain
+from shared.errors import OwnFailure, PosthouseError, TryAgain
 from shared.mailbox import wait_budget
 from shared.mailbox.base import Mailbox, MailRef
 from shared.mailbox.errors.refused_mails import MailRefused
@@ -45,8 +45,10 @@ class Downloads:
         self.gave = False
 
     @property
-    def session_broke(self) -> bool:
-        return isinstance(self.stopped, SessionLost)
+    def out_of_step(self) -> bool:
+        """Whether nothing can be asked over this session any more: it was lost, or what is ours
+        failed in the middle of a mail, of which the rest is still to come."""
+        return isinstance(self.stopped, SessionLost | OwnFailure)
 
     def into(
         self, intake: Intake, batch: Sequence[MailRef], *, longest_wait_s: float | None = None

@@ -63,7 +63,7 @@ def test_a_full_store_is_no_break_by_the_mail_under_way(
     with Intake(TightStore(tmp_path)) as intake:
         downloads = download(account, intake, 1, 2, 3)
         assert isinstance(downloads.stopped, StoreFull)
-        assert not downloads.session_broke
+        assert downloads.out_of_step
         assert not downloads.broken
         assert [ref.key for ref in intake.refs] == [1]
 
@@ -74,7 +74,7 @@ def test_a_session_that_breaks_names_the_mail_under_way_first(
 ) -> None:
     account.fail("download", SessionLost("cut"), after_octets=100)
     downloads = download(account, intake, 1, 2, 3, 4)
-    assert downloads.session_broke
+    assert downloads.out_of_step
     assert [ref.key for ref in downloads.broken] == [2, 3, 4]
     assert not downloads.alone
 

@@ -78,6 +78,9 @@ class Stream:
 
     def send(self, octets: bytes, *, more: bool = False) -> None:
         """`more` comes at once, and goes with it: one call of the system, and one record of TLS."""
+        if self.broken:
+            # What comes next may be octets of a mail that nobody reads to its end: no answer.
+            raise SessionLost("The session with the mail server broke before.")
         if self._observed is not None:
             self._observed.sent(octets)
         work = wait_budget.current()

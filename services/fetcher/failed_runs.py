@@ -22,7 +22,8 @@ _log = structlog.get_logger(__name__)
 def record(database: Database, renewer: LeaseRenewer, run: Run, error: PosthouseError) -> None:
     """Records the reason and the next attempt, and gives the lease back.
 
-    Where Postgres is away, nothing is recorded: the lease runs out.
+    Where Postgres is away, nothing is recorded: the lease runs out. Nor where the lease was taken
+    away: what an edit has mended is not failing, and is due at once.
     """
     connection, report = run.connection, run.report
     metrics.DOWNLOADED_MESSAGES.labels(connection.mode.value).inc(report.downloaded)
@@ -37,9 +38,10 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
     )
     try:
         with database.transaction() as session:
-            renewer.release(session, [run.lease])
+            held = renewer.release(session, [run.lease])
             ledger.all_settled(session, report.confirmed)
-            _record(session, run, error, duration_ms)
+            if held:
+                _record(session, run, error, duration_ms)
     except DatabaseUnavailable as outage:
         # Nothing was recorded: the lease runs out, and the next interval tries again.
         renewer.forget([run.lease])

@@ -32,9 +32,11 @@ class LeaseRenewer:
             self._held.update(taken)
         return {lease.mailbox: lease for lease in taken}
 
-    def release(self, session: Session, given_back: Sequence[Lease]) -> None:
+    def release(self, session: Session, given_back: Sequence[Lease]) -> set[Lease]:
+        """Gives them back; returns those that were still held. Of a run without its lease nothing
+        is to be recorded: its connection was edited, or another run goes on from there."""
         self.forget(given_back)
-        leases.release(session, given_back)
+        return leases.release(session, given_back)
 
     def forget(self, given_back: Sequence[Lease]) -> None:
         """Stops renewing: for leases that are lost, or whose release could not be said."""

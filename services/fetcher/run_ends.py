@@ -22,7 +22,7 @@ from shared.mailbox.wait_budget import ServerTooSlow
 from shared.storage import affinity, alerts, ended_runs, ledger, scheduling
 from shared.storage.ended_runs import EndedRun
 from shared.storage.ledger import NotedRun
-from shared.storage.pool import Database, DatabaseUnavailable
+from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -162,29 +162,32 @@ class RunEnds:
     def postpone(self, runs: Sequence[Run]) -> None:
         """Gives up before anything was done; the connections are due again a little later."""
         with self.database.transaction() as session:
-            self.renewer.release(session, [run.lease for run in runs])
-            scheduling.due_now(session, [run.connection.id for run in runs], POSTPONED)
+            scheduling.due_now(session, self._given_back(session, runs), POSTPONED)
 
     def wait(self, run: Run, seconds: float) -> None:
         """Due again when the server takes a login; not earlier, whatever the interval."""
         with self.database.transaction() as session:
-            self.renewer.release(session, [run.lease])
-            scheduling.due_after(session, run.connection.id, seconds)
+            for connection_id in self._given_back(session, [run]):
+                scheduling.due_after(session, connection_id, seconds)
 
     def leave(self, run: Run) -> None:
         """Leaves it to other fetchers: nothing that it has was found wanting."""
         with self.database.transaction() as session:
-            self.renewer.release(session, [run.lease])
+            held = self._given_back(session, [run])
             affinity.release(session, self.renewer.owner, [run.connection.id])
-            scheduling.due_now(session, [run.connection.id], POSTPONED)
+            scheduling.due_now(session, held, POSTPONED)
 
     def to_slow_lane(self, runs: Sequence[Run]) -> None:
         """Leaves them to those who may wait for a server."""
         if not runs:
             return
         with self.database.transaction() as session:
-            self.renewer.release(session, [run.lease for run in runs])
-            scheduling.to_slow_lane(session, [run.connection.id for run in runs])
+            scheduling.to_slow_lane(session, self._given_back(session, runs))
+
+    def _given_back(self, session: Session, runs: Sequence[Run]) -> list[int]:
+        """The connections of those whose leases were still held."""
+        held = self.renewer.release(session, [run.lease for run in runs])
+        return [run.connection.id for run in runs if run.lease in held]
 
     def goes_on_slowly(self, run: Run, error: ServerTooSlow) -> None:
         """The common lane waits no longer for its server: no end yet, neither a good nor a bad one.
@@ -198,11 +201,11 @@ class RunEnds:
         _log.info("goes on in the slow lane", error=str(error), downloaded=report.downloaded)
         try:
             with self.database.transaction() as session:
-                self.renewer.release(session, [run.lease])
+                held = self._given_back(session, [run])
                 ledger.all_settled(session, report.confirmed)
                 if report.downloaded:
                     ledger.note_run(session, _noted(run))
-                scheduling.to_slow_lane(session, [connection.id])
+                scheduling.to_slow_lane(session, held)
         except DatabaseUnavailable as outage:
             self.renewer.forget([run.lease])
             _log.warning("what a slow server gave could not be recorded", error=str(outage))

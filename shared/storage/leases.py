@@ -41,9 +41,12 @@ def renew(session: Session, leases: Sequence[Lease], ttl: float) -> set[Lease]:
     return {Lease(mailbox, owner, fence) for mailbox, fence in rows}
 
 
-def release(session: Session, leases: Sequence[Lease]) -> None:
-    if leases:
-        session.execute(_SQL["release"], values(leases))
+def release(session: Session, leases: Sequence[Lease]) -> set[Lease]:
+    """Gives back leases of one owner; returns those that were still held."""
+    if not leases:
+        return set()
+    held = {mailbox for (mailbox,) in session.execute(_SQL["release"], values(leases))}
+    return {lease for lease in leases if lease.mailbox in held}
 
 
 def take_away(session: Session, mailbox: str) -> None:

@@ -22,7 +22,7 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import PASSWORD
 from tests.servers.pop3_rules import RuledPop3, Stored
 from tests.servers.processes import free_port
-from tests.servers.scripted import ScriptedServer
+from tests.servers.scripted import Conversation, ScriptedServer
 
 OLD = [mail(number, 500, seed=64) for number in range(3)]
 NEW = [mail(number, 500, seed=65) for number in range(3)]
@@ -129,3 +129,24 @@ def test_a_run_deletes_nothing_once_somebody_chose_to_keep_the_mails(
         assert here.had() == digests([*OLD, *NEW])
         assert len(dovecot.flags(mail_user)) == len([*OLD, *NEW])
     assert stack.count("settlement") == 0
+
+
+@pytest.mark.promise("M15")
+def test_a_run_that_fails_at_the_old_server_says_nothing_of_the_new_one(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """Somebody mends the host while a run waits for the old one, which then gives no answer."""
+    stack = here.stack
+    dovecot.deliver(mail_user, NEW)
+
+    def mended_meanwhile(talk: Conversation) -> None:
+        edit(stack, connection, host="127.0.0.1", port=dovecot.imap_port, password=PASSWORD)
+
+    with ScriptedServer(mended_meanwhile) as left:
+        connection = stack.watch(dovecot, mail_user, port=left.port)
+        here.run(connection)
+    state = "SELECT health, error, failures, lane, due_at <= now() FROM connection_state"
+    assert stack.query(state) == [("pending", None, 0, "fetch", True)]
+    assert stack.count("alert") == 0
+    here.run(connection)
+    assert here.had() == digests(NEW)

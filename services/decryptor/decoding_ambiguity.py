@@ -46,14 +46,9 @@ def text_doubt(whole: Entity, spool: Spool) -> str:
     """The word for what readers differ on in a text; empty where they agree, or for no text."""
     if not whole.media_type.startswith("text/"):
         return ""
-    if len(whole.body) > _LONGEST:
-        return "long-text"
-    if whole.transfer_encoding in _CODED and not _is_plainly_said(whole):
-        return "odd-transfer-encoding"
-    if whole.transfer_encoding == "base64" and _found(_NOT_BASE64, whole.body):
-        return "damaged-base64"
-    if whole.transfer_encoding == "quoted-printable" and _found(_NOT_QUOTED, whole.body):
-        return "damaged-quoted-printable"
+    doubt = transfer_doubt(whole)
+    if doubt:
+        return doubt
     try:
         octets = decode(whole.body, whole.transfer_encoding, spool).copy()
     except Undecodable:
@@ -72,6 +67,20 @@ def text_doubt(whole: Entity, spool: Spool) -> str:
     if text.startswith(_MARK):
         return "byte-order-mark"
     return "" if is_shown_alike(text, label, octets) else "rare-charset"
+
+
+def transfer_doubt(whole: Entity) -> str:
+    """The word for why readers may take other octets from the transfer encoding of a text; empty
+    where they agree."""
+    if len(whole.body) > _LONGEST:
+        return "long-text"
+    if whole.transfer_encoding in _CODED and not _is_plainly_said(whole):
+        return "odd-transfer-encoding"
+    if whole.transfer_encoding == "base64" and _found(_NOT_BASE64, whole.body):
+        return "damaged-base64"
+    if whole.transfer_encoding == "quoted-printable" and _found(_NOT_QUOTED, whole.body):
+        return "damaged-quoted-printable"
+    return ""
 
 
 def _is_plainly_said(whole: Entity) -> bool:

@@ -83,6 +83,7 @@ class Facts:
     layers: list[SignedLayer | EncryptedLayer | CompressedLayer] = field(default_factory=list)
     encrypted: bool = False
     signed: bool = False
+    _outside: tuple[Signature, str] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -102,7 +103,14 @@ class Facts:
         """Adds a layer, and gives it back."""
         self.signed = True
         self.layers.append(layer)
+        if self._outside is not None:
+            layer.limited(*self._outside)
         return layer
+
+    def more_outside(self, word: Signature, reason: str) -> None:
+        """The mail as it came shows more than all layers to come, and limits their signatures: a
+        word and a sentence as those of `SignedLayer.limit`. The first one counts."""
+        self._outside = self._outside or (word, reason)
 
     def decrypted(
         self,

@@ -123,7 +123,7 @@ class LayerReader:
             content = self._openpgp.encrypted(whole)
             opened = whole if content is None else self._inner(content, depth)
         elif len(parts) == 2 and parts[0].media_type == "application/pgp-encrypted":
-            content = self._openpgp.message(parts[1])
+            content = self._openpgp.message(parts[1], parts[0])
             opened = whole if content is None else self._inner(content, depth)
         elif len(parts) == 1:
             inner = self.open_layers(parts[0], depth + 1)
@@ -146,6 +146,8 @@ class LayerReader:
         if signed is None:
             return whole
         self._covers(signed)
+        if layer.limit is not None:
+            self.facts.more_outside(*layer.limit)
         inner = self.open_layers(signed, depth + 1)
         if inner is not signed or (layer.is_right and layer.limit is None):
             return inner

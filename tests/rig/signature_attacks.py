@@ -299,6 +299,14 @@ _GPG: dict[str, _Made] = {
     "gpg: the signature of another text": _whole(
         lambda forger: _pair(_EVIL, forger.signature_part(BOSS, _TEXT, openpgp=True))
     ),
+    "gpg: a text in the first part of an encryption": _whole(
+        lambda forger: forger.encrypted(_TEXT, BOSS).replace(b"Version: 1", EVIL)
+    ),
+    "gpg: a text above an encrypted message": _whole(
+        lambda forger: forger.encrypted(_TEXT, BOSS).replace(
+            b"application/octet-stream\r\n", b"\r\n" + EVIL
+        )
+    ),
     "gpg: signed outside of the encryption": _whole(
         lambda forger: forger.multipart(BOSS, forger.encrypted(_EVIL), openpgp=True)
     ),

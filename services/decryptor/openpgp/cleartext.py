@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+from services.decryptor.openpgp.armour import has_only_base64
+from shared.mail.region import Region
+
 #: The names of RFC 9580 section 9.5: other words there could be read as a part of the text.
 _HASH = rb"(?:MD5|SHA1|RIPEMD160|SHA(?:224|256|384|512)|SHA3-(?:256|512))"
 _BEGIN = re.compile(
@@ -15,19 +18,6 @@ _BEGIN = re.compile(
 )
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
-#: What programs write above a signature (RFC 9580 section 6.2.2): no room for a sentence.
-_PROGRAM = (
-    rb"Version: (?:PGP Desktop|[A-Za-z][A-Za-z0-9./+-]{0,24})"
-    rb"(?: v?[0-9][0-9A-Za-z.-]{0,15})?(?: \([A-Za-z0-9/.-]{1,16}\))?"
-    rb"|Hash: [A-Z0-9-]{3,10}|Charset: utf-8"
-    rb"|Comment: (?:Using GnuPG with [A-Z][a-z]{0,14} - |GPGTools - |For info see )?https?://(?:www\.)?"
-    rb"(?:enigmail\.mozdev\.org|enigmail\.net|gpgtools\.org|gnupg\.org|openpgpjs\.org"
-    rb"|mailvelope\.com|protonmail\.com)/?"
-)
-_ARMOUR = re.compile(
-    rb"[ \t]*\r?\n(?:(?:%b)[ \t]*\r?\n)*[ \t]*\r?\n(?:[A-Za-z0-9+/=]+[ \t]*\r?\n)+" % _PROGRAM,
-    re.IGNORECASE,
-)
 _DASHED = re.compile(rb"^- ", re.MULTILINE)
 _BARE_DASH = re.compile(rb"^-(?! )", re.MULTILINE)
 
@@ -59,4 +49,4 @@ def has_more_text(message: bytes) -> bool:
     `message` is one that `signed_text` takes.
     """
     start = message.rfind(_SIGNATURE) + len(_SIGNATURE)
-    return _ARMOUR.fullmatch(message, start, len(message) - len(_END)) is None
+    return not has_only_base64(Region(message, start, len(message) - len(_END)))

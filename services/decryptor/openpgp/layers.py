@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+from services.decryptor.author import ambiguity
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.coverage import doubt_about
-from services.decryptor.decoding_ambiguity import text_doubt
+from services.decryptor.decoding_ambiguity import text_doubt, transfer_doubt
 from services.decryptor.layer_entities import entity_of, has_header, is_guessed, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
+from services.decryptor.openpgp.armour import has_only_base64, has_text_around
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import has_more_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message, read_plain
@@ -33,6 +37,11 @@ _ARMOUR_END = b"-----END PGP MESSAGE-----"
 _TEXT_AROUND = "There is other text around what is signed."
 _DAMAGED = "The signed message is damaged."
 _TEXT_AROUND_ENCRYPTED = "There is other text around the encrypted message."
+_MORE_TEXT = "There is text beside the signed message: see the original."
+_TEXT_IN_ARMOUR = "There is text among the lines of the message: see the original."
+_SHOWN = "The message lies in a part that is shown."
+#: All that the first part of a multipart/encrypted holds (RFC 3156 section 4).
+_VERSION = re.compile(rb"\s*Version:\s*1\s*", re.IGNORECASE)
 
 
 class OpenPGP:
@@ -63,15 +72,16 @@ class OpenPGP:
         """The content of a multipart/encrypted (RFC 3156 section 4); None if not opened."""
         pair = split_multipart(whole, 3).parts
         if len(pair) == 2:
-            return self.message(entity(pair[1]))
+            return self.message(entity(pair[1]), entity(pair[0]))
         self._facts.encryption("openpgp")
         self._facts.failed(
             "failed", "The encrypted mail does not have the two parts that it must have."
         )
         return None
 
-    def message(self, data: Entity) -> Region | None:
-        """The content of an OpenPGP message that is a part of its own; None if not opened."""
+    def message(self, data: Entity, version: Entity) -> Region | None:
+        """The content of an OpenPGP message that is a part of its own, behind the one that says
+        its `version`; None if not opened."""
         try:
             part = decode(data.body, data.transfer_encoding, self._spool)
         except Undecodable as error:
@@ -89,10 +99,45 @@ class OpenPGP:
         if begin >= 0 and stop >= 0:
             # Sequoia takes what stands before an armour for packets where it is not ASCII.
             message = Region(buffer, begin, stop + len(_ARMOUR_END))
+        around = begin >= 0 and stop >= 0 and has_text_around(part, begin, message.end)
+        more = around or not self._says_version_only(version)
+        if more:
+            self._facts.more_outside("partial", _MORE_TEXT)
+        self._look_at_lines(data, message, armoured=begin >= 0)
+        self._doubt(version, ambiguity(version.header))
         opened = self._open(message)
-        if opened and begin >= 0 and _has_text(part, begin, stop + len(_ARMOUR_END)):
+        if opened and more and opened.key is not None:
             self._facts.remark("There is text around the encrypted message: see the original.")
         return opened.content if opened else None
+
+    def _says_version_only(self, version: Entity) -> bool:
+        """Whether the part before the message has nothing that a reader shows."""
+        if version.media_type != "application/pgp-encrypted" or len(version.body) > _LOOK:
+            return False
+        try:
+            said = decode(version.body, version.transfer_encoding, self._spool)
+        except Undecodable:
+            return False
+        return bool(_VERSION.fullmatch(said.copy()))
+
+    def _look_at_lines(self, whole: Entity, message: Region, *, armoured: bool) -> None:
+        """Limits the signatures in a message where the lines around it may say something, too."""
+        if armoured:
+            begin = message.start + len(ARMOUR_MESSAGE)
+            if not has_only_base64(Region(message.buffer, begin, message.end - len(_ARMOUR_END))):
+                self._facts.more_outside("partial", _TEXT_IN_ARMOUR)
+        elif whole.media_type.startswith(("text/", "multipart/", "message/")):
+            # Packets of padding hold whatever somebody writes into them.
+            self._facts.more_outside("partial", _SHOWN)
+        # The character set does not matter: under none is an armour a text.
+        shown = whole.media_type.startswith("text/")
+        self._doubt(whole, transfer_doubt(whole) if shown else "")
+
+    def _doubt(self, whole: Entity, other: str) -> None:
+        doubt = doubt_about(whole.findings) or other
+        if doubt:
+            reason = f"Not every reader reads the text alike: {doubt}."
+            self._facts.more_outside("ambiguous", reason)
 
     def inline(self, whole: Entity) -> Entity | None:
         """The text that a text between OpenPGP lines holds; None if there is none.
@@ -124,6 +169,7 @@ class OpenPGP:
                 self._facts.encryption("openpgp")
                 self._facts.failed("unsupported", _TEXT_AROUND_ENCRYPTED)
             return None
+        self._look_at_lines(whole, message, armoured=where >= 0)
         opened = self._open(message)
         if opened is None:
             return None
@@ -229,12 +275,6 @@ class OpenPGP:
         if doubt:
             layer.limited("ambiguous", f"Not every reader reads the text alike: {doubt}.")
         return text_entity(region(text), charset)
-
-
-def _has_text(whole: Region, begin: int, stop: int) -> bool:
-    """Whether there is more than white space before `begin` or from `stop` on."""
-    before, behind = Region(whole.buffer, whole.start, begin), Region(whole.buffer, stop, whole.end)
-    return bool(before.copy(_LOOK).strip() or behind.copy(_LOOK).strip())
 
 
 def _trimmed(body: Region) -> Region:

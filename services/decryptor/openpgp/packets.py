@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from shared.mail.region import Region
@@ -220,15 +221,16 @@ def octets_of(message: Region) -> bytes:
     return _binary(message.copy())
 
 
-def packets_of(data: bytes) -> list[tuple[int, bytes]]:
-    """(type, body) of each packet, bodies in one piece; what is damaged ends the list."""
-    found: list[tuple[int, bytes]] = []
+def packets_of(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, body) of each packet, bodies in one piece; what is damaged ends them.
+
+    A megabyte can hold half a million of them: take no more than there may be.
+    """
     position = 0
     while packet := _packet(data, position):
         kind, body, behind = packet
-        found.append((kind, _joined(data, position, body)))
+        yield kind, _joined(data, position, body)
         position = behind
-    return found
 
 
 def _joined(data: bytes, position: int, body: bytes) -> bytes:

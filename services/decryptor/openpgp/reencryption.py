@@ -17,6 +17,7 @@ from __future__ import annotations
 import bz2
 import hashlib
 import os
+from itertools import islice
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -90,7 +91,7 @@ def for_password(packets: bytes, limit: int) -> Reencrypted:
 
 def _without_bzip2(plain: bytes, limit: int) -> bytes:
     """The packets inside the compression, where it is BZip2 (RFC 9580 section 5.6)."""
-    packets = packets_of(plain)
+    packets = list(islice(packets_of(plain), 2))
     if [kind for kind, _ in packets] != [_COMPRESSED] or packets[0][1][:1] != bytes((_BZIP2,)):
         return plain
     unpacker = bz2.BZ2Decompressor()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -12,12 +14,18 @@ from pysequoia.packet import PacketPile, SignatureType, Tag
 
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.layer_facts import PgpSignature
+from services.decryptor.openpgp.packets import octets_of, packets_of
 from services.decryptor.spool import Spool
 from shared.certificates.openpgp import emails_of
-from shared.mail.region import Region
+from shared.mail.region import Region, region
 
 #: Signatures beside one text that are looked at.
 MAX_SIGNATURES: Final = 16
+#: Packets among which they are looked for, and the types of those that say nothing (RFC 9580
+#: sections 5.8 and 5.14).
+_MAX_PACKETS: Final = 64
+_SIGNATURE: Final = 2
+_SKIPPED: Final = (10, 21)
 _REVOCATIONS: Final = (SignatureType.KeyRevocation, SignatureType.SubkeyRevocation)
 
 
@@ -147,14 +155,18 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
 
 
 def _signatures(armoured: bytes) -> list[Sig]:
-    """The signatures of a file of them, in its order."""
+    """The signatures of a file of them, in its order, up to the first packet of another kind.
+
+    Sequoia would unpack compressed packets among them, however deep and without a bound.
+    """
     found: list[Sig] = []
-    try:
-        for packet in PacketPile.from_bytes(armoured):
-            if packet.tag == Tag.Signature:
-                found.append(Sig.from_bytes(bytes(packet)))
-    except (RuntimeError, ValueError):
-        pass  # those before what is damaged may be good
+    for kind, body in islice(packets_of(octets_of(region(armoured))), _MAX_PACKETS):
+        if kind == _SIGNATURE:
+            packet = bytes((0xC0 | kind, 0xFF)) + len(body).to_bytes(4) + body
+            with suppress(RuntimeError, ValueError):  # others may be good
+                found.append(Sig.from_bytes(packet))
+        elif kind not in _SKIPPED:
+            break
     return found[:MAX_SIGNATURES]
 
 

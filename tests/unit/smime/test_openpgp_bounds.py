@@ -1,0 +1,74 @@
+"""What OpenPGP mails may ask for: memory, octets in an event, tries; and large ones that open."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from pathlib import Path
+
+import pytest
+from pysequoia import SignatureMode, sign
+
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+from tests.unit.smime.mails import ENTITY, HEADER, Opener
+from tests.unit.smime.test_openpgp import Person
+from tests.unit.smime.test_openpgp_forms import packet
+
+pytestmark = pytest.mark.promise("C4")
+MARKER = packet(10, b"PGP")
+ALICE = Person("alice@example.org")
+
+
+@pytest.fixture
+def knowing(tmp_path: Path) -> Opener:
+    trust = TrustStore.load(senders=[bytes(ALICE.public)], system=False)
+    return Opener(IdentityIndex.load([]), trust, tmp_path)
+
+
+def zipped(octets: bytes) -> bytes:
+    """A packet of compressed data (RFC 9580 section 5.6)."""
+    deflate = zlib.compressobj(9, wbits=-15)
+    return packet(8, b"\1" + deflate.compress(octets) + deflate.flush())
+
+
+def peak() -> int:
+    """The most memory that this process had since `forget_peak`, in octets."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def forget_peak() -> int:
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+def signed(signature: bytes) -> bytes:
+    return (
+        HEADER + b"Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n" + ENTITY
+        + b"\r\n--s\r\nContent-Type: application/pgp-signature\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\n"
+        + base64.encodebytes(signature) + b"\r\n--s--\r\n"
+    )  # fmt: skip
+
+
+def test_a_signature_beside_a_text_is_not_unpacked(knowing: Opener) -> None:
+    """109 octets of it asked for a gigabyte."""
+    good = sign(ALICE.secret.signer(), ENTITY, mode=SignatureMode.DETACHED, armor=False)
+    bomb = zipped(zipped(MARKER * (1 << 20)))
+    assert len(bomb) < 200
+    for signature, word in ((bomb, "invalid"), (good + bomb, "valid"), (bomb + good, "invalid")):
+        before = forget_peak()
+        with knowing(signed(signature)) as opened:
+            assert opened.security.signature == word, opened.security
+        assert peak() - before < 100_000_000
+
+
+def test_packets_beside_a_signature_that_say_nothing_are_passed_over(knowing: Opener) -> None:
+    """Markers, padding, and a signature of a version that is not known (RFC 9580 section 4.3)."""
+    good = sign(ALICE.secret.signer(), ENTITY, mode=SignatureMode.DETACHED, armor=False)
+    for before in (MARKER, packet(21, b"nothing"), packet(2, b"\x7f" + bytes(40))):
+        with knowing(signed(before + good)) as opened:
+            assert opened.security.signature == "valid", opened.security
+    with knowing(signed(MARKER * 1_000_000)) as opened:
+        assert opened.security.signature == "invalid"

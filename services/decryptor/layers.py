@@ -189,6 +189,8 @@ class LayerReader:
         """
         if self.facts.encrypted and self.facts.status != "decrypted":
             return
+        if inner.media_type == "multipart/encrypted" and self.facts.signed:
+            return  # what was to be encrypted is only signed, and did not open
         reason = _BESIDE
         if inner.media_type == "text/html":
             if kind_of_text(inner, self._spool) == "encryption":

@@ -286,8 +286,11 @@ def _bounded(limit: int) -> Iterator[None]:
             yield
         except OSError as error:
             # The binding raises it without its number.
-            if error.errno != errno.EFBIG and f"(os error {errno.EFBIG})" not in str(error):
-                raise
-            raise Malformed(f"The content unpacks to more than {limit} octets.") from error
+            if error.errno == errno.EFBIG or f"(os error {errno.EFBIG})" in str(error):
+                raise Malformed(f"The content unpacks to more than {limit} octets.") from error
+            if error.errno is None and "(os error" not in str(error):
+                # What it says of a message within its buffer (25 MiB) by RuntimeError.
+                raise RuntimeError(str(error)) from error
+            raise
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -186,7 +186,7 @@ def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
 
         try:
             result = verify(bytes=text, store=store)
-        except (RuntimeError, ValueError):
+        except (RuntimeError, ValueError, OSError):  # the last where it is over 25 MiB
             if not asked:
                 return PgpSignature("invalid", reason="The signature in the text is damaged.")
             return judge_failure(asked, ring)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from pathlib import Path
 
 import pytest
-from pysequoia import SignatureMode, sign
+from pysequoia import SignatureMode, encrypt, sign
 
+from services.decryptor.limits import MailLimits
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
-from tests.unit.smime.test_openpgp import Person
+from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 from tests.unit.smime.test_openpgp_forms import packet
 
 pytestmark = pytest.mark.promise("C4")
 MARKER = packet(10, b"PGP")
-ALICE = Person("alice@example.org")
+ALICE, BOB = Person("alice@example.org"), Person("bob@example.org")
+#: More than Sequoia's buffer of 25 MiB.
+LARGE = b"Content-Type: application/octet-stream\r\n\r\n" + os.urandom(1 << 16) * 420
 
 
 @pytest.fixture
 def knowing(tmp_path: Path) -> Opener:
     trust = TrustStore.load(senders=[bytes(ALICE.public)], system=False)
-    return Opener(IdentityIndex.load([]), trust, tmp_path)
+    stored = BOB.stored("bob")
+    return Opener(IdentityIndex.load([stored]), trust, tmp_path)  # type: ignore[list-item]
 
 
 def zipped(octets: bytes) -> bytes:
@@ -72,3 +77,33 @@ def test_packets_beside_a_signature_that_say_nothing_are_passed_over(knowing: Op
             assert opened.security.signature == "valid", opened.security
     with knowing(signed(MARKER * 1_000_000)) as opened:
         assert opened.security.signature == "invalid"
+
+
+def test_a_large_message_is_opened_whoever_signed_it(knowing: Opener) -> None:
+    """The binding raises other errors for them: a keyless mail broke a batch off."""
+    stranger = Person("stranger@example.org").secret.signer()
+    messages = {
+        "none": encrypt(LARGE, [BOB.public], armor=False),
+        "untrusted": sign(stranger, LARGE, mode=SignatureMode.INLINE, armor=False),
+    }
+    for verdict, message in messages.items():
+        with knowing(HEADER + multipart_encrypted(message, b"binary")) as opened:
+            assert opened.security.signature == verdict, opened.security
+            assert opened.security.encrypted == (verdict == "none")
+            assert isinstance(opened.content, Path)
+            assert opened.content.stat().st_size > len(LARGE)
+
+
+def test_a_small_message_that_unpacks_to_a_large_one_is_refused(knowing: Opener) -> None:
+    stranger = Person("stranger@example.org").secret.signer()
+    large = b"\r\n" + bytes(27 << 20)
+    message = zipped(sign(stranger, large, mode=SignatureMode.INLINE, armor=False))
+    assert len(message) < 100_000
+    raw = HEADER + multipart_encrypted(base64.encodebytes(message), b"base64")
+    with knowing(raw) as opened:
+        assert opened.security.signature == "invalid", opened.security
+        assert "unpacks to more" in opened.security.reason
+        assert not opened.security.encrypted
+        assert opened.content is None
+    with knowing(raw, MailLimits(ratio=10_000)) as opened:
+        assert opened.security.signature == "untrusted", opened.security

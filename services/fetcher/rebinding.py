@@ -15,6 +15,7 @@ from typing import Final
 from services.fetcher.reused_keys import reused
 from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
+from shared.clock import utc_now
 from shared.connections import AfterDownload, Selection
 from shared.mail.summary import header_digest, header_octets
 from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
@@ -38,17 +39,31 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
         # Noted before anything is committed under it: this run may break off, and the folder may
         # be another one when the next run comes.
         with run.tools.database.transaction() as session:
+            leases.assert_held(session, run.lease)
             scheduling.first_validity(session, place.connection_id, place.uid_validity)
     elif state.uid_validity != place.uid_validity:
-        with run.tools.database.transaction() as session:
-            scheduling.validity_changed(session, place.connection_id, place.uid_validity)
-        run.rebinding = True
+        _begin_rebinding(run)
     elif state.cursor is not None and is_another_folder(state.cursor, now):
-        with run.tools.database.transaction() as session:
+        _begin_rebinding(run, another_folder=True)
+
+
+def _begin_rebinding(run: Run, *, another_folder: bool = False) -> None:
+    """From now on mails are compared, also in a fresh session of this run: with the state of before
+    it would set aside what was committed, or take the keys that were rebound for unchanged ones.
+    Raises LeaseLost, as after an edit, which decides it anew."""
+    place = run.place
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        if another_folder and place.uid_validity is not None:
             scheduling.another_folder(
                 session, place.connection_id, place.folder, place.uid_validity
             )
-        run.rebinding = True
+        else:
+            scheduling.validity_changed(session, place.connection_id, place.uid_validity)
+    run.rebinding = True
+    run.state = replace(
+        run.state, cursor=None, uid_validity=place.uid_validity, validity_changed_at=utc_now()
+    )
 
 
 def without_known_content(
@@ -67,9 +82,7 @@ def _recognised(
 ) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
     if run.place.uid_validity is None and (run.rebinding or _every_key_changed(known, listing)):
         if not run.rebinding:
-            run.rebinding = True
-            with run.tools.database.transaction() as session:
-                scheduling.validity_changed(session, run.place.connection_id, None)
+            _begin_rebinding(run)
         return _rebind_keys(run, listing)
     if run.rebinding and run.place.uid_validity is not None:
         return _rebind_uids(run, listing.new), ()

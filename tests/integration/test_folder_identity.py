@@ -6,11 +6,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from shared.storage import leases
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
-from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap, read_set
+from tests.servers.scripted import (
+    CAPABILITY,
+    Conversation,
+    ScriptedServer,
+    body_response,
+    imap,
+    read_set,
+)
 
 VALIDITY = 7
 
@@ -22,10 +30,18 @@ class Folder:
         self.identity = b"F-first"
         self.mails = dict(mails)
         self.validity = VALIDITY
+        #: The session ends where this mail is asked for.
+        self.breaks_at: bytes | None = None
+        self.opened: Callable[[], None] = lambda: None
 
     def script(self, talk: Conversation) -> None:
         imap(
-            {"STATUS": self._status, "EXAMINE": self._examine, "HEADERS": self._headers},
+            {
+                "STATUS": self._status,
+                "EXAMINE": self._examine,
+                "HEADERS": self._headers,
+                "UID FETCH": self._bodies,
+            },
             mails=self.mails,
             capability=CAPABILITY + b" OBJECTID",
         )(talk)
@@ -39,6 +55,7 @@ class Folder:
         talk.ok(tag)
 
     def _examine(self, talk: Conversation, tag: bytes, _: bytes) -> None:
+        self.opened()
         talk.send(
             b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] ok\r\n* OK [MAILBOXID (%s)] ok\r\n"
             b"* OK [READ-ONLY] ok\r\n" % (len(self.mails), self.validity, self.identity)
@@ -50,6 +67,14 @@ class Folder:
             block = self.mails[uid].partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
             head = b"* %d FETCH (UID %d BODY[HEADER]<0> {%d}\r\n" % (uid, uid, len(block))
             talk.send(head + block + b")\r\n")
+        talk.ok(tag)
+
+    def _bodies(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], 9) & self.mails.keys()):
+            if self.mails[uid] == self.breaks_at:
+                talk.hang_up()
+                return
+            talk.send(body_response(uid, self.mails[uid]))
         talk.ok(tag)
 
 
@@ -102,3 +127,67 @@ def test_the_same_folder_is_no_other_one(
     assert cursor["mailbox_id"] == "F-first"
     assert changed is None
     assert stack.count("message") == 2
+
+
+@pytest.mark.promise("I9", "M27")
+def test_a_session_that_breaks_in_another_folder_makes_nothing_new_again(
+    folder: tuple[Folder, ScriptedServer], redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """A mail there breaks it, while mails of the old folder are still to be copied."""
+    served, server = folder
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    number = stack.add_plain_connection(server.port, name="renamed", mode="imap", selection="all")
+    old = dict(served.mails)
+    new, bad, last = (mail(number, 300, seed=5) for number in range(3, 6))
+    stack.execute("UPDATE connection_state SET pruned_at = now()")  # so nothing is packed yet
+    with FetcherHere(stack).working() as fetcher:
+        fetcher.run_until_idle(number)
+        served.identity = b"F-second"
+        served.breaks_at = bad
+        served.mails.clear()
+        fetcher.fetcher.dispatcher.sessions.drop([number])
+        served.mails |= {1: new, 2: bad, 3: last}
+        for _ in range(2):
+            fetcher.run_until_idle(number)
+        served.mails |= {4: old[1], 5: old[2]}
+        fetcher.run_until_idle(number)
+        assert fetcher.had() == digests([*old.values(), new, last])
+    assert stack.count("quarantine") == 1
+
+
+@pytest.mark.promise("I4", "I9")
+@pytest.mark.parametrize("change", ["first look", "another validity", "another folder"])
+def test_a_run_whose_lease_was_taken_away_decides_nothing_of_the_folder(
+    change: str,
+    folder: tuple[Folder, ScriptedServer],
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """As by an edit while it looks: what the next run begins with stays as that left it."""
+    served, server = folder
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    number = stack.add_plain_connection(server.port, name="edited", mode="imap", selection="all")
+    asked = "SELECT uid_validity, validity_changed_at FROM connection_state"
+
+    def edited() -> None:
+        with stack.database.transaction() as session:
+            for (mailbox,) in session.execute("SELECT mailbox FROM lease").fetchall():
+                leases.take_away(session, mailbox)
+
+    with FetcherHere(stack).working() as fetcher:
+        if change != "first look":
+            fetcher.run_until_idle(number)
+            fetcher.fetcher.dispatcher.sessions.drop([number])
+        if change == "another validity":
+            served.validity += 1
+        else:
+            served.identity = b"F-second"
+        served.mails |= {3: mail(3, 300, seed=5)}
+        known = stack.query("SELECT uid_validity, uids FROM known_uid")
+        before = stack.query(asked)
+        served.opened = edited
+        fetcher.run(number)
+        assert stack.query(asked) == before
+        assert stack.query("SELECT uid_validity, uids FROM known_uid") == known

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from services.fetcher import reused_keys
+from services.fetcher import reused_keys, run_phases
 from services.fetcher.run import Run
 from shared.storage import connections
 from shared.storage.pool import DatabaseUnavailable
@@ -83,6 +83,23 @@ def test_a_recognition_that_broke_off_goes_on(step: str, here: FetcherHere) -> N
         here.stop_failing()
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)
+
+
+@pytest.mark.promise("I9", "M27")
+def test_a_recognition_goes_on_in_a_fresh_session(
+    here: FetcherHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail broke the one before, of which some ids are known by then."""
+    monkeypatch.setattr(run_phases, "_LISTED_AT_ONCE", 5)
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        server.rename("alice", migrated)
+        server.deliver_below("alice", LATER, len(MAILS) - 2)
+        server.breaks = lambda stored: stored.raw == LATER[1]
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS, LATER[0]])
 
 
 @pytest.mark.promise("I9", "M7")

@@ -157,17 +157,20 @@ class SessionPool:
             return kept.mailbox
 
     def wake(self, connection: Connection, patience: float) -> bool:
-        """Whether a session of this connection waits here; one that listens is taken out of that,
-        which its server has to confirm within `patience` seconds."""
+        """Whether a session of this connection waits here that `take` gives without a login; one
+        that listens is taken out of that, which its server has to confirm within `patience`
+        seconds. One that is to be renewed is ended."""
         with self._lock:
             if not self._listeners.settled(connection.id, patience):
                 return False
-            if connection.id in self._waiting:
+            waits = self._waiting.get(connection.id)
+            if waits is not None and self._is_current(waits, connection):
                 return True
-            kept = self._listeners.pop(connection.id)
+            kept = self._waiting.pop(connection.id, None) or self._listeners.pop(connection.id)
         if kept is None:
             return False
-        if not self._listeners.release(connection.id, kept, patience):
+        answers = kept is waits or self._listeners.release(connection.id, kept, patience)
+        if not (answers and self._is_current(kept, connection)):
             self._end(kept)
             return False
         with self._lock:

@@ -99,6 +99,12 @@ def test_no_session_is_used_for_ever() -> None:
     assert not use(sessions, wanted)
     assert opened.closed == [1, 1]
     assert opened.open == 1
+    assert not sessions.wake(wanted, 1)
+    assert opened.closed == [1, 1, 1]
+    sessions._longest = 60.0
+    use(sessions, wanted)
+    assert sessions.wake(wanted, 1)
+    assert use(sessions, wanted)
 
 
 def test_a_connection_that_was_edited_is_read_again() -> None:

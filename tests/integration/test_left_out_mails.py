@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -171,6 +172,28 @@ def test_what_was_had_is_not_looked_at_again(inbox: Inbox, mailbox: Mailbox) -> 
     inbox.asked.clear()
     assert uids(listed(mailbox, Selection.ALL, 1, 2, 3, cursor=first.cursor)) == [4]
     assert inbox.asked == [b"UID SEARCH UNSEEN", b"UID SEARCH UID 4:*"]
+
+
+def test_an_unread_mail_of_before_the_start_costs_no_look_at_the_folder(
+    dovecot: Dovecot, mail_user: str
+) -> None:
+    """A search tells days apart, and the start is a moment: that mail is never had."""
+    start = datetime.now(UTC) - timedelta(minutes=30)
+    connection = connection_to(dovecot.imap_port, username=mail_user)
+    assert dovecot.password is not None
+    with dovecot.client(mail_user) as person:
+        person.append("INBOX", mail(1, 300, seed=17), msg_time=start - timedelta(hours=1))
+    dovecot.deliver(mail_user, [mail(2, 300, seed=17)])
+    with opened(connection, password=dovecot.password) as there:
+        there.open("")
+        first = there.list_new(KnownKeys(), Selection.ALL, since=start)
+        assert uids(first) == [2]
+        dovecot.deliver(mail_user, [mail(3, 300, seed=17)])
+        there.open("")
+        asked = len(there.transcript)
+        later = there.list_new(KnownKeys([2]), Selection.ALL, since=start, cursor=first.cursor)
+        assert uids(later) == [3]
+        assert not [line for line in there.transcript[asked:] if line.endswith((") ALL", "H ALL"))]
 
 
 @pytest.mark.parametrize("selection", [Selection.ALL, Selection.UNREAD])

@@ -167,7 +167,12 @@ class ImapMailbox:
     ) -> Listing:
         found = self._matching(selection, since, cursor, everything=count_known)
         missing = found.missing_of(known)
-        if any(uid in missing for uid in found.below):
+        below = [uid for uid in found.below if uid in missing]
+        if below and since is not None:
+            # Searched by the day: of those before the start nothing is ever known.
+            with self._step("list"):
+                below = arrived_since(self._session, below, since)
+        if below:
             found = self._matching(selection, since, cursor, everything=True)
             missing = found.missing_of(known)
         status = self._opened()

@@ -17,6 +17,7 @@ from shared.connections import Connection, Failure, Health
 from shared.errors import Conflict, NotFound
 from shared.field_descriptions import fields_of, words_of
 from shared.quantities import counted
+from shared.storage import scheduling
 from shared.storage.conflicts import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -195,6 +196,7 @@ def forget_mailbox(session: Session, connection_id: int) -> None:
 def begin_rebinding(session: Session, connection_id: int) -> None:
     """Forgets by which keys mails are known, and not the mails: for a connection that now reads its
     mailbox on another server. They are recognised by their content, and settled once more."""
+    values = {"id": connection_id, "below": scheduling.next_aside(session, connection_id)}
     for name in (
         "forget_uids",
         "set_contents_aside",
@@ -202,7 +204,7 @@ def begin_rebinding(session: Session, connection_id: int) -> None:
         "forget_settlements",
         "keys_changed",
     ):
-        session.execute(_SQL[name], {"id": connection_id})
+        session.execute(_SQL[name], values)
 
 
 def statuses(session: Session, ids: Sequence[int]) -> dict[int, ConnectionStatus]:

@@ -187,16 +187,21 @@ def another_folder(session: Session, connection_id: int, folder: str, uid_validi
     """Another folder has the name of the one that was read, or an older state of it, with the same
     UIDVALIDITY: its UIDs name other mails. From now on mails are recognised by content, as after
     `validity_changed`."""
-    values = {"id": connection_id, "folder": folder, "uid_validity": uid_validity}
-    for name in (
-        "set_aside_known",
-        "forget_aside",
-        "set_aside_content",
-        "forget_settlements_aside",
-        "set_aside_settlements",
-    ):
+    values = {
+        "id": connection_id,
+        "folder": folder,
+        "uid_validity": uid_validity,
+        "below": next_aside(session, connection_id),
+    }
+    for name in ("set_aside_known", "set_aside_content", "set_aside_settlements"):
         session.execute(_SQL[name], values)
     validity_changed(session, connection_id, uid_validity)
+
+
+def next_aside(session: Session, connection_id: int) -> int:
+    """What is subtracted from a negative UIDVALIDITY to set contents aside beside earlier ones."""
+    row = session.execute(_SQL["next_aside"], {"id": connection_id}).fetchone()
+    return int(row[0]) if row else 0
 
 
 def last_mailbox_id(session: Session, connection_id: int) -> str:

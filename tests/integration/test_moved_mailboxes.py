@@ -6,6 +6,7 @@ deleted there for what was still to be told to the old one.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -79,6 +80,26 @@ def test_uids_of_another_imap_server_name_other_mails(here: FetcherHere) -> None
         here.run_until_idle(connection)
         assert here.had() == digests([*OLD, *NEW])
     assert here.stack.count("settlement") == 0
+
+
+@pytest.mark.promise("I9")
+def test_mails_of_every_server_before_are_known(here: FetcherHere) -> None:
+    """Moved twice in a week, and all of them had the same UIDs."""
+    folders = [OLD, NEW, [mail(9, 500, seed=65), *OLD, *NEW]]
+    with contextlib.ExitStack() as stack:
+        first, second, third = (
+            stack.enter_context(ScriptedServer(Folder(dict(enumerate(mails, 1))).script))
+            for mails in folders
+        )
+        connection = here.stack.add_plain_connection(
+            first.port, name="moved", mode="imap", selection="all"
+        )
+        here.stack.execute("UPDATE connection_state SET pruned_at = now()")  # nothing is packed
+        here.run_until_idle(connection)
+        for server, had in ((second, [*OLD, *NEW]), (third, folders[2])):
+            edit(here.stack, connection, host="127.0.0.1", port=server.port)
+            here.run_until_idle(connection)
+            assert here.had() == digests(had)
 
 
 @pytest.mark.promise("I9")

@@ -89,20 +89,11 @@ UPDATE connection_state SET uid_validity = NULL, cursor = NULL WHERE connection_
 -- Under numbers that no server gives, as in `set_aside_content` (scheduling.sql). What is there
 -- already, of an earlier server, goes on beside it.
 WITH packed AS (
-    UPDATE packed_content SET uid_validity = -uid_validity
+    UPDATE packed_content SET uid_validity = -uid_validity - %(below)s::bigint
     WHERE connection_id = %(id)s AND uid_validity > 0
-), twice AS (
-    DELETE FROM known_content AS k USING known_content AS aside
-    WHERE k.connection_id = %(id)s AND k.uid_validity > 0
-      AND (aside.connection_id, aside.folder, aside.uid_validity, aside.uid)
-        = (k.connection_id, k.folder, -k.uid_validity, k.uid)
-    RETURNING k.folder, k.uid_validity, k.uid
 )
-UPDATE known_content AS k SET uid_validity = -uid_validity
-WHERE k.connection_id = %(id)s AND k.uid_validity > 0
-  AND NOT EXISTS (SELECT FROM twice
-                  WHERE (twice.folder, twice.uid_validity, twice.uid)
-                      = (k.folder, k.uid_validity, k.uid));
+UPDATE known_content SET uid_validity = -uid_validity - %(below)s::bigint
+WHERE connection_id = %(id)s AND uid_validity > 0;
 
 -- name: set_keys_aside
 -- Likewise, under digests that no key has.

@@ -156,37 +156,32 @@ UPDATE connection_state
 SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL
 WHERE connection_id = %(id)s;
 
+-- name: next_aside
+-- So far below zero nothing was set aside yet: of two folders with one UIDVALIDITY (32 bits) what was
+-- not recognised since stays known of both.
+SELECT coalesce(max(-uid_validity / 4294967296) + 1, 0) * 4294967296 FROM (
+    SELECT uid_validity FROM known_content WHERE connection_id = %(id)s
+    UNION ALL SELECT uid_validity FROM packed_content WHERE connection_id = %(id)s
+    UNION ALL SELECT uid_validity FROM settlement WHERE connection_id = %(id)s
+) AS aside
+WHERE uid_validity < 0;
+
 -- name: set_aside_known
 -- Another folder has the name, and by chance the same UIDVALIDITY: what is known of the old one goes
 -- under a number that no server gives (RFC 3501: nz-number), where recognition finds it.
 DELETE FROM known_uid WHERE connection_id = %(id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s;
 
--- name: forget_aside
--- Of what was set aside before and not recognised since, only what would stand twice.
-DELETE FROM known_content AS aside USING known_content AS k
-WHERE aside.connection_id = %(id)s AND aside.folder = %(folder)s
-  AND aside.uid_validity = -%(uid_validity)s::bigint
-  AND (k.connection_id, k.folder, k.uid_validity, k.uid)
-    = (aside.connection_id, aside.folder, -aside.uid_validity, aside.uid);
-
 -- name: set_aside_content
 WITH packed AS (
-    UPDATE packed_content SET uid_validity = -uid_validity
+    UPDATE packed_content SET uid_validity = -uid_validity - %(below)s::bigint
     WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
 )
-UPDATE known_content SET uid_validity = -uid_validity
+UPDATE known_content SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
--- name: forget_settlements_aside
-DELETE FROM settlement AS aside USING settlement AS s
-WHERE aside.connection_id = %(id)s AND aside.folder = %(folder)s
-  AND aside.uid_validity = -%(uid_validity)s::bigint
-  AND (s.connection_id, s.folder, s.uid_validity, s.native_key)
-    = (aside.connection_id, aside.folder, -aside.uid_validity, aside.native_key);
-
 -- name: set_aside_settlements
-UPDATE settlement SET uid_validity = -uid_validity
+UPDATE settlement SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
 -- name: last_mailbox_id

@@ -19,7 +19,7 @@ from services.fetcher.push import PushEvents
 from services.fetcher.session_pool import SessionPool
 from shared.errors import PosthouseError
 from shared.queueing.job_context import Pulse
-from shared.storage import affinity
+from shared.storage import affinity, scheduling
 from shared.storage.affinity import AFFINITY_GRACE
 from shared.storage.pool import Database
 
@@ -51,6 +51,8 @@ class SessionAffinity:
     #: When it was asked before which sessions are wanted (time.monotonic), and which were.
     _asked: float = 0.0
     _wanted: frozenset[int] = frozenset()
+    #: Those that listen and are to be renewed, of which that is said.
+    _overdue: frozenset[int] = frozenset()
 
     def arrive(self) -> None:
         """Says that this fetcher lives, before its first run: a mailbox whose fetcher is not known
@@ -62,6 +64,7 @@ class SessionAffinity:
         chores: list[tuple[float, Callable[[], None]]] = [
             (AFFINITY_GRACE / 3, self._beat),
             (_PRUNE, self._prune),
+            (_PRUNE, self._renew),
             (_PRUNE, self._give_way),
             (_GIVE_UP, self._give_up_shares),
             (self.lease_seconds / 3, self._share),
@@ -125,6 +128,14 @@ class SessionAffinity:
         leaving = absent & self._missing
         self._missing = absent - leaving
         self._leave([*leaving, *gone])
+
+    def _renew(self) -> None:
+        """Makes due what listens over a session that was open for long, whatever its interval: the
+        run renews that, as the name of the server may lead to another one by now."""
+        before, self._overdue = self._overdue, frozenset(self.sessions().overdue())
+        if found := self._overdue - before:
+            with self.database.transaction() as session:
+                scheduling.due_now(session, sorted(found))
 
     def _give_way(self) -> None:
         """Ends a session at each server that turned another fetcher away just now."""

@@ -248,6 +248,11 @@ class SessionPool:
         self.drop(gone)
         return gone
 
+    def overdue(self) -> list[int]:
+        """Connections with a session that listens and is to be renewed."""
+        now = time.monotonic()
+        return [i for i, _ in self._listeners.items() if self._until.get(i, 0) < now]
+
     def oldest(self, count: int) -> list[int]:
         """So many connections with a session here, those that wait first."""
         with self._lock:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import new_id
 from shared.storage import connections, scheduling
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
@@ -253,3 +255,29 @@ def _runs(stack: Stack) -> dict[int, float]:
     return dict(
         stack.query("SELECT connection_id, extract(epoch FROM last_run_at) FROM connection_state")
     )
+
+
+@pytest.mark.promise("M4")
+def test_a_session_that_listens_is_renewed_whatever_the_interval(
+    redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
+) -> None:
+    """The name of its server may lead to another one, where mails arrive now."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = stack.watch(server, mail_user, push=True, interval_minutes=HOUR)
+    due = "SELECT due_at <= now(), lane FROM connection_state"
+    with FetcherHere(stack).working() as here:
+        sessions, fetcher = here.fetcher.dispatcher.sessions, here.fetcher
+        here.run(connection)
+        stack.query("UPDATE connection_state SET due_at = now() + interval '1 hour' RETURNING 1")
+        fetcher.affinity._renew()
+        assert stack.query(due) == [(False, "fetch")], "it was opened just now"
+        sessions._until[connection] = 0.0
+        fetcher.affinity._renew()
+        assert stack.query(due) == [(True, "fetch")]
+        fetcher.kept_session_runs.run_job([connection], str(new_id()))
+        stack.wait(lambda: stack.query(due) == [(True, "fetch-slow")], "it gives up the session")
+        assert listeners(server) == 0
+        fetcher.dispatcher.run_slow_job([connection], str(new_id()))
+        assert sessions.overdue() == []
+        assert len(sessions) == listeners(server) == 1

@@ -38,7 +38,14 @@ pytest_plugins = [
 
 
 #: What tools of our own keep there.
-OWN = {".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
+OWN = {
+    ".hypothesis",
+    ".import_linter_cache",
+    ".mypy_cache",
+    ".pictures",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,6 +35,7 @@ from shared.credentials import Credential
 from shared.errors import InvalidInput
 from shared.field_descriptions import fields_of, words_of
 from shared.handlers import Handler
+from shared.input_words import in_words
 
 
 def _refers(value: str) -> str:
@@ -357,7 +358,8 @@ def _twice(names: list[Any]) -> dict[int, str]:
 def _worded(loaded: dict[str, Any], one: Any) -> str:
     place = _place(loaded, one["loc"])
     if one["type"] != "extra_forbidden":
-        return place + str(one["msg"]).removeprefix("Value error, ").rstrip(".")
+        said = in_words(one["type"], str(one["msg"]))
+        return place.removesuffix(": ") + said if place else said.lstrip(": ")
     names = tuple(part for part in one["loc"][:-1] if isinstance(part, str))
     model, key = _FIELDS.get(names), str(one["loc"][-1])
     known = model.model_fields if model else ()

@@ -26,6 +26,7 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
+from shared.input_words import in_words
 from shared.mailbox.failures import StepFailed
 
 #: Places of a request that are told of, where more are wrong.
@@ -190,7 +191,7 @@ def _misformed(error: Mapping[str, Any]) -> InvalidInput:
     if error["type"] == "extra_forbidden":
         return InvalidInput(f"There is no field {name!r} here.", field=name)
     about = repr(name) if name else "The body"
-    return InvalidInput(f"{about}: {error['msg']}.", field=name)
+    return InvalidInput(f"{about}{in_words(error['type'], error['msg'])}.", field=name)
 
 
 def install(app: FastAPI) -> None:

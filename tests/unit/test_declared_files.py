@@ -100,6 +100,17 @@ def test_values_that_would_be_refused_later_are_said_with_the_rest(tmp_path: Pat
     assert said[7].endswith("Did you mean 'connection-failing'?")
 
 
+def test_what_is_missing_or_of_another_type_is_said_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text("connections:\n  - name: A\n    tags: sales\nhandlers: all\n")
+    with pytest.raises(InvalidInput) as refused:
+        read(file)
+    said = str(refused.value)
+    assert "connections 'A', mode is missing" in said
+    assert "tags is no list" in said
+    assert "handlers is no list" in said
+
+
 def test_a_date_needs_no_quotes(tmp_path: Path) -> None:
     file = tmp_path / "posthouse.yaml"
     file.write_text(

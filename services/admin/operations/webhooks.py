@@ -174,5 +174,5 @@ def _url(value: Any) -> str:
     address = typed.secret("url", value, 2000) or ""
     parts = urlsplit(address.strip())
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise InvalidInput("A webhook's address begins with https://", field="url")
+        raise InvalidInput("A webhook's address begins with https:// or http://", field="url")
     return address.strip()

@@ -224,6 +224,7 @@ def test_a_mail_shows_its_whole_path(api: Api) -> None:
     assert seen["deliveries"][0]["handler"] == "path"
     assert "signature valid" in next(s["text"] for s in seen["path"] if s["what"] == "opened")
     problem(api.http.get(f"messages/{uuid.uuid4()}"), 404)
+    assert "'message_id' is no id" in problem(api.http.get("messages/xyz"), 422)["detail"]
     api.http.delete(f"handlers/{handler['id']}", params={"force": True})
 
 

@@ -38,8 +38,9 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
     """Compares the mails of keys that are `listed` again, those listed last first, until time is
     up. Where no key came back, it costs a question to Postgres.
 
-    A server that showed an empty mailbox for an hour lists all of them again: where they are kept,
-    it is believed once so many in a row are the same.
+    A server that showed an empty mailbox for an hour lists all of them again, as does one that
+    takes deletions and keeps the mails. Once so many in a row are the same, the others are believed
+    to be; where they are to be deleted once more they wait for the next look.
     """
     if not listed or not run.mailbox.capabilities.reuses_keys:
         return Reused()
@@ -55,8 +56,9 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
         compared += piece
         found = _other(run, before, piece)
         other.update(found)
-        if not (found or deletes):
-            left = []
+        if not found:
+            left = left if deletes else []
+            break
     had = _set_aside(run, listed, other) if other else frozenset[str]()
     same = [ref for ref in compared if ref.key not in other and before[str(ref.key)]]
     return Reused(

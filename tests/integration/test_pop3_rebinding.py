@@ -285,3 +285,25 @@ def test_ids_that_were_changed_and_are_changed_back_name_mails_that_were_had(
         server.deliver("alice", LATER[1:])
         here.run_until_idle(connection)
         assert here.had() == digests([*MAILS, *LATER])
+
+
+class Keeping(RuledPop3):
+    """Takes every deletion, and keeps the mails."""
+
+    def _update(self, user: str, retrieved: list[Stored], deleted: list[Stored]) -> None:
+        pass
+
+
+def test_a_server_that_keeps_what_was_deleted_is_not_asked_for_all_of_it(
+    here: FetcherHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reused_keys, "_AT_ONCE", 4)
+    with Keeping() as server:
+        connection = watch(here, server, "delete")
+        server.deliver("alice", MAILS)
+        here.run_until_idle(connection)
+        before = len(server.heard)
+        here.run(connection)
+        said = server.heard[before:]
+        assert 0 < sum(line.startswith(b"TOP") for line in said) <= 4
+        assert here.had() == digests(MAILS)

@@ -28,6 +28,7 @@ from shared.mailbox.start_rules import start_refusal
 from shared.messages import Key
 from shared.storage import leases, ledger, scheduling
 from shared.storage.folder_ref import FolderRef
+from shared.storage.key_contents import keep_vanished
 from shared.storage.known_sets import KnownMails, add_known, prune
 from shared.telemetry import traces
 
@@ -202,6 +203,8 @@ def _forget_vanished(run: Run, listed: Sequence[Key] | None, left: Set[Key]) -> 
         listed = [key for key in listed if key not in left] if left else listed
         with run.tools.database.transaction() as session:
             leases.assert_held(session, run.lease)
+            if left:
+                keep_vanished(session, place, map(str, left))
             prune(
                 session,
                 place.connection_id,

@@ -5,7 +5,7 @@ key changed: after a migration, or when a server began to form its keys in anoth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from shared.storage.arrays import octets_array
 from shared.storage.folder_ref import FolderRef
@@ -54,6 +54,13 @@ def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dic
         return {}
     rows = session.execute(_SQL["vanished"], {**place.columns(), "digests": list(by_digest)})
     return {by_digest[key]: bytes(content or b"") for key, content in rows}
+
+
+def keep_vanished(session: Session, place: FolderRef, keys: Iterable[str]) -> None:
+    """These keys are listed again, and what they name is still to be compared: not forgotten, as
+    vanished keys are after a while."""
+    digests = [key_digest(key) for key in keys]
+    session.execute(_SQL["keep_vanished"], {**place.columns(), "digests": digests})
 
 
 def set_aside(session: Session, place: FolderRef, keys: Sequence[str]) -> None:

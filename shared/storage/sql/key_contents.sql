@@ -22,6 +22,11 @@ SELECT digest, content FROM unnest(%(digests)s::bytea[]) AS asked(listed) CROSS 
       AND k.digest = asked.listed AND k.vanished_on IS NOT NULL
     LIMIT 1) AS known;
 
+-- name: keep_vanished
+UPDATE known_key SET vanished_on = current_date
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND digest = ANY(%(digests)s::bytea[]) AND vanished_on < current_date;
+
 -- name: drop_aside
 DELETE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s

@@ -1,9 +1,10 @@
 """Many connections added and changed by one call, an outcome for each: what fails keeps no other
 from being saved.
 
-Each is checked as one that is saved alone. Those for which nobody has to be asked share a
-transaction; where a mail server has to be asked (to count new mails, to test application access)
-each has its own, as many at a time as `bulk` asks.
+Each is checked and committed as one that is saved alone, so that none waits with locks of another,
+which fetchers take in another order. Those for which nobody has to be asked share a session of
+Postgres; where a mail server has to be asked (to count new mails, to test application access) each
+has its own, as many at a time as `bulk` asks.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def save_many(ctx: Context, every: Sequence[Wanted]) -> list[Saving]:
         with ctx.transaction() as session:
             for at in some:
                 try:
-                    with session.transaction():
+                    with session.transaction():  # nothing was begun: it commits
                         saved = save(ctx, session, every[at])
                 except PosthouseError as error:
                     found[at] = Saving(error=error)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import yaml
 
 from shared.people import Role
+from shared.storage import connections
 from tests.integration.api.conftest import Api, Posthouse
 from tests.integration.api.test_access import add_token
+from tests.integration.api.test_changing_while_fetched import wait_for_a_waiting
 from tests.integration.api.test_connections import problem
 from tests.servers.scripted import ScriptedServer
 
@@ -157,6 +161,31 @@ def test_many_are_changed_within_the_part_of_who_changes_them(api: Api) -> None:
         "detail": f"There is no connection {other}.",
     }, "as one that is not there"
     assert api.http.get(f"connections/{other}").json()["interval_minutes"] == 1
+
+
+@pytest.mark.promise("T1")
+def test_one_that_waits_for_a_run_locks_no_other(api: Api) -> None:
+    """Fetchers that end several runs lock all leases before the first state."""
+    first, second = (made["id"] for made in saved(api.http, one(), one(host="other.invalid")))
+    with api.database.transaction() as session:
+        key = connections.get(session, second).lease_key()
+        session.execute("INSERT INTO lease VALUES (%s, 'a', now() + interval '1 hour', 1)", [key])
+    with (
+        psycopg.connect(api.owner_url) as fetcher,
+        psycopg.connect(api.owner_url, autocommit=True) as watch,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        fetcher.execute("SELECT FROM lease WHERE mailbox = %s FOR SHARE", [key])
+        items = [{"id": first, "interval_minutes": 7}, {"id": second, "folder": "Archive"}]
+        changing = beside.submit(saved, api.http, *items)
+        wait_for_a_waiting(watch)
+        assert api.http.get(f"connections/{first}").json()["interval_minutes"] == 7
+        fetcher.execute(
+            "SELECT FROM connection_state WHERE connection_id = %s FOR UPDATE NOWAIT", [first]
+        )
+        fetcher.commit()
+        assert [made["error"] for made in changing.result()] == [None, None]
+    assert api.http.get(f"connections/{second}").json()["folder"] == "Archive"
 
 
 @pytest.mark.parametrize("body", [{}, {"items": []}, {"items": [1]}, {"items": [{}] * 101}])

@@ -8,6 +8,7 @@ import mmap
 import re
 import resource
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,9 @@ from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.packets import (
     ANYONE,
     Addressed,
+    EncryptedSessionKey,
     is_ordinary,
+    narrowed,
     octets_of,
     whole_message,
 )
@@ -47,6 +50,9 @@ MAX_TRIES = 64
 #: Operations with private keys that one message may ask for: recipients that are hidden, or named
 #: twice, are tried one after the other, and each costs some milliseconds (RSA of 4096 bits: ten).
 MAX_OPERATIONS = 64
+#: With more copies of the session key only those that may be meant here are given to Sequoia, which
+#: takes the square of their number.
+_MANY = 2_000
 _NO_KEY = "No key to decrypt message"
 _TOO_MANY = "The message has more recipients that may be meant here than are tried."
 _RSA = (1, 2)
@@ -81,11 +87,12 @@ def decrypt_message(
     """
     if to.endless:
         raise Malformed("There are too many recipients.")
+    named = frozenset(to.key_ids)
     fitting = [
         (key, subkey)
         for key in keys
         for subkey in key.subkeys
-        if to.anyone or any(_means(one, subkey) for one in to.key_ids)
+        if to.anyone or not named.isdisjoint(_names(subkey))
     ]
     if to.unsupported_keys:
         raise Unsupported(f"Encryption with {to.unsupported_keys} is not supported.")
@@ -95,39 +102,56 @@ def decrypt_message(
         raise NoRecipient("None of the keys here is among the recipients.")
     if to.form.unsupported:
         raise Unsupported(to.form.unsupported)
-    fitting.sort(key=lambda pair: not any(_means(one, pair[1]) for one in to.key_ids))
+    fitting.sort(key=lambda pair: named.isdisjoint(_names(pair[1])))
     if to.form.needs_reencryption and len(message) > MAX_BYTES:
         raise Unsupported("The message is too long for a form of GnuPG's own.")
-    path = None if to.form.needs_reencryption else _written(message.windows(), spool)
+    path = _path(message, to, spool)
+    copies = Counter(to.session_keys)
     operations = 0
     for key, subkey in fitting[:MAX_TRIES]:
-        operations += _tried(to, subkey)
-        if operations > MAX_OPERATIONS:
-            raise Unsupported(_TOO_MANY)
+        used, where, many = message, path, len(to.session_keys) > _MANY
+        wanted = _copies_for(subkey, (ANYONE, *_names(subkey)))
+        count = sum(copies[one] for one in wanted)
+        if operations + count > MAX_OPERATIONS:
+            # Somebody who is named need not be kept out by those who are hidden.
+            wanted, many = _copies_for(subkey, _names(subkey)), True
+            count = sum(copies[one] for one in wanted)
+            if not count or operations + count > MAX_OPERATIONS:
+                raise Unsupported(_TOO_MANY)
+        if many and not count:
+            continue
+        if many:
+            if len(message) > MAX_BYTES:
+                raise Unsupported(_TOO_MANY)
+            used = region(narrowed(message, wanted))
+            where = _path(used, to, spool)
+        operations += count
         try:
-            if path is None:
-                return _by_reencryption(message, key, subkey, rings, spool, limit)
+            if where is None:
+                return _by_reencryption(used, key, subkey, rings, spool, limit)
             try:
-                opened = _decrypt(path, key, _Opener(subkey.decryptor), rings, spool, limit)
+                opened = _decrypt(where, key, _Opener(subkey.decryptor), rings, spool, limit)
             except NotOpened:
-                return _opened_here(message, key, subkey, rings, spool, limit)
+                return _opened_here(used, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
         if opened.compressed:
-            return _inside_compression(message, opened, subkey, rings)
+            return _inside_compression(used, opened, subkey, rings)
         return opened
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
 
 
-def _tried(to: Addressed, subkey: Subkey) -> int:
-    """How many copies of the session key may be for that subkey, by name and algorithm."""
+def _path(message: Region, to: Addressed, spool: Spool) -> Path | None:
+    """A file of the message for Sequoia; None where it does not open its form."""
+    return None if to.form.needs_reencryption else _written(message.windows(), spool)
+
+
+def _copies_for(subkey: Subkey, names: Iterable[str]) -> set[EncryptedSessionKey]:
+    """The copies of the session key that may be for that subkey, under these names."""
     own = _RSA if subkey.algorithm in _RSA else (subkey.algorithm,)
-    return sum(
-        algorithm in own and (key_id == ANYONE or _means(key_id, subkey))
-        for key_id, algorithm in to.session_keys
-    )
+    return {EncryptedSessionKey(name, one) for name in names for one in own}
 
 
 class _Opener(NamedTuple):
@@ -209,9 +233,9 @@ def _written(windows: Iterable[memoryview | bytes], spool: Spool) -> Path:
     return path
 
 
-def _means(key_id: str, subkey: Subkey) -> bool:
+def _names(subkey: Subkey) -> tuple[str, str]:
     """Recipients are named by key id (version 3) or by fingerprint (version 6)."""
-    return key_id in (subkey.key_id, subkey.fingerprint)
+    return subkey.key_id, subkey.fingerprint
 
 
 def _decrypt(

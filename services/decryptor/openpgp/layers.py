@@ -33,6 +33,8 @@ from shared.mail.structure import Entity, entity, split_multipart
 #: A signed text is verified in memory; longer texts are not written by people.
 _MAX_TEXT = 1 << 24
 _LOOK = 1 << 12
+#: Recipients that the event and the ledger have; as many as those of S/MIME may be.
+_LISTED = 2_000
 _ARMOUR_END = b"-----END PGP MESSAGE-----"
 _TEXT_AROUND = "There is other text around what is signed."
 _DAMAGED = "The signed message is damaged."
@@ -210,7 +212,10 @@ class OpenPGP:
         if not to.is_encrypted:
             facts.failed("failed", "There is no OpenPGP message where one should be.")
             return None
-        facts.recipients.extend(f"key id {key_id}" for key_id in to.key_ids)
+        names = list(dict.fromkeys(to.key_ids))
+        facts.recipients.extend(f"key id {name}" for name in names[:_LISTED])
+        if len(names) > _LISTED:
+            facts.remark(f"Of {len(names)} recipients the first {_LISTED} are listed.")
         if to.anyone:
             facts.recipients.append("a hidden key")
         if to.password:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from shared.mail.region import Region
@@ -214,6 +214,21 @@ def whole_message(message: Region) -> Message:
             return Message(tuple(recipients), kind, _joined(data, position, body))
         position = behind
     return Message(tuple(recipients), 0, b"")
+
+
+def narrowed(message: Region, wanted: Collection[EncryptedSessionKey]) -> bytes:
+    """The packets of a message with no other copies of the session key than those `wanted`."""
+    data = octets_of(message)
+    kept = bytearray()
+    position = 0
+    while packet := _packet(data, position):
+        kind, body, behind = packet
+        if kind not in (1, 3, 10, 21):
+            break
+        if kind == 1 and len(body) > 10 and EncryptedSessionKey(*recipient_of(body)) in wanted:
+            kept += data[position:behind]
+        position = behind
+    return bytes(kept) + data[position:]
 
 
 def octets_of(message: Region) -> bytes:

@@ -8,9 +8,10 @@ import zlib
 from pathlib import Path
 
 import pytest
-from pysequoia import SignatureMode, encrypt, sign
+from pysequoia import Profile, SignatureMode, encrypt, sign
 
 from services.decryptor.limits import MailLimits
+from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
@@ -19,7 +20,7 @@ from tests.unit.smime.test_openpgp_forms import packet
 
 pytestmark = pytest.mark.promise("C4")
 MARKER = packet(10, b"PGP")
-ALICE, BOB = Person("alice@example.org"), Person("bob@example.org")
+ALICE, BOB = Person("alice@example.org"), Person("bob@example.org", profile=Profile.RFC4880)
 #: More than Sequoia's buffer of 25 MiB.
 LARGE = b"Content-Type: application/octet-stream\r\n\r\n" + os.urandom(1 << 16) * 420
 
@@ -107,3 +108,42 @@ def test_a_small_message_that_unpacks_to_a_large_one_is_refused(knowing: Opener)
         assert opened.content is None
     with knowing(raw, MailLimits(ratio=10_000)) as opened:
         assert opened.security.signature == "untrusted", opened.security
+
+
+def in_base64(message: bytes) -> bytes:
+    return HEADER + multipart_encrypted(base64.encodebytes(message), b"base64")
+
+
+def test_the_recipients_of_an_event_are_bounded(knowing: Opener) -> None:
+    """A mail of two megabytes made an event of four."""
+    message = encrypt(ENTITY, [BOB.public], armor=False)
+    others = b"".join(
+        packet(1, b"\3" + number.to_bytes(8) + b"\x12" + bytes(3)) for number in range(1, 150_000)
+    )
+    with knowing(in_base64(others + message)) as opened:
+        assert opened.security.status == "decrypted", opened.security.reason
+        assert len(opened.security.recipients) == 2_000
+        assert "150000 recipients" in opened.security.reason
+    others = packet(1, b"\3" + bytes(8) + b"\1" + bytes(3)) * 150_000
+    with knowing(in_base64(others + message)) as opened:
+        assert opened.security.status == "decrypted", "those of another algorithm are not tried"
+
+
+def test_hidden_recipients_do_not_keep_out_who_is_named(knowing: Opener) -> None:
+    message = encrypt(ENTITY, [BOB.public], armor=False)
+    ((_, sealed), *_) = packets_of(message)
+    own = packet(1, sealed)
+    rest = message[message.index(sealed) + len(sealed) :]
+    hidden = packet(1, sealed[:1] + bytes(8) + sealed[9:-8] + bytes(8)) * 100
+    armoured = b"-----BEGIN PGP MESSAGE-----\n\n%b-----END PGP MESSAGE-----\n"
+    for made in (own + hidden, hidden + own):
+        with knowing(in_base64(made + rest)) as opened:
+            assert opened.security.status == "decrypted", opened.security
+            assert opened.content == HEADER + ENTITY
+        lines = armoured % base64.encodebytes(made + rest)
+        with knowing(HEADER + multipart_encrypted(lines)) as opened:
+            assert opened.security.status == "decrypted", opened.security
+    wrong = packet(1, sealed[:-8] + bytes(8))
+    for made in (hidden, wrong * 65 + own, wrong + hidden):
+        with knowing(in_base64(made + rest)) as opened:
+            assert opened.security.status in ("unsupported", "failed"), opened.security

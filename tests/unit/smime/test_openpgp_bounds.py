@@ -134,7 +134,8 @@ def test_hidden_recipients_do_not_keep_out_who_is_named(knowing: Opener) -> None
     ((_, sealed), *_) = packets_of(message)
     own = packet(1, sealed)
     rest = message[message.index(sealed) + len(sealed) :]
-    hidden = packet(1, sealed[:1] + bytes(8) + sealed[9:-8] + bytes(8)) * 100
+    # Of version 6 (RFC 9580 section 5.1.2), without the name of the key.
+    hidden = packet(1, b"\6\0" + sealed[2 + sealed[1] : -8] + bytes(8)) * 100
     armoured = b"-----BEGIN PGP MESSAGE-----\n\n%b-----END PGP MESSAGE-----\n"
     for made in (own + hidden, hidden + own):
         with knowing(in_base64(made + rest)) as opened:

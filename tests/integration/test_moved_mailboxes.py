@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -27,14 +27,6 @@ from tests.servers.scripted import Conversation, ScriptedServer
 
 OLD = [mail(number, 500, seed=64) for number in range(3)]
 NEW = [mail(number, 500, seed=65) for number in range(3)]
-
-
-@pytest.fixture
-def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
-    stack = build_stack(redis_url)
-    stack.add_handler()
-    with FetcherHere(stack).working() as fetcher:
-        yield fetcher
 
 
 def numbered() -> Callable[[Stored], str]:

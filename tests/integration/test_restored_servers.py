@@ -8,27 +8,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
-from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 BEFORE = [mail(number, 500, seed=61) for number in range(3)]
 LOST = [mail(number, 500, seed=62) for number in range(4)]
 AFTER = [mail(number, 500, seed=63) for number in range(2)]
-
-
-@pytest.fixture
-def here(redis_url: str, build_stack: Callable[..., Stack]) -> Iterator[FetcherHere]:
-    stack = build_stack(redis_url)
-    stack.add_handler()
-    with FetcherHere(stack).working() as fetcher:
-        yield fetcher
 
 
 def copied(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,3 +68,24 @@ def measured(tree: Path, question: str, argv: Sequence[str]) -> Any:
         out = Path(folder) / "measured.json"
         ask(tree, question, [*argv, "--one", str(out)])
         return json.loads(out.read_text())
+
+
+def beside(
+    commit: str, measuring: Sequence[str], question: str, turns: int, argv: Sequence[str], *,
+    peers: bool, renamed: Mapping[str, str],
+) -> dict[str, list[Any]]:  # fmt: skip
+    """What a bench finds by name, of a commit and of this code, in turns with servers of their own.
+
+    What the commit's code finds is called as `renamed` says, else `… before`. The peers are asked
+    beside this code alone, where `peers` are wanted.
+    """
+    found: dict[str, list[Any]] = {}
+    with codes(commit, measuring) as trees:
+        for turn in range(turns):
+            for name, tree in in_turn(trees, turn):
+                is_this = name == THIS
+                alone = [] if is_this and peers else ["--only-posthouse"]
+                for what, values in measured(tree, question, [*argv, *alone]).items():
+                    of = what if is_this else renamed.get(what, f"{what} before")
+                    found.setdefault(of, []).extend(values)
+    return found

@@ -80,24 +80,18 @@ def _measure(chosen: argparse.Namespace) -> dict[str, list[Any]]:
 
 
 def _beside(chosen: argparse.Namespace) -> dict[str, list[Any]]:
-    """The same with the code of before, in turns, each turn with servers of its own."""
-    found: dict[str, list[Any]] = {}
-    with before.codes(chosen.before, _MEASURING) as codes:
-        for turn in range(chosen.turns):
-            for name, tree in before.in_turn(codes, turn):
-                told = ["--turns", "1", "--mails", str(chosen.mails)]
-                told += ["--fetchmail-mails", str(chosen.fetchmail_mails)]
-                is_this = name == before.THIS
-                if chosen.only_posthouse or not is_this:
-                    told.append("--only-posthouse")
-                for what, values in before.measured(tree, "fetch", told).items():
-                    if is_this:
-                        found.setdefault(what, []).extend(values)
-                    elif what == OURS:
-                        found.setdefault(BEFORE, []).extend(values)
-                    else:
-                        found.setdefault(f"{what} before", []).extend(values)
-    return found
+    """The same with the code of before."""
+    told = ["--turns", "1", "--mails", str(chosen.mails)]
+    told += ["--fetchmail-mails", str(chosen.fetchmail_mails)]
+    return before.beside(
+        chosen.before,
+        _MEASURING,
+        "fetch",
+        chosen.turns,
+        told,
+        peers=not chosen.only_posthouse,
+        renamed={OURS: BEFORE},
+    )
 
 
 def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:

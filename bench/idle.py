@@ -93,19 +93,18 @@ def _measure(chosen: argparse.Namespace) -> dict[str, list[Any]]:
 
 
 def _beside(chosen: argparse.Namespace) -> dict[str, list[Any]]:
-    """The same with the code of before, in turns, each turn with servers of its own."""
-    found: dict[str, list[Any]] = {}
+    """The same with the code of before."""
     told = ["--turns", "1", "--mailboxes", str(chosen.mailboxes), "--hosts", str(chosen.hosts)]
     told += ["--peers", str(chosen.peers)]
-    with before.codes(chosen.before, _MEASURING) as codes:
-        for turn in range(chosen.turns):
-            for name, tree in before.in_turn(codes, turn):
-                is_this = name == before.THIS
-                alone = [] if is_this and not chosen.only_posthouse else ["--only-posthouse"]
-                for what, values in before.measured(tree, "idle", told + alone).items():
-                    of = BEFORE if what == OURS else f"{what} before"
-                    found.setdefault(what if is_this else of, []).extend(values)
-    return found
+    return before.beside(
+        chosen.before,
+        _MEASURING,
+        "idle",
+        chosen.turns,
+        told,
+        peers=not chosen.only_posthouse,
+        renamed={OURS: BEFORE},
+    )
 
 
 def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:

@@ -14,8 +14,8 @@ from hashlib import sha256
 from bench import report
 from shared.connection_editing import edit
 from shared.storage import connections, known_sets
+from shared.storage.header_digests import short
 from shared.storage.migrate import migrate
-from shared.storage.packed_contents import short
 from shared.storage.pool import Database
 from tests.servers.postgres import PostgresServer
 

@@ -30,7 +30,7 @@ def print_keys_of(
     these can open nothing else. The admin service needs the keys themselves.
     """
     from shared.settings import KeySettings, load
-    from shared.storage.grants import SERVICES
+    from shared.storage.database_roles import SERVICES
     from shared.storage.secrets import columns_of
     from shared.vault import SecretKey
 

@@ -35,7 +35,7 @@ from shared.credentials import Credential
 from shared.errors import InvalidInput
 from shared.field_descriptions import fields_of, words_of
 from shared.handlers import Handler
-from shared.input_words import in_words
+from shared.validation_error_texts import in_words
 
 
 def _refers(value: str) -> str:

@@ -21,7 +21,7 @@ from services.admin.settings import AdminSettings
 from shared.errors import InvalidInput, TryAgain
 from shared.settings import PREFIX, Settings, load
 from shared.storage import schema
-from shared.storage.grants import Account, grant_services
+from shared.storage.database_roles import Account, grant_services
 from shared.storage.pool import Database
 from shared.storage.secrets import columns_of
 from shared.telemetry.logs import without_secrets

@@ -26,8 +26,8 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
-from shared.input_words import in_words
 from shared.mailbox.failures import StepFailed
+from shared.validation_error_texts import in_words
 
 #: Places of a request that are told of, where more are wrong.
 _MOST_TOLD: Final = 50

@@ -21,8 +21,8 @@ from shared.messages import DecryptOutcome
 from shared.rules.choosing import Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.storage import deliveries, outbox
-from shared.storage.claimed_mails import Claimed, Redelivery
 from shared.storage.deliveries import DeliveryTarget
+from shared.storage.outbox_rows import Claimed, Redelivery
 from shared.storage.pool import Session
 
 _MOST_FIELDS: Final = 500

@@ -35,8 +35,8 @@ from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
 from shared.quantities import counted
 from shared.storage import outbox
-from shared.storage.claimed_mails import Claimed
 from shared.storage.outbox import Release
+from shared.storage.outbox_rows import Claimed
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.store import MissingObject, Store
 from shared.telemetry import metrics, traces

@@ -30,9 +30,9 @@ from shared.queueing.output import Output, Publication, QueueLost
 from shared.rules.choosing import Choice
 from shared.rules.facts import RuleFacts, kept
 from shared.storage import alerts, deliveries, outbox
-from shared.storage.claimed_mails import Claimed, Redelivery
 from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox import Release
+from shared.storage.outbox_rows import Claimed, Redelivery
 from shared.storage.pool import Database, Session
 from shared.store import Store
 from shared.telemetry import metrics, traces

@@ -22,7 +22,7 @@ from shared.storage.alert_deliveries import Target
 from shared.storage.pool import Database
 from shared.telemetry import metrics
 from shared.vault import Vault
-from shared.webhooks import Call, WebhookCaller
+from shared.webhook_calls import Call, WebhookCaller
 
 log = structlog.get_logger(__name__)
 

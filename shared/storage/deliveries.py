@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from shared.rules.choosing import Candidate, LeftOut
 from shared.rules.ruleset import Rules, stored_rules
 from shared.storage.arrays import array, text_array, uuid_array
-from shared.storage.claimed_mails import Redelivery
+from shared.storage.outbox_rows import Redelivery
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence, Set
 from hashlib import blake2b
 
 from shared.messages import Key
-from shared.storage import packed_contents
+from shared.storage import header_digests
 from shared.storage.arrays import array, octets_array
-from shared.storage.packed_contents import short
+from shared.storage.header_digests import short
 from shared.storage.pool import Database, Session
 from shared.storage.queries import Queries
 
@@ -112,7 +112,7 @@ def prune(
         session.execute(_SQL["prune_content"], {**place, "uids": _uids(listed)})
         if packing:
             uids = [key for key in listed if isinstance(key, int)]
-            packed_contents.pack(session, connection_id, folder, uid_validity, uids)
+            header_digests.pack(session, connection_id, folder, uid_validity, uids)
         return
     digests = [key_digest(str(key)) for key in listed]
     session.execute(_SQL["room_to_hash"])
@@ -157,7 +157,7 @@ def rebind(
     packed = [move for move in moves if move[2]]
     if packed:
         taken = [(validity, number, old_uid) for validity, old_uid, number, _ in packed]
-        packed_contents.take_out(session, connection_id, folder, taken)
+        header_digests.take_out(session, connection_id, folder, taken)
         uids = array(str(move[3]) for move in packed)
         contents = octets_array(wanted[move[3]] for move in packed)
         session.execute(_SQL["unpack"], {**place, "uids": uids, "digests": contents})
@@ -181,7 +181,7 @@ def _earlier_mails(
     found = [(validity, uid, bytes(digest), 0) for validity, uid, digest in rows]
     found += [
         (match.uid_validity, match.uid, match.digest, match.number)
-        for match in packed_contents.matches(session, connection_id, folder, uid_validity, digests)
+        for match in header_digests.matches(session, connection_id, folder, uid_validity, digests)
     ]
     # The last UIDVALIDITY first, and of it the lowest UID.
     earlier: defaultdict[bytes, list[tuple[int, int, int]]] = defaultdict(list)

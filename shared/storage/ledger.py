@@ -16,15 +16,15 @@ from shared.errors import LeaseLost
 from shared.mail import search_terms
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
-from shared.storage import few_mails, key_contents, known_sets, quarantine
+from shared.storage import key_contents, known_sets, quarantine, single_statement_commit
 from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.folder_ref import FolderRef
+from shared.storage.header_digests import short
 from shared.storage.leases import Lease
-from shared.storage.packed_contents import short
 from shared.storage.pool import Session, wait_briefly
 from shared.storage.queries import Queries
 
-_SQL = Queries("ledger", **few_mails.PARTS)
+_SQL = Queries("ledger", **single_statement_commit.PARTS)
 #: Mails that are committed by one statement, at most: so many cost as much by COPY.
 FEW: Final = 32
 #: Seconds until the scheduler sends a decrypt job again for a mail that is not published.
@@ -95,7 +95,7 @@ def _commit_few(session: Session, batches: Sequence[Batch]) -> set[int]:
     mails = [
         (b.place, m, len(b.messages) - n) for b in batches for n, m in enumerate(b.messages, 1)
     ]
-    return few_mails.commit(session, _begun(batches), mails, batches=len(batches))
+    return single_statement_commit.commit(session, _begun(batches), mails, batches=len(batches))
 
 
 def _commit_many(session: Session, batches: Sequence[Batch]) -> set[int]:

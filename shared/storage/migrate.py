@@ -8,7 +8,7 @@ import psycopg
 
 from shared.clock import utc_now
 from shared.errors import InvalidInput, TryAgain
-from shared.storage.grants import Account, grant_services
+from shared.storage.database_roles import Account, grant_services
 from shared.storage.migrations import statements, versions
 from shared.storage.pool import Database, read_address
 from shared.storage.retention import create_partitions

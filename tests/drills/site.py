@@ -20,7 +20,7 @@ import httpx
 from cli.demo.certificate import PASSWORD, DemoCertificate
 from cli.demo.samples import compose, encrypted
 from shared.errors import PosthouseError
-from shared.storage.grants import SERVICES
+from shared.storage.database_roles import SERVICES
 from shared.storage.migrate import migrate
 from tests.rig.forkserver import Forkserver
 from tests.rig.mails import mail

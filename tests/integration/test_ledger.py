@@ -24,11 +24,11 @@ from shared.storage import (
     messages,
     outbox,
 )
-from shared.storage.claimed_mails import ClaimedRow
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.ledger import LeftOnServer, Settled
 from shared.storage.outbox import Finished
+from shared.storage.outbox_rows import ClaimedRow
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 

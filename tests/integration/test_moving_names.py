@@ -35,7 +35,7 @@ from shared.storage.alert_deliveries import Target
 from shared.storage.pool import Database
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.vault import SecretPath, Vault, new_key
-from shared.webhooks import WebhookCaller
+from shared.webhook_calls import WebhookCaller
 
 NAME: Final = "moving.example.org"
 ALLOWED, DENIED, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"

@@ -16,7 +16,7 @@ from psycopg import sql
 from services.scheduler.retention import housekeeping
 from shared.clock import utc_now
 from shared.errors import NeedsPerson
-from shared.storage.grants import SERVICES
+from shared.storage.database_roles import SERVICES
 from shared.storage.migrate import grant, migrate
 from shared.storage.pool import Database
 from shared.storage.secrets import SEALED_COLUMNS

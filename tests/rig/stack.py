@@ -24,7 +24,7 @@ from shared.forwards import edit as edit_forward
 from shared.handlers import edit as edit_handler
 from shared.storage import certificates, connections, forwards, handlers, scheduling
 from shared.storage.certificates import Certificate
-from shared.storage.grants import SERVICES
+from shared.storage.database_roles import SERVICES
 from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.storage.secrets import columns_of

@@ -16,8 +16,8 @@ from shared.clock import utc_now
 from shared.errors import InvalidInput
 from shared.handlers import Handler, edit
 from shared.rules.choosing import Candidate, choose
-from shared.storage import connections, delivering_again, handlers, past_mails
-from shared.storage.past_mails import PastMail
+from shared.storage import connections, delivering_again, handlers, ledger_rule_facts
+from shared.storage.ledger_rule_facts import PastMail
 from shared.storage.pool import Session
 
 #: A dry run looks at mails for so many seconds, and answers with what it has seen by then.
@@ -197,7 +197,7 @@ def _pages(
 ) -> Iterator[list[PastMail]]:
     while True:
         with ctx.transaction() as session:
-            page = past_mails.page(
+            page = ledger_rule_facts.page(
                 session,
                 names,
                 since=since,

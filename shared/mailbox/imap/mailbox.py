@@ -28,16 +28,16 @@ from shared.mailbox.imap.fetch import fetch_bodies
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.headers import fetch_headers
 from shared.mailbox.imap.idle import IdleWait
-from shared.mailbox.imap.metadata import fetch_metadata
-from shared.mailbox.imap.search import refusal, searches
-from shared.mailbox.imap.selection import (
+from shared.mailbox.imap.listing import (
     Selected,
     all_there,
     arrived_since,
     handled,
     not_listed,
-    select,
+    search_folder,
 )
+from shared.mailbox.imap.metadata import fetch_metadata
+from shared.mailbox.imap.search import refusal, searches
 from shared.mailbox.imap.session import ImapSession, Reply, string
 from shared.mailbox.imap.settle import settle
 from shared.mailbox.imap.status import (
@@ -207,12 +207,12 @@ class ImapMailbox:
         status = self._opened()
         with self._step("list"):
             asked = (selection, since, cursor)
-            found = select(self._session, status, *asked, everything=everything)
+            found = search_folder(self._session, status, *asked, everything=everything)
             if not found.left_out:
                 return found
         again = self._opened_again()
         with self._step("list"):
-            return select(self._session, again, *asked, everything=everything, by_flags=True)
+            return search_folder(self._session, again, *asked, everything=everything, by_flags=True)
 
     def keys(self) -> Sequence[Key]:
         status, left_out = self._opened(), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.storage.packed_contents import _all_in, _runs, _uids
+from shared.storage.header_digests import _all_in, _runs, _uids
 
 UIDS = st.sets(st.integers(1, 2**32 - 1) | st.integers(1, 300), min_size=1)
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from shared.storage import connections, known_sets, ledger, packed_contents, scheduling
+from shared.storage import connections, header_digests, known_sets, ledger, scheduling
 from shared.storage.folder_ref import FolderRef
 from shared.storage.ledger import Settled
 from shared.storage.pool import Database, Session
@@ -29,7 +29,7 @@ def add_known(session: Session, place: FolderRef, uids: Sequence[int]) -> None:
         ) as copy,
     ):
         for uid in uids:
-            kept = "\\x" + packed_contents.short(digest(uid)).hex()
+            kept = "\\x" + header_digests.short(digest(uid)).hex()
             copy.write_row((place.connection_id, place.folder, OLD, uid, kept))
 
 

@@ -19,10 +19,10 @@ from shared.storage import (
     connections,
     deliveries,
     ended_runs,
-    few_mails,
     ledger,
     outbox,
     scheduling,
+    single_statement_commit,
 )
 from shared.storage.folder_ref import FolderRef
 from shared.storage.ledger import Batch
@@ -40,7 +40,7 @@ TABLES: Mapping[str, str] = {
     "known_key": "digest",
 }
 STATEMENTS = (
-    (few_mails._SQL, "commit"),
+    (single_statement_commit._SQL, "commit"),
     (ended_runs._SQL, "end_runs"),
     (scheduling._SQL, "announced"),
     (scheduling._SQL, "runnable"),

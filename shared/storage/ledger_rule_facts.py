@@ -20,7 +20,7 @@ from shared.rules.facts import RuleFacts, with_kept
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("past_mails")
+_SQL = Queries("ledger_rule_facts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("packed_contents")
+_SQL = Queries("header_digests")
 
 #: Octets of a header digest (`shared.mail.summary.header_digest`) that are kept of an IMAP mail.
 DIGEST_OCTETS: Final = 10

@@ -19,7 +19,7 @@ from shared.storage.pool import Session, read_address
 from shared.storage.queries import Queries
 from shared.storage.secrets import SEALED_COLUMNS
 
-_QUERIES = Queries("grants")
+_QUERIES = Queries("database_roles")
 
 SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 _VERBS: Final = {"r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}

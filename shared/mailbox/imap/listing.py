@@ -78,7 +78,7 @@ def continued(cursor: Cursor | None, status: OpenedFolder) -> Cursor:
     return cursor
 
 
-def select(
+def search_folder(
     session: ImapSession,
     status: OpenedFolder,
     selection: Selection,
@@ -135,7 +135,7 @@ def select(
     else:
         above = [uid for uid in answers[1] if uid > highest]  # `*` matches always
         if len(above) < arrived or (status.total and not answers[1]):
-            return select(
+            return search_folder(
                 session, status, selection, since, cursor, everything=True, by_flags=by_flags
             )
         matching, below = above, [uid for uid in {*answers[1], *unread} if uid <= highest]

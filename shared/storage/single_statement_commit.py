@@ -14,14 +14,14 @@ from shared.mail import search_terms
 from shared.mail.summary import findings_to_json
 from shared.messages import NewMessage
 from shared.storage.folder_ref import FolderRef
-from shared.storage.packed_contents import short
+from shared.storage.header_digests import short
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _LEDGER: Final = Queries("ledger")
 #: What the statements for few mails and for many have in common.
 PARTS: Final = {name: _LEDGER[name] for name in ("held", "states", "number", "following", "know")}
-_SQL = Queries("few_mails", **PARTS)
+_SQL = Queries("single_statement_commit", **PARTS)
 
 
 def commit(

@@ -208,7 +208,7 @@ def run(service: str, world_file: str, out: str) -> None:
     from services.scheduler.settings import SchedulerSettings
     from shared.settings import load
     from shared.telemetry import logs, metrics
-    from shared.telemetry.process import stop_on_signals
+    from shared.telemetry.service_lifecycle import stop_on_signals
 
     world = World.load(Path(world_file))
     os.environ.update(world.settings)

@@ -75,7 +75,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        from shared.telemetry.process import release
+        from shared.telemetry.service_lifecycle import release
 
         typer.echo(f"posthouse {release()}")
         raise typer.Exit

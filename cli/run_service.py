@@ -12,7 +12,7 @@ from shared import settings
 from shared.errors import PosthouseError
 from shared.queueing.connect import refuse_cluster
 from shared.telemetry import logs, traces
-from shared.telemetry.process import banner, stop_on_signals
+from shared.telemetry.service_lifecycle import banner, stop_on_signals
 
 SERVICES: Final = ("scheduler", "fetcher", "decryptor", "forwarder", "admin")
 

@@ -31,7 +31,7 @@ def print_keys_of(
     """
     from shared.settings import KeySettings, load
     from shared.storage.database_roles import SERVICES
-    from shared.storage.secrets import columns_of
+    from shared.storage.sealed_columns import columns_of
     from shared.vault import SecretKey
 
     if service not in SERVICES:
@@ -48,7 +48,7 @@ def rotate() -> None:
     """
 
     from shared.settings import DatabaseSettings, KeySettings, load
-    from shared.storage import secrets
+    from shared.storage import sealed_columns
     from shared.storage.pool import Database
     from shared.vault import SecretPath, Vault
 
@@ -62,8 +62,8 @@ def rotate() -> None:
 
     unreadable = 0
     with Database(url, size=2) as database:
-        for column in secrets.SEALED_COLUMNS:
-            found = secrets.rotate(database, column, reseal)
+        for column in sealed_columns.SEALED_COLUMNS:
+            found = sealed_columns.rotate(database, column, reseal)
             unreadable += found.unreadable
             typer.echo(f"{column.table}.{column.column}: {found.resealed} sealed anew")
     if unreadable:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
-from shared.connection_fields import (
+from shared.connection_field_checks import (
     LONGEST_TAG,
     MOST_TAGS,
     FolderName,

@@ -17,7 +17,7 @@ from shared.storage import services
 from shared.storage.pool import Database, DatabaseCannotWrite
 from shared.store_identity import OwnStore
 from shared.telemetry.health import Check, Readiness
-from shared.telemetry.process import release
+from shared.telemetry.service_lifecycle import release
 
 _log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from shared.settings import PREFIX, Settings, load
 from shared.storage import schema
 from shared.storage.database_roles import Account, grant_services
 from shared.storage.pool import Database
-from shared.storage.secrets import columns_of
+from shared.storage.sealed_columns import columns_of
 from shared.telemetry.logs import without_secrets
 from shared.vault import SecretKey, new_key
 

@@ -18,9 +18,9 @@ from services.admin.api import (
     certificates,
     connections,
     credentials,
+    csv_import,
     forwards,
     handlers,
-    importing,
     messages,
     overview,
     parts,
@@ -40,14 +40,14 @@ from services.admin.pages.request_context import PagesState
 from services.admin.request_timeouts import BodyTimeout
 from shared.hosts import HostRules
 from shared.telemetry import metrics
-from shared.telemetry.process import release
+from shared.telemetry.service_lifecycle import release
 
 if TYPE_CHECKING:
     from services.admin.auth.oidc import Oidc
 
 PREFIX: Final = "/api/v1"
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
-    importing.router,
+    csv_import.router,
     bulk.router,  # before: its words stand where an id may
     connections.router,
     authorisation.router,
@@ -169,11 +169,11 @@ def _oidc(app_state: AppState, access: LoginChecks) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None
-    from services.admin.auth.groups import Groups
     from services.admin.auth.oidc import (
         Oidc,
         OidcProvider,
     )  # heavy, and most stacks have no issuer
+    from services.admin.auth.oidc_groups import Groups
 
     secret = settings.oidc_client_secret
     callback = settings.public_url.rstrip("/") + "/login/oidc/callback"

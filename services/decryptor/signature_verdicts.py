@@ -16,7 +16,7 @@ from services.decryptor.cms.verify import Verified
 from services.decryptor.layer_facts import EncryptedLayer, Facts, PgpSignature, SignedLayer
 from services.decryptor.revocation import revoked_sentence
 from services.decryptor.trust import TrustStore
-from shared.certificates.parsing import addresses
+from shared.certificates.uploads import addresses
 from shared.mail_security import Covers, Layer, Security, Signature
 from shared.revocations import Revocation
 

@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from services.fetcher import run_phases
 from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
-from services.fetcher.polling import PollAnswer, poll_all
+from services.fetcher.pipelined_polls import PollAnswer, poll_all
 from services.fetcher.run import Run, RunReport, SessionBroke, Tools
 from services.fetcher.run_ends import POSTPONED, RunEnds
 from services.fetcher.session_opening import HostBusy

@@ -19,8 +19,8 @@ import structlog
 
 from services.fetcher.fetch_job import Dispatcher
 from services.fetcher.lane_wait_budgets import Lane
-from services.fetcher.polling import PATIENCE
-from services.fetcher.push import PushEvents
+from services.fetcher.pipelined_polls import PATIENCE
+from services.fetcher.push_events import PushEvents
 from services.fetcher.run import Run
 from services.fetcher.run_ends import POSTPONED
 from shared.clock import new_id, time_of

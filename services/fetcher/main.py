@@ -18,7 +18,7 @@ from services.fetcher import committing
 from services.fetcher.fetch_job import Dispatcher
 from services.fetcher.kept_session_runs import KeptSessionRuns
 from services.fetcher.lease_renewer import LeaseRenewer
-from services.fetcher.push import PushEvents
+from services.fetcher.push_events import PushEvents
 from services.fetcher.run import RunReport, Tools
 from services.fetcher.run_ends import RunEnds
 from services.fetcher.session_affinity import SessionAffinity

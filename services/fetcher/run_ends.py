@@ -11,7 +11,7 @@ import structlog
 from services.fetcher import failed_runs
 from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.lease_renewer import LeaseRenewer
-from services.fetcher.push import PushEvents
+from services.fetcher.push_events import PushEvents
 from services.fetcher.run import Run, RunReport
 from services.fetcher.session_pool import SessionPool
 from shared.coalescing import Combiner

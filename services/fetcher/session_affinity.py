@@ -15,7 +15,7 @@ from datetime import datetime
 
 import structlog
 
-from services.fetcher.push import PushEvents
+from services.fetcher.push_events import PushEvents
 from services.fetcher.session_pool import SessionPool
 from shared.errors import PosthouseError
 from shared.queueing.job_context import Pulse

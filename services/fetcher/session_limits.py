@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from shared.errors import TryAgain
-from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.errors.diagnoses import TOO_MANY
 from shared.mailbox.errors.too_many_sessions import says_too_many_sessions
 from shared.mailbox.failures import StepFailed
 from shared.storage.session_shares import is_mailbox

@@ -6,8 +6,8 @@
 """
 
 from shared.certificates.decryption_keys import Identity, IdentityIndex, PrivateKey
-from shared.certificates.openpgp import OpenPGPKey
-from shared.certificates.parsing import ParsedCertificate, parse_certificate, parse_upload
+from shared.certificates.openpgp_keys import OpenPGPKey
+from shared.certificates.uploads import ParsedCertificate, parse_certificate, parse_upload
 
 __all__ = [
     "Identity",

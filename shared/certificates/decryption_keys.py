@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, rsa, x448, x25519
 
 from shared.certificates.identifiers import CertificateName, certificate_name, normalised_name
-from shared.certificates.openpgp import OpenPGPKey, load_openpgp
+from shared.certificates.openpgp_keys import OpenPGPKey, load_openpgp
 from shared.errors import InvalidInput
 
 #: The private keys that can open a mail.

@@ -17,14 +17,14 @@ from pysequoia import Cert
 from pysequoia.packet import PacketPile, Tag
 
 from shared.certificates.identifiers import Unreadable
-from shared.certificates.openpgp import (
+from shared.certificates.openpgp_keys import (
     emails_of,
     expiry_of,
     looks_like_openpgp,
     refuse_version_5,
 )
-from shared.certificates.parsing import MAX_UPLOAD_BYTES, addresses
 from shared.certificates.purposes import may_sign_mail, weak_key
+from shared.certificates.uploads import MAX_UPLOAD_BYTES, addresses
 from shared.errors import InvalidInput
 
 

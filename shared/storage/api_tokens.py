@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.errors import NotFound
 from shared.people import ApiToken, Principal, Rights, Role, bounded
-from shared.storage.conflicts import unique_name
+from shared.storage.constraint_violations import unique_name
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

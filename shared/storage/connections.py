@@ -18,7 +18,7 @@ from shared.errors import Conflict, NotFound
 from shared.field_descriptions import fields_of, words_of
 from shared.quantities import counted
 from shared.storage import scheduling
-from shared.storage.conflicts import refused
+from shared.storage.constraint_violations import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 from shared.storage.searching import folded

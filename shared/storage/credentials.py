@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from shared.credentials import Credential, Grant, Provider
 from shared.errors import InUse, NotFound, User
 from shared.quantities import counted
-from shared.storage.conflicts import refused
+from shared.storage.constraint_violations import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 from shared.storage.searching import contains

@@ -17,7 +17,7 @@ from psycopg import sql
 from shared.errors import NeedsPerson
 from shared.storage.pool import Session, read_address
 from shared.storage.queries import Queries
-from shared.storage.secrets import SEALED_COLUMNS
+from shared.storage.sealed_columns import SEALED_COLUMNS
 
 _QUERIES = Queries("database_roles")
 

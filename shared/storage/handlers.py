@@ -14,7 +14,7 @@ from shared.clock import utc_now
 from shared.errors import NotFound
 from shared.handlers import SILENT_S, Handler
 from shared.rules.ruleset import Rules, stored_rules
-from shared.storage.conflicts import refused
+from shared.storage.constraint_violations import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 from shared.storage.searching import contains

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.errors import Conflict, NotFound
 from shared.people import Person, Role
-from shared.storage.conflicts import unique_name
+from shared.storage.constraint_violations import unique_name
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

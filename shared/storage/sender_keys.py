@@ -9,7 +9,7 @@ from datetime import datetime
 from psycopg.rows import dict_row
 
 from shared.errors import NotFound
-from shared.storage.conflicts import refused
+from shared.storage.constraint_violations import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

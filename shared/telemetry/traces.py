@@ -17,7 +17,7 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from shared.errors import PosthouseError
-from shared.telemetry.process import release
+from shared.telemetry.service_lifecycle import release
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 

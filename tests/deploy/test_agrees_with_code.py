@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from cli.main import app
 from shared import jobs, settings
-from shared.storage.secrets import columns_of
+from shared.storage.sealed_columns import columns_of
 from shared.vault import SecretKey
 from tests.deploy.manifests import (
     K8S,

@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shared.storage.secrets import columns_of
+from shared.storage.sealed_columns import columns_of
 from shared.vault import SecretKey
 from tests.servers.processes import private_folder
 from tests.servers.up import Machine

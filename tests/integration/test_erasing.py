@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from shared.clock import utc_now
-from shared.erasing import erase_person
 from shared.errors import InvalidInput
 from shared.messages import RawRef
+from shared.person_erasure import erase_person
 from shared.storage.pool import Database
 from shared.store import FileStore
 from tests.integration.rows import Session, add_connection, add_message, keep

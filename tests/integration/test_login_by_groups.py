@@ -12,12 +12,12 @@ import pytest
 from pydantic import ValidationError
 
 from services.admin.auth import passwords
-from services.admin.auth.groups import Groups
 from services.admin.auth.login_attempts import Origin
 from services.admin.auth.login_checks import LoginChecks, LoginRefused
 from services.admin.auth.oidc import Oidc, OidcProvider
+from services.admin.auth.oidc_groups import Groups
 from services.admin.auth.tokens import digest_of
-from services.admin.group_rights import Granted
+from services.admin.oidc_group_rights import Granted
 from shared.people import Person, Principal, Role
 from shared.storage import api_tokens, audit, people
 from shared.storage.pool import Database

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.erasing import erase_person
+from shared.person_erasure import erase_person
 from shared.storage import quarantine
 from shared.store import FileStore
 from tests.rig.mails import mail

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from shared.storage.pool import Database
-from shared.storage.secrets import SEALED_COLUMNS, SealedColumn, rotate
+from shared.storage.sealed_columns import SEALED_COLUMNS, SealedColumn, rotate
 from shared.vault import SecretPath, Vault, new_key
 
 #: bytea columns that hold no secret: digests, public certificates.

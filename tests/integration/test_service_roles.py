@@ -19,7 +19,7 @@ from shared.errors import NeedsPerson
 from shared.storage.database_roles import SERVICES
 from shared.storage.migrate import grant, migrate
 from shared.storage.pool import Database
-from shared.storage.secrets import SEALED_COLUMNS
+from shared.storage.sealed_columns import SEALED_COLUMNS
 from shared.store import FileStore
 from tests.rig.stack import Stack
 from tests.servers.postgres import PostgresServer

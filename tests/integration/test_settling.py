@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.admin.operations.warnings import warnings_for
+from services.admin.operations.connection_warnings import warnings_for
 from shared.storage import connections
 from tests.rig.administrator_view import Telling
 from tests.rig.fetcher_in_process import FetcherHere

@@ -129,7 +129,7 @@ def _be(order: dict[str, Any]) -> None:
 
     from shared import settings
     from shared.telemetry import logs, traces
-    from shared.telemetry.process import banner, stop_on_signals
+    from shared.telemetry.service_lifecycle import banner, stop_on_signals
 
     service = order["service"]
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

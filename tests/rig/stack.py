@@ -27,7 +27,7 @@ from shared.storage.certificates import Certificate
 from shared.storage.database_roles import SERVICES
 from shared.storage.migrate import grant
 from shared.storage.pool import Database
-from shared.storage.secrets import columns_of
+from shared.storage.sealed_columns import columns_of
 from shared.vault import (
     SecretKey,
     SecretPath,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.fetcher.polling import PollAnswer, poll_all
+from services.fetcher.pipelined_polls import PollAnswer, poll_all
 from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from services.fetcher.push import FIRST_RECONNECT, LONGEST_GAP, PushEvents
+from services.fetcher.push_events import FIRST_RECONNECT, LONGEST_GAP, PushEvents
 from shared.mailbox.failures import Refused, SessionLost
 
 

@@ -9,7 +9,7 @@ import sys
 
 # Waits in ticks so short that the signal nearly always finds the event's lock taken.
 SERVICE = """
-from shared.telemetry.process import stop_on_signals
+from shared.telemetry.service_lifecycle import stop_on_signals
 stop = stop_on_signals()
 print("ready", flush=True)
 while not stop.wait(0.00001):

@@ -14,7 +14,7 @@ from shared.connections import AfterDownload, Connection, Mode, Selection
 from shared.errors import PosthouseError
 from shared.mailbox.base import MailRef
 from shared.mailbox.failures import SessionLost
-from shared.mailbox.imap.fetch import fetch_bodies
+from shared.mailbox.imap.download import fetch_bodies
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.session import (
     ImapSession,

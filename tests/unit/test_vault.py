@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidInput, SecretKeyMissing, SecretUnreadable
-from shared.storage.secrets import SEALED_COLUMNS, columns_of
+from shared.storage.sealed_columns import SEALED_COLUMNS, columns_of
 from shared.vault import SecretKey, SecretPath, Vault, new_key
 
 HERE = SecretPath("connection", "password", "7")

@@ -6,13 +6,13 @@ import pytest
 
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.errors import (
+    diagnoses,
     entra_numbers,
     graph_answers,
-    provider_errors,
     server_answers,
     token_answers,
 )
-from shared.mailbox.errors.provider_errors import Diagnosis, GrantLost
+from shared.mailbox.errors.diagnoses import Diagnosis, GrantLost
 from shared.mailbox.errors.refused_logins import login_error
 from shared.mailbox.failures import OAuthRefused
 from tests.corpus import Line, lines
@@ -73,7 +73,7 @@ def test_each_refusal_means_what_it_says(line: Line) -> None:
 
 @pytest.mark.promise("A5")
 def test_every_meaning_has_something_to_do() -> None:
-    known = [value for value in vars(provider_errors).values() if isinstance(value, Diagnosis)]
+    known = [value for value in vars(diagnoses).values() if isinstance(value, Diagnosis)]
     assert len(known) > 35
     assert [one.code for one in known if len(one.hint) < 20] == []
     assert len({one.code for one in known}) == len(known)

@@ -20,7 +20,7 @@ from services.admin.api.schemas.bulk import (
 )
 from services.admin.api.schemas.connections import ConnectionOut
 from services.admin.auth.route_permissions import OPERATE_ON_PART, VIEW_PART
-from services.admin.operations import bulk, duplicating, saving_many
+from services.admin.operations import bulk, bulk_saving, duplicating
 from services.admin.operations.connection_list import Filter, ids_matching
 from services.admin.problems import problem_body, responses
 from shared import input_fields as typed
@@ -67,15 +67,15 @@ async def save_many(request: Request, ctx: Ctx, body: ManyBody) -> ManyOut:
     fails keeps no other from being saved. Each is checked as one that is added or changed alone;
     one with an `id` is changed."""
     items = body.get("items")
-    if not isinstance(items, list) or not 1 <= len(items) <= saving_many.MOST:
-        raise InvalidInput(f"Give 1 to {saving_many.MOST} connections.", field="items")
+    if not isinstance(items, list) or not 1 <= len(items) <= bulk_saving.MOST:
+        raise InvalidInput(f"Give 1 to {bulk_saving.MOST} connections.", field="items")
     if not all(isinstance(one, dict) for one in items):
         raise InvalidInput("Each of the items is an object.", field="items")
     odd = sorted(body.keys() - {"items"})
     if odd:
         raise InvalidInput(f"There is no field {odd[0]!r}.", field=odd[0])
     every = [_wanted(one) for one in items]
-    found = await run_in_mail_threads(request, lambda: saving_many.save_many(ctx, every))
+    found = await run_in_mail_threads(request, lambda: bulk_saving.save_many(ctx, every))
     return ManyOut(
         items=[
             SavingOut(id=one.id, error=problem_body(one.error) if one.error else None)
@@ -84,7 +84,7 @@ async def save_many(request: Request, ctx: Ctx, body: ManyBody) -> ManyOut:
     )
 
 
-def _wanted(item: dict[str, Any]) -> saving_many.Wanted:
+def _wanted(item: dict[str, Any]) -> bulk_saving.Wanted:
     changes, acknowledged, start_from = split(item)
     version = typed.text("version", changes.pop("version", ""), 0, 200)
     number = changes.pop("id", None)
@@ -92,7 +92,7 @@ def _wanted(item: dict[str, Any]) -> saving_many.Wanted:
         number = typed.whole("id", number, 1, 2**63 - 1)
     elif version:
         raise InvalidInput("A version is of what is changed: give its id.", field="version")
-    return saving_many.Wanted(changes, acknowledged, start_from, number, version)
+    return bulk_saving.Wanted(changes, acknowledged, start_from, number, version)
 
 
 @router.post(

@@ -15,7 +15,12 @@ from typing import Final
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from services.admin.auth import bootstrap_sessions, login_attempts, passwords, second_factor
+from services.admin.auth import (
+    login_attempts,
+    passwords,
+    second_factor,
+    stateless_bootstrap_sessions,
+)
 from services.admin.auth.login_attempts import Origin, TooManyAttempts
 from services.admin.auth.token_guesses import WINDOW_SECONDS, TokenGuesses, network_of
 from services.admin.auth.tokens import digest_of
@@ -60,7 +65,7 @@ class LoginRefused(NotFound):
 @dataclass(frozen=True, slots=True)
 class Entered:
     """A login that came through: the session's cookie, whether a code is still missing, and
-    whether the session is sealed (`bootstrap_sessions`), as none could be written."""
+    whether the session is sealed (`stateless_bootstrap_sessions`), as none could be written."""
 
     cookie: str
     needs_code: bool = False
@@ -141,8 +146,8 @@ class LoginChecks:
     def cookie(self, value: str, *, used: bool = True) -> SignedIn | None:
         """The session of a browser's cookie; None where it ended. `used`: somebody does something,
         and not only a page that refreshes itself."""
-        if bootstrap_sessions.is_sealed(value):
-            return bootstrap_sessions.signed_in(value, self._admin_token)
+        if stateless_bootstrap_sessions.is_sealed(value):
+            return stateless_bootstrap_sessions.signed_in(value, self._admin_token)
         digest = self._session_digest(value)
         if digest is None:
             return None
@@ -184,7 +189,7 @@ class LoginChecks:
             _log.warning("login failed", name=login_attempts.BOOTSTRAP, network=network)
             raise _not_bootstrap()
         _log.warning("logged in for a while, as Postgres takes no changes", network=network)
-        return Entered(bootstrap_sessions.start(self._admin_token), is_sealed=True)
+        return Entered(stateless_bootstrap_sessions.start(self._admin_token), is_sealed=True)
 
     def log_in_with_password(self, name: str, password: str, origin: Origin) -> Entered:
         """Starts a session, which signs nobody in before `give_code` where a second factor is set

@@ -28,8 +28,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from services.admin.auth.groups import Groups
 from services.admin.auth.login_checks import LoginChecks, LoginRefused
+from services.admin.auth.oidc_groups import Groups
 from services.admin.auth.oidc_requests import session_over
 from shared.errors import NeedsPerson, TryAgain
 from shared.hosts import HostRules

@@ -9,16 +9,16 @@ from datetime import timedelta
 from typing import Any, Final
 
 from services.admin.context import Context
-from services.admin.operations.drafts import (
-    Progress,
-    draft,
-    with_mailbox,
-)
-from services.admin.operations.warnings import (
+from services.admin.operations.connection_warnings import (
     ConnectionWarning,
     of_server,
     together,
     warnings_of,
+)
+from services.admin.operations.drafts import (
+    Progress,
+    draft,
+    with_mailbox,
 )
 from shared.connections import Connection
 from shared.errors import PosthouseError

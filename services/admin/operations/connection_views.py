@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.operations.warnings import ConnectionWarning, warnings_for
+from services.admin.operations.connection_warnings import ConnectionWarning, warnings_for
 from shared.connections import (
     Connection,
 )

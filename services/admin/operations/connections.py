@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.admin.context import Context
-from services.admin.operations.application_access import access_notice, check_access
+from services.admin.operations.application_access_tests import access_notice, check_access
 from services.admin.operations.connection_differences import (
     differing,
     is_other_grant,

@@ -12,17 +12,17 @@ import structlog
 from services.admin import work_progress
 from services.admin.context import Context
 from services.admin.mail_server_work import GivenUp
+from services.admin.operations.connection_warnings import ConnectionWarning, of_server
 from services.admin.operations.drafts import (
     Progress,
     with_mailbox,
 )
-from services.admin.operations.warnings import ConnectionWarning, of_server
 from services.admin.work_progress import say
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox, NothingKnown
-from shared.mailbox.start_rules import start_refusal
+from shared.mailbox.start_refusals import start_refusal
 from shared.messages import Key
 from shared.quantities import counted
 from shared.storage import gmail_labels, quarantine, scheduling

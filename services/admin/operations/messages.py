@@ -10,12 +10,12 @@ from itertools import chain
 from typing import Final
 
 from services.admin.context import Context
-from shared import erasing
-from shared.erasing import Erased
+from shared import person_erasure
 from shared.errors import InvalidInput, NotFound
 from shared.mail.kinds import MailKind as MailKind
 from shared.mail_security import UNOPENED
 from shared.messages import RawRef
+from shared.person_erasure import Erased
 from shared.storage import delivering_again, handlers, message_search, messages
 from shared.storage.message_filter import MessageFilter as MessageFilter
 from shared.storage.message_paths import Delivered as Delivered
@@ -169,7 +169,7 @@ def erase_person(ctx: Context, address: str) -> Erased:
 
     The audit log keeps that it was done, and not whom it concerned. Raises InvalidInput.
     """
-    erased = erasing.erase_person(ctx.app_state.database, ctx.app_state.store, address)
+    erased = person_erasure.erase_person(ctx.app_state.database, ctx.app_state.store, address)
     with ctx.transaction() as session:
         ctx.record(session, "erase", "messages", after=erased)
     return erased

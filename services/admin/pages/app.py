@@ -20,11 +20,11 @@ from services.admin.pages import (
     connection_editing,
     connection_list,
     credentials,
+    csv_import,
     documents,
     enabling,
     forwards,
     handlers,
-    importing,
     jump,
     login,
     mails,
@@ -37,7 +37,7 @@ from services.admin.pages import (
     webhooks,
 )
 from services.admin.pages.forms import read_form
-from services.admin.pages.progress import ProgressLines
+from services.admin.pages.progress_lines import ProgressLines
 from services.admin.pages.rendering import STATIC, redirect, refusal
 from services.admin.pages.request_context import PagesState
 from shared.errors import Conflict, NotFound, PosthouseError, TryAgain
@@ -67,7 +67,7 @@ def build(state: PagesState) -> FastAPI:
         login,
         account,
         bulk,
-        importing,
+        csv_import,
         connection_list,
         connection_editing,
         enabling,

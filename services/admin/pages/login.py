@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.admin.auth import bootstrap_sessions, cookies, passwords
+from services.admin.auth import cookies, passwords, stateless_bootstrap_sessions
 from services.admin.auth.authentication import address_of, session_of
 from services.admin.auth.login_attempts import Origin, TooManyAttempts
 from services.admin.auth.login_checks import SESSION_LIFETIME, LoginRefused
@@ -45,7 +45,7 @@ def log_in(request: Request, form: Form) -> Response:
         status = 401 if isinstance(error, LoginRefused) else 429
         return _form(request, follow, error, form.text("name"), by_token, status)
     if entered.is_sealed:
-        return _enter(request, entered.cookie, follow, bootstrap_sessions.LIFETIME)
+        return _enter(request, entered.cookie, follow, stateless_bootstrap_sessions.LIFETIME)
     if not entered.needs_code:
         return _enter_known(request, entered.cookie, follow)
     response = RedirectResponse(f"/login/code?{urlencode({'next': follow})}", status_code=303)
@@ -111,7 +111,9 @@ def consented(request: Request, answer: str) -> Response:
 @router.post("/logout", dependencies=[VIEW])
 def log_out(request: Request) -> Response:
     signed_in = session_of(request)
-    if signed_in and not bootstrap_sessions.is_sealed(cookies.read(request, cookies.SESSION)):
+    if signed_in and not stateless_bootstrap_sessions.is_sealed(
+        cookies.read(request, cookies.SESSION)
+    ):
         access_of(request).log_out(signed_in)
     response = redirect("/login", "You are logged out.")
     cookies.delete(request, response, cookies.SESSION)

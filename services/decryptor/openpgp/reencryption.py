@@ -30,7 +30,7 @@ from services.decryptor.cms.errors import CmsError, Malformed, NotOpened, Unsupp
 from services.decryptor.openpgp.packets import ANYONE, Message, packets_of, recipient_of
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
 from shared.certificates import OpenPGPKey
-from shared.certificates.openpgp import secret_packet
+from shared.certificates.openpgp_keys import secret_packet
 from shared.certificates.openpgp_subkeys import Subkey
 
 _OCB = 2

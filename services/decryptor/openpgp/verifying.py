@@ -16,7 +16,7 @@ from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.packets import octets_of, packets_of
 from services.decryptor.spool import Spool
-from shared.certificates.openpgp import emails_of
+from shared.certificates.openpgp_keys import emails_of
 from shared.mail.region import Region, region
 
 #: Signatures beside one text that are looked at.

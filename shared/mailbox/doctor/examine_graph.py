@@ -17,7 +17,7 @@ from shared.mailbox.doctor.examination import (
 )
 from shared.mailbox.graph import batch as graph_batch
 from shared.mailbox.graph import listing as graph_listing
-from shared.mailbox.graph import mime as graph_mime
+from shared.mailbox.graph import rebuilt_mime as graph_mime
 from shared.mailbox.graph.http import GraphError
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.quantities import counted

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shared.mailbox.errors.provider_errors import (
+from shared.mailbox.errors.diagnoses import (
     ACCESS_DENIED,
     API_OFF,
     CONSENT_MISSING,

@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any, Final
 
-from shared.mailbox.errors.provider_errors import (
+from shared.mailbox.errors.diagnoses import (
     ACCESS_OFF,
     BASIC_AUTH_OFF,
     IMAP_OFF,
@@ -200,7 +200,7 @@ def of_account_that_worked(error: StepFailed) -> StepFailed:
     """The same, where this account worked before with tokens like the one that was just issued.
 
     A mail server that refuses such a token says nothing about the grant: only the token endpoint
-    does that (`provider_errors.GrantLost`).
+    does that (`diagnoses.GrantLost`).
     """
     if not (isinstance(error, LoginNeeded) and error.code in _OF_MAIL_SERVER):
         return error

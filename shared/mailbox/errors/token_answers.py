@@ -12,8 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shared.mailbox.errors.entra_numbers import MEANINGS
-from shared.mailbox.errors.provider_errors import (
+from shared.mailbox.errors.diagnoses import (
     AUTHORISATION_STEP,
     CERTIFICATE_REFUSED,
     CLIENT_DISABLED,
@@ -34,6 +33,7 @@ from shared.mailbox.errors.provider_errors import (
     Diagnosis,
     shortened,
 )
+from shared.mailbox.errors.entra_numbers import MEANINGS
 from shared.mailbox.failures import Refused, StepFailed
 
 #: (OAuth error, part of its description or empty) → meaning, for servers without numbers. The

@@ -17,7 +17,7 @@ from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails, gave_nothing
 from shared.mailbox.failures import mail_vanished
-from shared.mailbox.graph import mime as graph_mime
+from shared.mailbox.graph import rebuilt_mime as graph_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
 from shared.mailbox.net import https
 from shared.mailbox.net.request_limits import AT_ONCE

@@ -20,7 +20,7 @@ import httpx
 from shared.errors import PosthouseError, TryAgain
 from shared.mailbox import wait_budget
 from shared.mailbox.base import MailRef
-from shared.mailbox.errors import graph_answers, provider_errors
+from shared.mailbox.errors import diagnoses, graph_answers
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.net import https
 from shared.mailbox.net.request_limits import RequestLimiter
@@ -323,7 +323,7 @@ class GraphHttp:
         failure = GraphError(answer.status_code, found, https.retry_after(answer.headers))
         words = f"{failure.code}: {failure.words}" if failure.code else "no error code"
         asked = f", Retry-After {failure.retry_after:g}" if failure.retry_after else ""
-        self.transcript.received((provider_errors.shortened(words) + asked).encode())
+        self.transcript.received((diagnoses.shortened(words) + asked).encode())
         return failure
 
     def _chunks(self, answer: httpx.Response) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from shared.mailbox.base import (
     Sink,
 )
 from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachable
-from shared.mailbox.imap.fetch import fetch_bodies
+from shared.mailbox.imap.download import fetch_bodies
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.headers import fetch_headers
 from shared.mailbox.imap.idle import IdleWait

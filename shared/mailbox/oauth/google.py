@@ -26,7 +26,7 @@ from google.oauth2 import service_account
 from shared.clock import utc_now
 from shared.credentials import ClientSecrets, Credential, service_account_of
 from shared.errors import NeedsPerson, TryAgain
-from shared.mailbox.errors import provider_errors, token_answers
+from shared.mailbox.errors import diagnoses, token_answers
 from shared.mailbox.net import https
 from shared.mailbox.oauth.tokens import Tokens, at, lifetime
 
@@ -121,7 +121,7 @@ class GoogleProvider:
         ends = result.get("refresh_token_expires_in")
         granted = set(str(result.get("scope") or "").split())
         if granted and not granted >= set(flow["scope"]):
-            raise provider_errors.SCOPE_WRONG.error("the box for mail was not ticked on consent")
+            raise diagnoses.SCOPE_WRONG.error("the box for mail was not ticked on consent")
         return Tokens(
             access_token=str(result["access_token"]),
             refresh_token=str(result["refresh_token"]),
@@ -239,7 +239,7 @@ class GoogleProvider:
         except google_errors.GoogleAuthError as error:
             raise TryAgain(
                 f"Google's authorisation server answered with something else than a token: "
-                f"{provider_errors.shortened(str(error))}.",
+                f"{diagnoses.shortened(str(error))}.",
                 code="provider-unavailable",
                 hint="The authorisation is kept and tried again by itself.",
             ) from error

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import NeedsPerson, PosthouseError, TryAgain
-from shared.mailbox.errors import provider_errors, token_answers
+from shared.mailbox.errors import diagnoses, token_answers
 from shared.mailbox.net import https
 from shared.mailbox.oauth.tokens import Tokens, lifetime
 from shared.microsoft_certificates import client_certificate_of
@@ -145,8 +145,8 @@ class _Application:
         except ValueError as error:  # msal's word for an authority that discovery does not know
             self.http.close()
             if "private key" in str(error).lower() or "certificate" in str(error).lower():
-                raise provider_errors.CERTIFICATE_REFUSED.error(str(error)) from error
-            raise provider_errors.TENANT_UNKNOWN.error(f"{self._authority} is unknown") from error
+                raise diagnoses.CERTIFICATE_REFUSED.error(str(error)) from error
+            raise diagnoses.TENANT_UNKNOWN.error(f"{self._authority} is unknown") from error
         app.http = self.http
         return app
 
@@ -157,7 +157,7 @@ class _Application:
             # for an ID token that is not for us (issuer, audience, time).
             raise NeedsPerson(
                 f"The provider's answer does not fit the login: "
-                f"{provider_errors.shortened(str(error).split('Current epoch')[0])}.",
+                f"{diagnoses.shortened(str(error).split('Current epoch')[0])}.",
                 hint="Start the authorisation again; check the clock of this machine.",
                 code="login-answer-wrong",
             ) from error

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from shared.clock import utc_now
 from shared.errors import NeedsAuthorisation, PosthouseError, SecretUnreadable
-from shared.mailbox.errors.provider_errors import GrantLost
+from shared.mailbox.errors.diagnoses import GrantLost
 
 #: A token is refreshed this long before it expires, but at most in the last fifth of its life.
 EARLY = timedelta(minutes=10)

@@ -39,7 +39,7 @@ from shared.queueing.output.redis_dead_letters import (
     dead_letters,
     event_id,
 )
-from shared.queueing.output.redis_positions import after, before, order, time_of
+from shared.queueing.output.redis_entry_ids import after, before, order, time_of
 from shared.queueing.output.redis_publishing import (
     FIELD,
     SIGNATURE,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.queueing.output.base import DeadChoice, DeadLetter
-from shared.queueing.output.redis_positions import time_of
+from shared.queueing.output.redis_entry_ids import time_of
 from shared.queueing.output.redis_publishing import FIELD, stream_key
 
 

@@ -19,7 +19,7 @@ from shared import bounded_process
 from shared.certificates import parse_upload
 from shared.errors import InvalidInput, TryAgain
 from shared.microsoft_certificates import pem_of
-from tests.unit.certificates.test_parsing import pkcs12
+from tests.unit.certificates.test_uploads import pkcs12
 from tests.unit.smime.pki import Holder, Pki, rsa_key
 
 pytestmark = pytest.mark.promise("C1")

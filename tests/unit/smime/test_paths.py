@@ -9,8 +9,8 @@ import pytest
 from cryptography import x509
 
 from services.decryptor.trust import Trust, TrustStore
-from shared.certificates.parsing import addresses
 from shared.certificates.purposes import why_no_trust_anchor
+from shared.certificates.uploads import addresses
 from tests.unit.smime import chains
 from tests.unit.smime.chains import (
     ANY,

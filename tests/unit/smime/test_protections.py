@@ -23,8 +23,8 @@ from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool
 from shared.certificates import IdentityIndex
-from shared.certificates.openpgp import emails_of
-from shared.certificates.parsing import addresses
+from shared.certificates.openpgp_keys import emails_of
+from shared.certificates.uploads import addresses
 from shared.mail.fields import read_fields
 from shared.mail.region import region
 from shared.mail.structure import entity

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.admin.api.schemas.common import Id, Out, Tags, described
 from services.admin.api.schemas.connections import START_FROM, ConnectionCreate, ConnectionIn
 from services.admin.operations.bulk import MOST
-from services.admin.operations.saving_many import MOST as MOST_SAVED
+from services.admin.operations.bulk_saving import MOST as MOST_SAVED
 
 
 class BulkIn(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from shared.connection_fields import LONGEST_TAG, MOST_TAGS
+from shared.connection_field_checks import LONGEST_TAG, MOST_TAGS
 
 T = TypeVar("T")
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]

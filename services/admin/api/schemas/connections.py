@@ -21,8 +21,8 @@ from services.admin.operations.connection_views import (
     Day,
     RecordedRun,
 )
+from services.admin.operations.connection_warnings import ConnectionWarning
 from services.admin.operations.estimates import Estimate
-from services.admin.operations.warnings import ConnectionWarning
 from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.mailbox.base import Capabilities, Folder

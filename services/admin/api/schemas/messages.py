@@ -20,8 +20,8 @@ from services.admin.operations.messages import (
     Stop,
 )
 from services.admin.operations.quarantine import Quarantined, QuarantinePage
-from shared.erasing import Erased
 from shared.mail.kinds import MailKind
+from shared.person_erasure import Erased
 
 
 @output_of(LoggedMessage)

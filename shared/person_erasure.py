@@ -12,8 +12,8 @@ from typing import Final
 
 from shared.clock import new_id
 from shared.errors import InvalidInput, NotFound
-from shared.storage import erasing
-from shared.storage.erasing import ErasedMail, PackShare
+from shared.storage import person_erasure
+from shared.storage.person_erasure import ErasedMail, PackShare
 from shared.storage.pool import Database
 from shared.store import Store
 
@@ -43,12 +43,12 @@ def erase_person(database: Database, store: Store, address: str) -> Erased:
     if "@" not in address or any(character.isspace() for character in address):
         raise InvalidInput("That is no mail address.", field="address")
     with database.transaction() as session:
-        messages, objects = erasing.forget_left(session, address), 0
+        messages, objects = person_erasure.forget_left(session, address), 0
     while True:
         with database.transaction() as session:
-            mails = erasing.mails_of(session, address, _BATCH)
+            mails = person_erasure.mails_of(session, address, _BATCH)
             keys = sorted({key for mail in mails for key in mail.objects})
-            shares = erasing.others_in(session, address, keys)
+            shares = person_erasure.others_in(session, address, keys)
         busy = {key for key in keys if not _vacate(database, store, key, shares, mails)}
         # What a postponed mail still needs stays for it.
         busy |= {k for mail in mails if busy.intersection(mail.objects) for k in mail.objects}
@@ -57,7 +57,7 @@ def erase_person(database: Database, store: Store, address: str) -> Erased:
             if key not in busy:
                 store.delete(key)
         with database.transaction() as session:
-            messages += erasing.forget(session, done)
+            messages += person_erasure.forget(session, done)
         objects += len(keys) - len(busy)
         if len(mails) < _BATCH or busy:
             return Erased(messages, objects, len(busy))
@@ -85,7 +85,7 @@ def _vacate(
         if moved:
             pack.commit()
         with database.transaction() as session:
-            free = erasing.move(session, key, pack.key, moved, erased)
+            free = person_erasure.move(session, key, pack.key, moved, erased)
     if moved and not free:
         store.delete(pack.key)
     return free

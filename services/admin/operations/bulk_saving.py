@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.admin.context import Context
-from services.admin.operations.application_access import is_other_access
+from services.admin.operations.application_access_tests import is_other_access
 from services.admin.operations.connections import (
     CheckedChange,
     checked_change,

@@ -1,4 +1,4 @@
-"""Finds, moves and forgets mails when a person's mails are erased. Octets: `shared.erasing`."""
+"""Finds, moves and forgets the mails of a person who is erased. Octets: `shared.person_erasure`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.storage.arrays import array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_QUERIES = Queries("erasing")
+_QUERIES = Queries("person_erasure")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from shared.errors import SecretKeyMissing, SecretUnreadable
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 
-_queries = Queries("secrets")
+_queries = Queries("sealed_columns")
 _BATCH: Final = 500
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.admin.context import Context
 from shared.connections import AfterDownload, Connection, TransportSecurity
 from shared.mailbox.base import Capabilities
-from shared.mailbox.errors.provider_errors import MORE_SESSIONS
+from shared.mailbox.errors.diagnoses import MORE_SESSIONS
 from shared.quantities import counted
 from shared.storage import (
     authorisations,

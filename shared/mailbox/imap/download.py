@@ -2,7 +2,7 @@
 
 So a far server costs no round trip a mail. What a server refuses, does not give or garbles is asked
 for again alone, so that one bad mail costs no other. The responses are read by
-`shared.mailbox.imap.bodies`.
+`shared.mailbox.imap.fetch_responses`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import mail_too_large, mail_vanished
-from shared.mailbox.imap.bodies import BodyReader
+from shared.mailbox.imap.fetch_responses import BodyReader
 from shared.mailbox.imap.search import search
 from shared.mailbox.imap.sequence_sets import uid_sets
 from shared.mailbox.imap.session import ImapSession, Reply

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from shared.connections import Connection, TransportSecurity
 from shared.mailbox import wait_budget
 from shared.mailbox.base import Login
-from shared.mailbox.errors.provider_errors import TOO_MANY
+from shared.mailbox.errors.diagnoses import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
 from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
 from shared.mailbox.net.request_limits import RequestLimiter

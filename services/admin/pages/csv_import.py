@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from services.admin.auth.authentication import session_of
 from services.admin.auth.route_permissions import OPERATE_ON_PART
-from services.admin.operations.importing import (
+from services.admin.operations.csv_import import (
     HEADINGS,
     Imported,
     ImportRefused,

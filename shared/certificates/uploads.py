@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from shared.bounded_process import TookTooMuch, in_bounds
-from shared.certificates import ml_kem, openpgp, pkcs12_files
+from shared.certificates import ml_kem, openpgp_keys, pkcs12_files
 from shared.certificates.decryption_keys import PrivateKey
 from shared.certificates.identifiers import Unreadable
 from shared.errors import InvalidInput
@@ -86,8 +86,8 @@ def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertifi
         raise InvalidInput("This file is too large for a certificate.", field="file")
     if not data.strip():
         raise InvalidInput("The file is empty.", field="file")
-    if openpgp.looks_like_openpgp(data):
-        key = openpgp.parse_openpgp(data, password)
+    if openpgp_keys.looks_like_openpgp(data):
+        key = openpgp_keys.parse_openpgp(data, password)
         return ParsedCertificate(
             kind="openpgp",
             subject=key.user_ids[0] if key.user_ids else key.fingerprint,

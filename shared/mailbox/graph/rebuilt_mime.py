@@ -19,7 +19,7 @@ from typing import IO, Any, Final
 from uuid import uuid4
 
 from shared.mailbox.base import MailRef
-from shared.mailbox.errors.provider_errors import shortened
+from shared.mailbox.errors.diagnoses import shortened
 from shared.mailbox.graph.folders import pages
 from shared.mailbox.graph.http import GraphError, GraphHttp
 

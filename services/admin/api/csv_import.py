@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Query, UploadFile
 from services.admin.api.route_parameters import Ctx
 from services.admin.api.schemas.bulk import ImportedOut
 from services.admin.auth.route_permissions import OPERATE_ON_PART
-from services.admin.operations.importing import HEADINGS, import_connections
+from services.admin.operations.csv_import import HEADINGS, import_connections
 from services.admin.problems import responses
 
 router = APIRouter(prefix="/connections", tags=["connections"])

@@ -22,7 +22,8 @@ from bench.report import Series
 from bench.stand import HANDLER, Stand
 from posthouse.signing import sign
 from posthouse.testing import make_event
-from shared.queueing.output import Publication, open_output
+from shared.queueing.output import Publication
+from shared.queueing.output.open import open_output
 from tests.rig.stack import SIGNING_KEY
 from tests.servers.processes import free_port
 

@@ -24,7 +24,8 @@ from bench import report
 from bench.stand import Stand
 from posthouse.signing import sign
 from posthouse.testing import make_event
-from shared.queueing.output import Output, Publication, open_output
+from shared.queueing.output import Output, Publication
+from shared.queueing.output.open import open_output
 from tests.rig.stack import SIGNING_KEY
 from tests.servers.processes import free_port
 

@@ -145,7 +145,7 @@ def migrate(
     typer.echo(f"The schema is at version {version}.")
     if adopt_store:
         from shared.storage.pool import Database
-        from shared.store import open_store
+        from shared.store.open import open_store
         from shared.store_identity import adopt_store as adopt
 
         with Database(url, size=1) as database:

@@ -22,7 +22,8 @@ from shared.messages import RawRef
 from shared.settings import StoreSettings
 from shared.storage import store_identity
 from shared.storage.pool import Database
-from shared.store import Pack, Store, open_store
+from shared.store import Pack, Store
+from shared.store.open import open_store
 
 _log = structlog.get_logger(__name__)
 

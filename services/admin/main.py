@@ -24,7 +24,7 @@ from shared.hosts import HostRules
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.mailbox_logins import Logins
-from shared.queueing.output import open_output
+from shared.queueing.output.open import open_output
 from shared.storage import schema
 from shared.storage.pool import Database
 from shared.storage.request_limits import PostgresLimiter

@@ -21,7 +21,8 @@ from shared.heap import keep_freed, spare_from_collection
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.mail_security import Security
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker
-from shared.queueing.output import Output, open_output
+from shared.queueing.output import Output
+from shared.queueing.output.open import open_output
 from shared.queueing.worker import pulse_of, run_worker
 from shared.service_health import report_health
 from shared.storage import schema

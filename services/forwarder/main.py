@@ -17,7 +17,8 @@ from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.hosts import HostRules
 from shared.open_files import raise_limit
-from shared.queueing.output import Output, open_output
+from shared.queueing.output import Output
+from shared.queueing.output.open import open_output
 from shared.service_health import report_health
 from shared.storage import schema
 from shared.storage.forwards import SealedForward

@@ -23,7 +23,8 @@ from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox_logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
-from shared.queueing.output import Output, open_output
+from shared.queueing.output import Output
+from shared.queueing.output.open import open_output
 from shared.service_health import report_health
 from shared.storage import retention, scheduling, schema
 from shared.storage.pool import Database

@@ -17,7 +17,8 @@ from shared.errors import InvalidInput, TryAgain
 from shared.messages import RawRef
 from shared.settings import StoreSettings, load
 from shared.storage.pool import Database
-from shared.store import MissingObject, ObjectStore, open_store
+from shared.store import MissingObject, ObjectStore
+from shared.store.open import open_store
 from shared.store_identity import OwnStore
 from shared.telemetry import metrics
 from tests.integration.rows import add_connection, add_message, keep

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from posthouse import Consumer, MailEvent
-from shared.queueing.output import open_output
+from shared.queueing.output.open import open_output
 from shared.storage import delivering_again, messages
 from tests.rig.mails import mail
 from tests.rig.queue_events import delete_queue

@@ -14,7 +14,8 @@ from posthouse.broker_address import split_sentinels
 from shared.errors import InvalidInput, TryAgain
 from shared.queueing.broker import build_broker, enqueue
 from shared.queueing.connect import BrokerDown, BrokerRefused, place
-from shared.queueing.output import Publication, open_output
+from shared.queueing.output import Publication
+from shared.queueing.output.open import open_output
 from tests.rig.mails import digests, mail
 from tests.rig.stack import SIGNING_KEY, Stack
 from tests.servers.certificates import Authority

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from posthouse import Consumer, MailEvent
-from shared.queueing.output import open_output
+from shared.queueing.output.open import open_output
 from shared.storage import delivering_again, handlers
 from shared.vault import former_signing_key_path, signing_key_path
 from tests.rig.mails import mail

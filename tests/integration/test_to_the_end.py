@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from posthouse import Consumer, MailEvent, Reject
-from shared.queueing.output import DeadChoice, Output, open_output
+from shared.queueing.output import DeadChoice, Output
+from shared.queueing.output.open import open_output
 from shared.storage import delivering_again, handler_queues, message_search, messages
 from shared.storage.message_filter import MessageFilter
 from shared.storage.message_paths import Stop

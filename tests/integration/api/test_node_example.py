@@ -15,7 +15,7 @@ import pytest
 from posthouse.testing import make_event
 from shared.mail.facts import read_facts
 from shared.mail.region import region
-from shared.queueing.output import open_output
+from shared.queueing.output.open import open_output
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_messages import add_mail
 from tests.integration.queueing.conftest import SIGNING_KEY, eventually, make_queue, signed

@@ -14,7 +14,8 @@ from posthouse import MailEvent
 from posthouse.event_data import Connection
 from posthouse.signing import sign
 from posthouse.testing import make_event
-from shared.queueing.output import Output, Publication, open_output
+from shared.queueing.output import Output, Publication
+from shared.queueing.output.open import open_output
 from shared.storage import forwards
 from shared.storage.forwards import ForwardAttempt
 from tests.rig.queue_events import emptied

@@ -19,7 +19,8 @@ from posthouse import Consumer, MailEvent
 from posthouse.signing import sign
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker
-from shared.queueing.output import Output, Publication, open_output
+from shared.queueing.output import Output, Publication
+from shared.queueing.output.open import open_output
 from shared.queueing.worker import run_worker
 from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer

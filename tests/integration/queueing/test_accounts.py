@@ -14,7 +14,8 @@ import redis
 
 from posthouse import AccessRefused, Consumer, MailEvent, Reject, SourceLost
 from posthouse.testing import make_event
-from shared.queueing.output import BrokerAccount, Output, open_output
+from shared.queueing.output import BrokerAccount, Output
+from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import (
     SIGNING_KEY,
     Consumers,

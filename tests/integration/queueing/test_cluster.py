@@ -17,7 +17,7 @@ import pytest
 from posthouse.testing import make_event
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker, enqueue
-from shared.queueing.output import open_output
+from shared.queueing.output.open import open_output
 from shared.queueing.output.rabbitmq_queues import queue_name
 from tests.integration.queueing.conftest import Consumers, Workers, eventually, make_queue, signed
 from tests.servers.rabbitmq import RabbitServer

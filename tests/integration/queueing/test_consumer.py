@@ -21,7 +21,8 @@ import redis
 
 from posthouse import AccessRefused, Consumer, MailEvent, Reject, Retry, follow
 from posthouse.testing import make_event
-from shared.queueing.output import DeadChoice, Output, open_output
+from shared.queueing.output import DeadChoice, Output
+from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import (
     SIGNING_KEY,
     Consumers,

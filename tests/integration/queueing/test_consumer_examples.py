@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from posthouse.testing import make_event
-from shared.queueing.output import Output, Publication, open_output
+from shared.queueing.output import Output, Publication
+from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import (
     SIGNING_KEY,
     Server,

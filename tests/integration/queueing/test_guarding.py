@@ -11,7 +11,8 @@ import pytest
 from services.scheduler import queue_guard
 from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
-from shared.queueing.output import Publication, open_output
+from shared.queueing.output import Publication
+from shared.queueing.output.open import open_output
 from shared.storage import deliveries
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import eventually

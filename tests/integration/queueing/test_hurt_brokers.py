@@ -12,7 +12,8 @@ from posthouse import MailEvent
 from posthouse.testing import make_event
 from shared.errors import PosthouseError, TryAgain
 from shared.queueing.broker import build_broker, enqueue
-from shared.queueing.output import NotTaken, QueueLost, open_output
+from shared.queueing.output import NotTaken, QueueLost
+from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import (
     Consumers,
     Server,

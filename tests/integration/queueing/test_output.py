@@ -13,15 +13,9 @@ import redis
 from shared.clock import utc_now
 from shared.errors import InvalidInput, NeedsPerson
 from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
-from shared.queueing.output import (
-    NotTaken,
-    Output,
-    Publication,
-    QueueLost,
-    open_output,
-    redis_publishing,
-)
+from shared.queueing.output import NotTaken, Output, Publication, QueueLost, redis_publishing
 from shared.queueing.output import redis as output_on_redis
+from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import (
     Server,
     consuming,

@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from posthouse.redis_connection import open_moving_client
-from shared.queueing.output import Publication, open_output
+from shared.queueing.output import Publication
+from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import event
 from tests.servers.scripted import Conversation, ScriptedServer
 

@@ -25,6 +25,7 @@ from services.admin.api import (
     overview,
     parts,
     people,
+    quarantine,
     revocations,
     webhooks,
 )
@@ -59,7 +60,7 @@ _ROUTERS: Final[tuple[APIRouter, ...]] = (
     handlers.own,
     forwards.router,
     messages.router,
-    messages.quarantined,
+    quarantine.router,
     parts.router,
     overview.router,
     people.router,

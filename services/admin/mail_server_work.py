@@ -9,6 +9,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from contextvars import copy_context
 from typing import Final, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+
 from services.admin import work_progress
 from services.admin.work_progress import Watch
 from shared.errors import PosthouseError, TryAgain
@@ -17,6 +20,8 @@ from shared.mailbox.interrupting import Interruption, interruptible
 T = TypeVar("T")
 #: Nobody waits longer for a mail server, in seconds.
 PATIENCE: Final = 20.0
+#: Requests that wait for a mail server at the same time, apart from all others.
+_WAITING: Final = 32
 _NOBODY: Final = "Nobody waited for the mail server any more."
 
 
@@ -84,3 +89,11 @@ class MailServerWork:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def run_in_mail_threads(request: Request, work: Callable[[], T]) -> T:
+    """Runs what may wait for a mail server, so that the other routes keep their threads."""
+    limiter: CapacityLimiter | None = getattr(request.app.state, "waiting", None)
+    if limiter is None:
+        limiter = request.app.state.waiting = CapacityLimiter(_WAITING)
+    return await to_thread.run_sync(work, limiter=limiter)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from starlette.routing import Match
 
-from services.admin.api.schemas.people import WebhookIn
+from services.admin.api.schemas.webhooks import WebhookIn
 from services.admin.pages.app import build
 from services.admin.pages.request_context import PagesState
 from shared.alert_requests import compose

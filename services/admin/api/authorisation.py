@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from services.admin.api.route_parameters import Ctx, IdInPath, run_in_mail_threads
+from services.admin.api.route_parameters import Ctx, IdInPath
 from services.admin.api.schemas.connections import (
     AuthorisationLinkOut,
     AuthorisationOut,
@@ -25,6 +25,7 @@ from services.admin.auth.route_permissions import (
     principal_of,
 )
 from services.admin.context import Context
+from services.admin.mail_server_work import run_in_mail_threads
 from services.admin.operations import authorisation, authorisation_links, consents
 from services.admin.operations.authorisation_links import LinkClosed
 from services.admin.problems import problem_of, responses

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 
 from services.admin.api.connections import split, to_out
-from services.admin.api.route_parameters import Ctx, IdInPath, SearchText, Tag, run_in_mail_threads
+from services.admin.api.route_parameters import Ctx, IdInPath, SearchText, Tag
 from services.admin.api.schemas.bulk import (
     BulkBody,
     BulkOut,
@@ -20,6 +20,7 @@ from services.admin.api.schemas.bulk import (
 )
 from services.admin.api.schemas.connections import ConnectionOut
 from services.admin.auth.route_permissions import OPERATE_ON_PART, VIEW_PART
+from services.admin.mail_server_work import run_in_mail_threads
 from services.admin.operations import bulk, bulk_saving, duplicating
 from services.admin.operations.connection_list import Filter, ids_matching
 from services.admin.problems import problem_body, responses

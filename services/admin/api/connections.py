@@ -17,7 +17,6 @@ from services.admin.api.route_parameters import (
     PerPage,
     SearchText,
     Tag,
-    run_in_mail_threads,
     tag,
 )
 from services.admin.api.schemas.common import NamedOut, PageOut
@@ -42,6 +41,7 @@ from services.admin.api.schemas.connections import (
     WarningOut,
 )
 from services.admin.auth.route_permissions import OPERATE_ON_PART, VIEW_PART
+from services.admin.mail_server_work import run_in_mail_threads
 from services.admin.operations import (
     connection_tests,
     connection_views,

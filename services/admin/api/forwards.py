@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 
 from services.admin.api.handlers import to_out
-from services.admin.api.route_parameters import Ctx, IdInPath, Limit, run_in_mail_threads
+from services.admin.api.route_parameters import Ctx, IdInPath, Limit
 from services.admin.api.schemas.forwards import (
     AttemptsOut,
     ForwardAttemptOut,
@@ -21,6 +21,7 @@ from services.admin.api.schemas.forwards import (
 )
 from services.admin.api.schemas.handlers import HandlerOut
 from services.admin.auth.route_permissions import OPERATE
+from services.admin.mail_server_work import run_in_mail_threads
 from services.admin.operations import forwards, handlers
 from services.admin.problems import responses
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict

@@ -7,14 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.admin.api.route_parameters import (
-    Ctx,
-    EditingCtx,
-    IdInPath,
-    SearchText,
-    run_in_mail_threads,
-    tag,
-)
+from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, SearchText, tag
 from services.admin.api.schemas.common import CountOut, PageOut
 from services.admin.api.schemas.forwards import ForwardOut
 from services.admin.api.schemas.handlers import (
@@ -36,6 +29,7 @@ from services.admin.api.schemas.handlers import (
 )
 from services.admin.api.schemas.messages import DeliveredAgainOut
 from services.admin.auth.route_permissions import OPERATE, READ_OWN_MAIL, VIEW
+from services.admin.mail_server_work import run_in_mail_threads
 from services.admin.operations import dead_letters, handlers, rules
 from services.admin.operations.handlers import HandlerView
 from services.admin.problems import responses

@@ -1,4 +1,4 @@
-"""`/api/v1/messages` and `/api/v1/quarantine`."""
+"""`/api/v1/messages`."""
 
 from __future__ import annotations
 
@@ -16,31 +16,26 @@ from services.admin.api.schemas.messages import (
     DeliverAgainIn,
     DeliveredAgainOut,
     DeliverManyAgainIn,
-    EntriesIn,
     ErasedOut,
     EraseIn,
     MessageDetailOut,
     MessagePageOut,
-    QuarantinedOut,
-    QuarantinePageOut,
 )
 from services.admin.auth.route_permissions import (
     ADMINISTER,
     OPERATE,
     OPERATE_ON_PART,
-    READ_MAIL_OF_PART,
     READ_OWN_MAIL,
     VIEW_PART,
 )
 from services.admin.downloads import download_mail
-from services.admin.operations import messages, quarantine
+from services.admin.operations import messages
 from services.admin.operations.messages import MailKind, MessageDetail, MessageFilter, MessageState
 from services.admin.problems import responses
 from shared.input_fields import instant
 from shared.people import Permission
 
 router = APIRouter(prefix="/messages", tags=["messages"])
-quarantined = APIRouter(prefix="/quarantine", tags=["quarantine"])
 Instant = Annotated[str | None, Query(max_length=40, description="A date or time (ISO 8601)")]
 
 
@@ -147,76 +142,6 @@ def deliver_again(ctx: Ctx, message_id: uuid.UUID, body: DeliverAgainIn | None =
     body = body or DeliverAgainIn()
     messages.deliver_message_again(ctx, message_id, handler_ids=body.handlers, reason=body.reason)
     return CountOut(count=1)
-
-
-@quarantined.get("", dependencies=[VIEW_PART], responses=responses(404))
-def search_quarantine(
-    ctx: Ctx,
-    connection: Id | None = None,
-    code: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
-    q: SearchText = "",
-    before: uuid.UUID | None = None,
-    limit: Limit = 50,
-) -> QuarantinePageOut:
-    """Mails that could not be processed, newest first. `q` is a part of subject, sender or
-    message-id."""
-    page = quarantine.search_quarantine(
-        ctx, connection_id=connection, code=code, q=q, before=before, limit=limit
-    )
-    return QuarantinePageOut.model_validate(page)
-
-
-@quarantined.get("/{entry_id}", dependencies=[VIEW_PART], responses=responses(404))
-def get_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> QuarantinedOut:
-    """One mail with the reason."""
-    return QuarantinedOut.model_validate(quarantine.get_quarantined(ctx, entry_id))
-
-
-@quarantined.get(
-    "/{entry_id}/raw",
-    dependencies=[READ_MAIL_OF_PART],
-    response_class=StreamingResponse,
-    responses={
-        **responses(404),
-        200: {"description": "The mail (RFC 5322)", "content": {"message/rfc822": {}}},
-    },
-)
-def raw_quarantined(ctx: Ctx, entry_id: uuid.UUID) -> StreamingResponse:
-    """Its octets; `404` where it was left on its server."""
-    size, chunks = quarantine.read_quarantined(ctx, entry_id)
-    return download_mail(f"{entry_id}.eml", size, chunks)
-
-
-@quarantined.post(
-    "/{entry_id}/release",
-    dependencies=[OPERATE_ON_PART],
-    status_code=202,
-    responses=responses(404, 409),
-)
-def release(ctx: Ctx, entry_id: uuid.UUID) -> CountOut:
-    """Releases it: it is processed again."""
-    quarantine.release(ctx, entry_id)
-    return CountOut(count=1)
-
-
-@quarantined.post("/release", dependencies=[OPERATE], responses=responses(409))
-def release_many(ctx: Ctx, body: EntriesIn) -> CountOut:
-    """Releases several: they are processed again."""
-    return CountOut(count=quarantine.release_many(ctx, body.ids))
-
-
-@quarantined.post("/drop", dependencies=[OPERATE], responses=responses())
-def drop_many(ctx: Ctx, body: EntriesIn) -> CountOut:
-    """Gives several up."""
-    return CountOut(count=quarantine.drop_many(ctx, body.ids))
-
-
-@quarantined.delete(
-    "/{entry_id}", dependencies=[OPERATE_ON_PART], status_code=204, responses=responses(404)
-)
-def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
-    """Gives it up: it never comes back by itself."""
-    quarantine.drop(ctx, entry_id)
 
 
 def _to_out(detail: MessageDetail, *, may_read: bool) -> MessageDetailOut:

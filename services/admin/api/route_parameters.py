@@ -1,22 +1,16 @@
-"""What routes take from a request: who asks, and threads for those that wait for mail servers."""
+"""What routes take from a request: who asks, which version they change, words and pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Final, TypeVar
+from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Header, Path, Query, Request, Response
 from pydantic import Field
 
 from services.admin.auth.route_permissions import principal_of
 from services.admin.context import AppState, Context
 from services.admin.operations.edit_conflicts import Versioned, version_of
-
-T = TypeVar("T")
-#: Requests that wait for a mail server at the same time, apart from all others.
-_WAITING: Final = 32
 
 IdInPath = Annotated[int, Path(ge=1, le=2**63 - 1)]
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000, description="Counts from 1")]
@@ -57,11 +51,3 @@ EditingCtx = Annotated[Context, Depends(editing_context_of)]
 def tag(response: Response, value: Versioned) -> None:
     """Says which version an answer shows."""
     response.headers["ETag"] = f'"{version_of(value)}"'
-
-
-async def run_in_mail_threads(request: Request, work: Callable[[], T]) -> T:
-    """Runs what may wait for a mail server, so that the other routes keep their threads."""
-    limiter: CapacityLimiter | None = getattr(request.app.state, "waiting", None)
-    if limiter is None:
-        limiter = request.app.state.waiting = CapacityLimiter(_WAITING)
-    return await to_thread.run_sync(work, limiter=limiter)

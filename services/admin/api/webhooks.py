@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from services.admin.api.route_parameters import Ctx, EditingCtx, IdInPath, Limit, SearchText, tag
 from services.admin.api.schemas.common import PageOut
 from services.admin.api.schemas.derived import values_of
-from services.admin.api.schemas.people import (
+from services.admin.api.schemas.webhooks import (
     LoggedAlertOut,
     WebhookBody,
     WebhookChanges,

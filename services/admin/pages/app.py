@@ -34,6 +34,7 @@ from services.admin.pages import (
     reference,
     rules,
     settings,
+    trust,
     webhooks,
 )
 from services.admin.pages.forms import read_form
@@ -82,6 +83,7 @@ def build(state: PagesState) -> FastAPI:
         credentials,
         people,
         settings,
+        trust,
         webhooks,
         documents,
         reference,

@@ -1,4 +1,4 @@
-"""Settings: where alerts go, whom signatures are trusted from, and how Posthouse is set up."""
+"""Settings: where alerts go, and how Posthouse is set up. `trust`: whose signatures count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/settings")
 
 @router.get("", dependencies=[ADMINISTER])
 def page(request: Request) -> Response:
-    return _page(request)
+    return page_with(request)
 
 
 @router.post("/webhooks", dependencies=[ADMINISTER])
@@ -31,79 +31,17 @@ def add_webhook(request: Request, form: Form) -> Response:
         changes = changes_of(form) | {"secret": form.text("secret")}
         made = webhooks.create_webhook(context_of(request), changes)
     except (InvalidInput, Conflict) as error:
-        return _page(request, error, values_of(form))
+        return page_with(request, error, values_of(form))
     which = (
         "of every alert" if not made.kinds else f"of {counted(len(made.kinds), 'kind')} of alerts"
     )
     return redirect("/settings", f"{made.name} is told {which} from now on.")
 
 
-@router.post("/trust-anchors", dependencies=[ADMINISTER])
-def add_anchors(request: Request, form: Form) -> Response:
-    data = form.files.get("file", b"")
-    try:
-        if not data:
-            raise InvalidInput("Choose a file with the certificate.", field="file")
-        ids = certificates.add_trust_anchors(
-            context_of(request), data, name=form.text("anchor_name")
-        )
-    except (InvalidInput, Conflict) as error:
-        return _page(request, error)
-    text = f"{counted(len(ids), 'trust anchor counts', 'trust anchors count')} from now on."
-    return redirect("/settings", text)
-
-
-@router.post("/trust-anchors/{anchor_id:int}/delete", dependencies=[ADMINISTER])
-def delete_anchor(request: Request, anchor_id: int) -> Response:
-    certificates.delete_trust_anchor(context_of(request), anchor_id)
-    return redirect("/settings", "Signatures are no longer trusted from this certificate.")
-
-
-@router.post("/revocation-lists", dependencies=[ADMINISTER])
-def add_list(request: Request, form: Form) -> Response:
-    data = form.files.get("list_file", b"")
-    try:
-        if not data:
-            raise InvalidInput("Choose a file with the authority's list.", field="list_file")
-        revocations.add_revocation_list(context_of(request), data)
-    except InvalidInput as error:
-        return _page(request, InvalidInput(str(error), field="list_file", hint=error.hint))
-    except Conflict as error:
-        return _page(request, error)
-    return redirect("/settings", "The list counts from now on.")
-
-
-@router.post("/revocation-lists/{list_id:int}/delete", dependencies=[ADMINISTER])
-def delete_list(request: Request, list_id: int) -> Response:
-    revocations.delete_revocation_list(context_of(request), list_id)
-    return redirect("/settings", "The list is forgotten; what it said stays known.")
-
-
-@router.post("/sender-keys", dependencies=[ADMINISTER])
-def add_senders(request: Request, form: Form) -> Response:
-    data = form.files.get("sender_file", b"")
-    try:
-        if not data:
-            raise InvalidInput("Choose a file with the sender's key.", field="file")
-        ids = sender_keys.add_sender_keys(context_of(request), data, name=form.text("sender_name"))
-    except InvalidInput as error:
-        named = InvalidInput(str(error), field="sender_file", hint=error.hint)
-        return _page(request, named)
-    except Conflict as error:
-        return _page(request, error)
-    text = f"{counted(len(ids), 'sender is', 'senders are')} known from now on."
-    return redirect("/settings", text)
-
-
-@router.post("/sender-keys/{sender_id:int}/delete", dependencies=[ADMINISTER])
-def delete_sender(request: Request, sender_id: int) -> Response:
-    sender_keys.delete_sender_key(context_of(request), sender_id)
-    return redirect("/settings", "Signatures of this sender no longer count by themselves.")
-
-
-def _page(
+def page_with(
     request: Request, error: PosthouseError | None = None, values: Values | None = None
 ) -> Response:
+    """The page, with what was refused and what was typed (422)."""
     ctx, settings = context_of(request), settings_of(request)
     return render(
         request,

@@ -48,7 +48,26 @@ def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | Non
         ):
             return "partial", f"There is text outside the signed part: in the {one.detail}."
     doubt = doubt_about(whole.findings, multipart.findings)
-    return ("ambiguous", f"The structure of the mail is ambiguous: {doubt}.") if doubt else None
+    return _ambiguous(doubt) if doubt else None
+
+
+def limit_of_headers(multipart: Multipart) -> tuple[Signature, str] | None:
+    """The same of the headers of parts that hold what is signed: nobody signed them, and a line
+    that is no field is where some readers begin the text."""
+    for part in multipart.parts:
+        doubt = entity_doubt(entity(part))
+        if doubt:
+            return _ambiguous(doubt)
+    return None
+
+
+def _ambiguous(doubt: str) -> tuple[Signature, str]:
+    return "ambiguous", f"The structure of the mail is ambiguous: {doubt}."
+
+
+def entity_doubt(one: Entity) -> str:
+    """The words of the findings about an entity's own header on which readers differ."""
+    return doubt_about(one.findings) or ambiguity(one.header)
 
 
 def content_doubt(content: Entity, spool: Spool) -> str:
@@ -93,7 +112,7 @@ def _is_empty_text(part: Region) -> bool:
     if len(part) > _SMALL:
         return False
     read = entity(part)
-    if read.media_type != "text/plain" or read.body.copy().strip():
+    if read.media_type != "text/plain" or read.body.copy().strip() or entity_doubt(read):
         return False
     # A name is shown, and in UTF-16 two spaces are a letter.
     said = read.header.value("content-disposition").lower()

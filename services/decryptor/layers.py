@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.decryptor.author import ambiguity
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
-from services.decryptor.coverage import doubt_about, limit_of, parts_beside, parts_with_text
+from services.decryptor.coverage import (
+    entity_doubt,
+    limit_of,
+    limit_of_headers,
+    parts_beside,
+    parts_with_text,
+)
 from services.decryptor.layer_entities import entity_of, is_guessed
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
@@ -128,9 +133,10 @@ class LayerReader:
         elif len(parts) == 1:
             inner = self.open_layers(parts[0], depth + 1)
             opened = whole if inner is parts[0] else inner
-        limit = limit_of(whole, multipart)
-        for layer in self.facts.layers[before:]:
-            if limit is not None and isinstance(layer, SignedLayer):
+        signed = [one for one in self.facts.layers[before:] if isinstance(one, SignedLayer)]
+        limit = (limit_of(whole, multipart) or limit_of_headers(multipart)) if signed else None
+        for layer in signed:
+            if limit is not None:
                 layer.limited(*limit)
         return opened
 
@@ -176,7 +182,7 @@ class LayerReader:
             layer.limited(*limit)
         if attached.media_type.startswith(_SHOWN):
             layer.limited("partial", "The signature lies in a part that is shown.")
-        doubt = doubt_about(attached.findings) or ambiguity(attached.header)
+        doubt = entity_doubt(attached)
         if doubt:
             layer.limited("ambiguous", f"The part of the signature is ambiguous: {doubt}.")
         return layer, signed

@@ -35,6 +35,10 @@ _NO_KEY_HINT = (
     "with both in one file."
 )
 _NOT_READ = "The key in this file is of a kind, or in a form, that is not read here."
+_NOT_OPENED = (
+    "The password does not open the key in this file, or the key is of a kind, or in a form, that "
+    "is not read here."
+)
 _NOT_READ_HINT = (
     "RSA, elliptic curves and X25519 are read in every form; ML-KEM-768 and 1024 as PEM without a "
     "password, with the seed: openssl pkcs12 -in FILE -noenc -out NEW.pem"
@@ -214,6 +218,9 @@ def _private_key(block: bytes, password: str | None) -> object:
             raise InvalidInput(
                 "The password does not open the key in this file.", field="password"
             ) from error
+        if protected and not isinstance(error, UnsupportedAlgorithm):
+            # Nothing but the padding shows a wrong password, and that fits once in 256 times.
+            raise InvalidInput(_NOT_OPENED, field="password", hint=_NOT_READ_HINT) from error
         try:
             key = None if protected else ml_kem.from_both_forms(block)
         except ml_kem.NoSeed:

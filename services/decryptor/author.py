@@ -139,9 +139,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
     plain = unicodedata.normalize("NFKC", name).lower()
     if "@" in plain and set(_addresses_in(plain)) != {address}:
         return Author(None, "mismatch", f"The name of the author shows another address: {name}")
-    if any(unicodedata.category(c) in ("Cf", "Zl", "Zp") for c in name) or any(
-        one.kind in _INVISIBLE for one in doubts
-    ):
+    if any(map(_is_invisible, text + name)) or any(one.kind in _INVISIBLE for one in doubts):
         return Author(None, "ambiguous", "The name of the author holds invisible characters.")
     # What the event, the ledger and the pages show.
     if [lowered(one.address) for one in read_addresses(raw).addresses] != [address]:
@@ -149,6 +147,10 @@ def _author(header: HeaderBlock, where: str) -> Author:
             None, "ambiguous", f"Not every reader reads the author alike: {_decoded(raw)}"
         )
     return Author(address)
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") and character != "\t"
 
 
 def _addresses_in(text: str) -> list[str]:

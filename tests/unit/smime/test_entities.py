@@ -197,7 +197,9 @@ def test_a_header_that_ends_elsewhere_for_others_proves_no_author(
         assert word in opened.security.reason
 
 
-@pytest.mark.parametrize("letter", ["\u202e", "\u200b", "\u2028", "\u2066", "\xad"], ids=ascii)
+@pytest.mark.parametrize(
+    "letter", ["\u202e", "\u200b", "\u2028", "\u2066", "\xad", "\x85"], ids=ascii
+)
 @pytest.mark.parametrize("form", ["{}", "=?utf-8?b?{}?="])
 def test_a_name_with_invisible_letters_proves_no_author(
     letter: str, form: str, opener: Opener, holders: dict[str, Holder]

@@ -1,9 +1,9 @@
 """ML-KEM recipients (RFC 9936 in RFC 9629) and ML-DSA signatures (RFC 9882).
 
 Held to a foreign implementation: the example of the draft of RFC 9936 (structure, key derivation,
-key wrap and content; its ML-KEM-512 secret is given, as no library here opens it). Held to the
-texts of the RFCs alone: whole mails for ML-KEM-768 and 1024, and ML-DSA, made here with OpenSSL's
-primitives.
+key wrap and content; its ML-KEM-512 secret is given, as no library here opens it), and OpenSSL 3.5,
+which signs with ML-DSA and has no ML-KEM recipients. Held to the texts of the RFCs alone: whole
+mails for ML-KEM-768 and 1024, made here with OpenSSL's primitives.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from asn1crypto import cms
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import mldsa, mlkem
@@ -317,3 +320,19 @@ def test_ml_dsa_sender_who_is_known(pki: Pki, opener: Opener) -> None:
     trust = TrustStore.load(senders=[alone.der], system=False)
     with Opener(index(), trust, opener.folder)(mail(made, "signed-data")) as opened:
         assert opened.security.signature == "valid", opened.security.reason
+
+
+@pytest.mark.parametrize("name", ["ml-dsa-44", "ml-dsa-65", "ml-dsa-87"])
+def test_ml_dsa_as_openssl_signs(name: str, opener: Opener) -> None:
+    data = (Path(__file__).parent / "openssl-3.5" / f"{name}.pem").read_bytes()
+    block = re.search(rb"-----BEGIN CMS-----(.*)-----END CMS-----", data, re.DOTALL)
+    assert block is not None
+    made = base64.b64decode(block[1])
+    (certificate,) = cms.ContentInfo.load(made)["content"]["certificates"]
+    opener.trust = TrustStore.load(senders=[certificate.chosen.dump()], system=False)
+    for octets, word in ((made, "valid"), (made.replace(b"Signed", b"signed", 1), "invalid")):
+        with opener(mail(octets, "signed-data")) as opened:
+            assert opened.security.signature == word, opened.security
+            if word == "valid":
+                assert isinstance(opened.content, bytes)
+                assert b"Signed by ML-DSA" in opened.content

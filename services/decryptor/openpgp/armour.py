@@ -13,9 +13,14 @@ from shared.mail.region import Region
 #: What programs write above a message or a signature (RFC 9580 section 6.2.2): no room for a
 #: sentence.
 _PROGRAM = (
-    rb"Version: (?:PGP Desktop|Keybase (?:OpenPGP|Go)|[A-Za-z][A-Za-z0-9./+-]{0,24})"
+    rb"Version: (?:PGP (?:Desktop|Universal|Command Line)|Keybase (?:OpenPGP|Go)|BCPG C#"
+    rb"|(?:Symantec )?Encryption (?:Desktop|Server)|Didisoft OpenPGP Library for (?:Java|\.NET)"
+    rb"|[A-Za-z][A-Za-z0-9./+-]{0,24})"
     rb"(?: v?[0-9][0-9A-Za-z.-]{0,15})?(?: \((?:[A-Za-z0-9/.-]{1,16}|Build [0-9]{1,8})\))?"
-    rb"|Hash: [A-Z0-9-]{3,10}|Charset: utf-8"
+    rb"(?: for non-commercial use <http://www\.pgp\.com>"
+    rb"| - not licensed for commercial use: www\.pgp\.com)?"
+    rb"|Hash: [A-Z0-9-]{3,10}|Charset: (?:utf-8|us-ascii|iso-8859-[0-9]{1,2}|windows-125[0-8])"
+    rb"|MessageID: [A-Za-z0-9+/=]{20,40}"
     rb"|Comment: (?:Using GnuPG with [A-Z][a-z]{0,14} - |GPGTools - |For info see )?https?://(?:www\.)?"
     rb"(?:enigmail\.mozdev\.org|enigmail\.net|gpgtools\.org|gnupg\.org|openpgpjs\.org"
     rb"|mailvelope\.com|protonmail\.com|gopenpgp\.org|keybase\.io/(?:crypto|download))/?"

@@ -124,13 +124,14 @@ class OpenPGP:
 
     def _look_at_lines(self, whole: Entity, message: Region, *, armoured: bool) -> None:
         """Limits the signatures in a message where the lines around it may say something, too."""
-        if armoured:
-            begin = message.start + len(ARMOUR_MESSAGE)
-            if not has_only_base64(Region(message.buffer, begin, message.end - len(_ARMOUR_END))):
-                self._facts.more_outside("partial", _TEXT_IN_ARMOUR)
-        elif whole.media_type.startswith(("text/", "multipart/", "message/")):
+        begin = message.start + len(ARMOUR_MESSAGE)
+        if not whole.media_type.startswith(("text/", "multipart/", "message/")):
+            pass  # a file, whose lines no reader shows
+        elif not armoured:
             # Packets of padding hold whatever somebody writes into them.
             self._facts.more_outside("partial", _SHOWN)
+        elif not has_only_base64(Region(message.buffer, begin, message.end - len(_ARMOUR_END))):
+            self._facts.more_outside("partial", _TEXT_IN_ARMOUR)
         # The character set does not matter: under none is an armour a text.
         shown = whole.media_type.startswith("text/")
         self._doubt(whole, transfer_doubt(whole) if shown else "")

@@ -104,6 +104,19 @@ HONEST: dict[str, Form] = {
             BEGIN, BEGIN + b"Version: Keybase OpenPGP v2.1.15\n"
             b"Comment: https://keybase.io/crypto\n", 1)
     ),
+    "headers of an old program": lambda m: (
+        PLAIN + m.replace(
+            BEGIN,
+            BEGIN + b"Version: PGPfreeware 6.5.8 for non-commercial use <http://www.pgp.com>\n"
+            b"MessageID: 3q2+7wAAAAAAAAAAAAAAAAAAAAAAAAAA\nCharset: ISO-8859-15\n", 1)
+    ),
+    "headers of a gateway": lambda m: (
+        PLAIN + m.replace(BEGIN, BEGIN + b"Version: Encryption Server 3.4.2 (Build 289)\n", 1)
+    ),
+    "headers of the sender's own in a part that no reader shows": lambda m: multipart(
+        VERSION,
+        OCTETS + m.replace(BEGIN, BEGIN + b"Version: 7\nComment: Example GmbH, room 4\n", 1),
+    ),
     "longer lines": lambda m: (
         PLAIN + BEGIN + b"\n"
         + b"\n".join(base64.b64encode(binary(m))[n:][:76] for n in range(0, len(m), 76)).strip()
@@ -240,6 +253,6 @@ def test_the_lines_of_a_long_armour_are_looked_through(
     text = ENTITY + base64.encodebytes(bytes(range(256)) * 4_000)
     message = encrypt(text, [bob.public], signer=alice.secret.signer())
     for line, word in ((b"", "valid"), (b"Comment: " + PAY + b"\n", "partial")):
-        raw = HEADER + multipart_encrypted(message.replace(BEGIN, BEGIN + line, 1))
-        with knowing(raw) as opened:
+        part = PLAIN + message.replace(BEGIN, BEGIN + line, 1)
+        with knowing(HEADER + multipart(VERSION, part)) as opened:
             assert opened.security.signature == word, opened.security

@@ -17,7 +17,7 @@ from cryptography import x509
 from pysequoia import Cert
 
 from services.decryptor.certification_paths import NoPath, Paths
-from services.decryptor.openpgp.verifying import SenderKeys
+from services.decryptor.openpgp.sender_keys import SenderKeys
 from services.decryptor.revocation import Revocations
 from shared.certificates.identifiers import Unreadable
 from shared.certificates.purposes import may_sign_mail

@@ -153,7 +153,7 @@ def _bound(secret: bytes, public: bytes) -> bytes:
     key = bytes((version,)) + now + bytes((_ED25519,))
     key += len(point).to_bytes(4) + point if version == 6 else point
     unprotected = b"\0" + seed + (b"" if version == 6 else (sum(seed) & 0xFFFF).to_bytes(2))
-    primary = _framed(version, key)
+    primary = framed(key)
     return b"".join(
         (
             _packet(_SECRET_KEY, key + unprotected),
@@ -161,7 +161,7 @@ def _bound(secret: bytes, public: bytes) -> bytes:
             _packet(_SECRET_SUBKEY, secret),
             _signature(
                 owner, version, now, _SUBKEY_BINDING, _MAY_ENCRYPT,
-                primary + _framed(version, public),
+                primary + framed(public),
             ),
         )
     )  # fmt: skip
@@ -182,9 +182,9 @@ def _signature(
     return _packet(_SIGNATURE, body)
 
 
-def _framed(version: int, public: bytes) -> bytes:
-    """A public key as signatures cover it (section 5.2.4)."""
-    if version == 6:
+def framed(public: bytes) -> bytes:
+    """The body of a public key packet of version 4 or 6 as signatures cover it (section 5.2.4)."""
+    if public[0] == 6:
         return b"\x9b" + len(public).to_bytes(4) + public
     return b"\x99" + len(public).to_bytes(2) + public
 

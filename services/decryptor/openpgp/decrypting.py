@@ -21,6 +21,7 @@ from services.decryptor.openpgp.packets import (
     ANYONE,
     Addressed,
     EncryptedSessionKey,
+    is_one_message,
     is_ordinary,
     narrowed,
     octets_of,
@@ -32,14 +33,9 @@ from services.decryptor.openpgp.reencryption import (
     for_password,
     reencrypted,
 )
+from services.decryptor.openpgp.sender_keys import Rings, SenderKeys, judge_failure, with_hints
 from services.decryptor.openpgp.session_keys import OtherKey
-from services.decryptor.openpgp.verifying import (
-    Rings,
-    SenderKeys,
-    judge_failure,
-    verify_inline,
-    with_hints,
-)
+from services.decryptor.openpgp.verifying import verify_inline
 from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_subkeys import Subkey
@@ -53,6 +49,8 @@ MAX_OPERATIONS = 64
 #: With more copies of the session key only those that may be meant here are given to Sequoia, which
 #: takes the square of their number.
 _MANY = 2_000
+#: Packets around a content that was unpacked already: signatures, its file name.
+_FRAME = 1 << 20
 _NO_KEY = "No key to decrypt message"
 _TOO_MANY = "The message has more recipients that may be meant here than are tried."
 _RSA = (1, 2)
@@ -135,8 +133,8 @@ def decrypt_message(
                 return _opened_here(used, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
-        if opened.compressed:
-            return _inside_compression(used, opened, subkey, rings)
+        if opened.compressed or _is_refused(opened):
+            return _looked_into(used, opened, subkey, rings)
         return opened
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
@@ -180,7 +178,9 @@ def _by_reencryption(
     found = reencrypted(whole_message(message), key, subkey, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
-    return _inside_compression(message, opened, subkey, rings) if opened.compressed else opened
+    if opened.compressed or _is_refused(opened):
+        return _looked_into(message, opened, subkey, rings)
+    return opened
 
 
 def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> OpenedMessage:
@@ -192,16 +192,26 @@ def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> Opene
     if len(message) > MAX_BYTES:
         raise Unsupported("The message is too long to be read.")
     packets = octets_of(message)
+    if not is_one_message(packets):
+        raise NotOpened
     found = for_password(packets, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, None, _Opener(passwords=(found.password,)), rings, spool, limit)
-    return _verified(packets, opened, rings) if opened.compressed else opened
+    if opened.compressed or _is_refused(opened):
+        return _verified(packets, opened, rings)
+    return opened
 
 
-def _inside_compression(
+def _is_refused(opened: OpenedMessage) -> bool:
+    """Whether there is a signature by a known key that Sequoia did not find right."""
+    return opened.signature is not None and opened.signature.signature == "invalid"
+
+
+def _looked_into(
     message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings
 ) -> OpenedMessage:
-    """Verifies what Sequoia's binding does not: a signature inside compression, as GnuPG makes it.
+    """Verifies what Sequoia's binding does not: a signature inside compression, as GnuPG makes it,
+    or in front of the text; and says why one does not count.
 
     Decrypting, it expects the signature right inside the encryption; verifying, it does not.
     """
@@ -212,6 +222,8 @@ def _inside_compression(
         assert opened.key is not None
         signed = decrypted(whole_message(message), opened.key, subkey).packets
     except (NotOpened, Unsupported):
+        if not opened.compressed:
+            return opened
         reason = "The signature lies in a form that is not verified here."
         return opened._replace(signature=PgpSignature("untrusted", reason=reason))
     return _verified(signed, opened, rings)
@@ -219,7 +231,7 @@ def _inside_compression(
 
 def _verified(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMessage:
     """The message with the verdict on the signature among its packets."""
-    found = verify_inline(packets, rings)
+    found = verify_inline(packets, rings, len(opened.content) + _FRAME)
     if found.signature == "valid" and found.content != opened.content.copy():
         found = PgpSignature("invalid", reason="The signature does not cover the content.")
     return opened._replace(signature=found)
@@ -280,10 +292,10 @@ def _decrypt(
 def _refused(error: RuntimeError) -> CmsError:
     """Sequoia opens no cipher that its policy calls broken, and names it behind its first line."""
     first, _, rest = str(error).partition("\n")
-    if "Policy rejected" not in first:
-        return NotOpened()
     named = re.search(r"^\s*(\S+) is not considered secure", rest, re.MULTILINE)
-    return Unsupported(f"The encryption {named[1] if named else first} is not supported.")
+    if "Policy rejected" not in first or named is None:
+        return NotOpened()
+    return Unsupported(f"The encryption {named[1]} is not supported.")
 
 
 def _mapped(path: Path, spool: Spool) -> Region:

@@ -15,14 +15,22 @@ from services.decryptor.openpgp.armour import has_only_base64, has_text_around
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import has_more_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message, read_plain
-from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
+from services.decryptor.openpgp.packets import (
+    ARMOUR_MESSAGE,
+    ARMOUR_SIGNED,
+    addressed,
+    is_one_message,
+    octets_of,
+)
 from services.decryptor.openpgp.recognising import is_binary, is_file
+from services.decryptor.openpgp.reencryption import MAX_BYTES
+from services.decryptor.openpgp.sender_keys import Rings, SenderKeys
 from services.decryptor.openpgp.text_charsets import (
     charset_inside,
     covered_charset,
     named_charset,
 )
-from services.decryptor.openpgp.verifying import Rings, SenderKeys, verify_detached, verify_inline
+from services.decryptor.openpgp.verifying import verify_detached, verify_inline
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.certificates import OpenPGPKey
@@ -36,6 +44,7 @@ _LOOK = 1 << 12
 #: Recipients that the event and the ledger have; as many as those of S/MIME may be.
 _LISTED = 2_000
 _ARMOUR_END = b"-----END PGP MESSAGE-----"
+_SEVERAL = "Several encrypted messages lie in one part."
 _TEXT_AROUND = "There is other text around what is signed."
 _DAMAGED = "The signed message is damaged."
 _TEXT_AROUND_ENCRYPTED = "There is other text around the encrypted message."
@@ -96,7 +105,7 @@ class OpenPGP:
         if begin >= 0 and buffer.find(ARMOUR_MESSAGE, begin + 1, end) >= 0:
             # Only the first would be read.
             self._facts.encryption("openpgp")
-            self._facts.failed("unsupported", "Several encrypted messages lie in one part.")
+            self._facts.failed("unsupported", _SEVERAL)
             return None
         if begin >= 0 and stop >= 0:
             # Sequoia takes what stands before an armour for packets where it is not ASCII.
@@ -222,6 +231,9 @@ class OpenPGP:
         if to.password:
             facts.recipients.append("a password")
         facts.key_algorithm, facts.content_algorithm = to.key_algorithm, to.form.algorithm
+        if len(message) <= MAX_BYTES and not is_one_message(octets_of(message)):
+            facts.failed("unsupported", _SEVERAL)
+            return None
         try:
             limit = self._limits.unpacked(len(message))
             opened = decrypt_message(message, to, self._keys, self._rings, self._spool, limit)
@@ -265,7 +277,7 @@ class OpenPGP:
             layer.broken = "The signed text is too long."
             return None
         framed = message.copy()
-        layer.openpgp = verify_inline(framed, self._rings)
+        layer.openpgp = verify_inline(framed, self._rings, len(framed))
         text = signed_text(framed)
         if text is None:
             layer.broken = _TEXT_AROUND

@@ -50,9 +50,26 @@ _ENCRYPTED = (9, 18, 20)
 _COMMON = {(cipher, mode) for cipher in (7, 8, 9) for mode in _AEAD}
 
 
+#: Letters for the types of packets (section 5), and the messages that they make. Markers and
+#: padding may be anywhere, and say nothing.
+_LETTERS = {
+    1: "K",
+    2: "S",
+    3: "K",
+    4: "O",
+    8: "C",
+    9: "E",
+    10: "",
+    11: "L",
+    18: "E",
+    20: "E",
+    21: "",
+}
+_MESSAGE = re.compile("K*+[EC]|[SO]*+[LC]S*+")
+
 #: The lines between the first one of an armour and its base64, and an empty line behind them, which
 #: may have white space in it (RFC 9580 section 6.2).
-_ARMOUR_HEADERS = re.compile(rb"(?:[^\n:]*+:[^\n]*+\n)*+[ \t]*+\n?")
+_ARMOUR_HEADERS = re.compile(rb"(?:[^\n:]*+:[^\n]*+\n)*+[ \t\r]*+\n?")
 
 
 class Message(NamedTuple):
@@ -236,6 +253,22 @@ def octets_of(message: Region) -> bytes:
     return _binary(message.copy())
 
 
+def is_one_message(data: bytes) -> bool:
+    """Whether the packets are those of one message (RFC 9580 section 10.3) and no further one.
+
+    Sequoia reads the first of several, GnuPG all; what does not begin like a packet is let pass.
+    """
+    kinds = "".join(_LETTERS.get(kind, "?") for kind in _kinds_of(data))
+    return _MESSAGE.fullmatch(kinds) is not None
+
+
+def _kinds_of(data: bytes) -> Iterator[int]:
+    position = 0
+    while packet := _packet(data, position):
+        kind, _, position = packet
+        yield kind
+
+
 def packets_of(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, body) of each packet, bodies in one piece; what is damaged ends them.
 
@@ -252,11 +285,20 @@ def _joined(data: bytes, position: int, body: bytes) -> bytes:
     """The body of a packet at `position`: its parts together where its length is partial."""
     if not data[position] & 0x40 or not 224 <= data[position + 1] < 255:
         return body
-    joined = bytearray()
-    at = position + 1
+    return b"".join(data[start:end] for start, end in _pieces(data, position + 1))
+
+
+def _behind_pieces(data: bytes, at: int) -> int:
+    """Where a body of partial length ends, whose first length is `at`."""
+    ends = [end for _, end in _pieces(data, at)]
+    return min(ends[-1], len(data))
+
+
+def _pieces(data: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of the pieces of a body of partial length (section 4.2.1.4)."""
     while at < len(data) and 224 <= data[at] < 255:
         size = 1 << (data[at] & 0x1F)
-        joined += data[at + 1 : at + 1 + size]
+        yield at + 1, at + 1 + size
         at += 1 + size
     first = data[at] if at < len(data) else 0
     width = 1 if first < 192 else 2 if first < 224 else 5
@@ -266,7 +308,7 @@ def _joined(data: bytes, position: int, body: bytes) -> bytes:
         size = ((first - 192) << 8) + int.from_bytes(data[at + 1 : at + 2]) + 192
     else:
         size = int.from_bytes(data[at + 1 : at + 5])
-    return bytes(joined + data[at + width : at + width + size])
+    yield at + width, at + width + size
 
 
 def _binary(data: bytes) -> bytes:
@@ -274,13 +316,13 @@ def _binary(data: bytes) -> bytes:
     begin = data.find(b"-----BEGIN PGP")
     if begin < 0:
         return data
-    text = data[begin:].replace(b"\r\n", b"\n")
-    _, _, body = text.partition(b"\n")
-    headers = _ARMOUR_HEADERS.match(body)
-    if headers is not None:
-        body = body[headers.end() :]
-    body = body.partition(b"\n-----END")[0].partition(b"\n=")[0]
-    characters = body.translate(None, b" \t\r\n\v\f")
+    headers = _ARMOUR_HEADERS.match(data, data.find(b"\n", begin) + 1)
+    assert headers is not None
+    start = headers.end()
+    stops = [data.find(b"\n-----END", start - 1), len(data)]
+    end = min(one for one in stops if one >= 0)
+    checksum = data.find(b"\n=", start - 1, end)
+    characters = data[start : end if checksum < 0 else checksum].translate(None, b" \t\r\n\v\f")
     try:
         return binascii.a2b_base64(characters[: len(characters) // 4 * 4])
     except binascii.Error:
@@ -290,7 +332,8 @@ def _binary(data: bytes) -> bytes:
 def _packet(data: bytes, position: int) -> tuple[int, bytes, int] | None:
     """(type, body, offset behind it) of the packet at `position` (section 4.2).
 
-    The body of a packet of partial or indeterminate length is what is there.
+    Of a packet of partial length, the lengths of its pieces are left in the body (`_joined`); one
+    of indeterminate length is what is there.
     """
     if position + 2 > len(data) or not data[position] & 0x80:
         return None
@@ -298,7 +341,8 @@ def _packet(data: bytes, position: int) -> tuple[int, bytes, int] | None:
     if first & 0x40:
         kind, start = first & 0x3F, position + 2
         if length >= 224 and length != 255:
-            return kind, data[start:], len(data)
+            end = _behind_pieces(data, position + 1)
+            return kind, data[start:end], end
         if length == 255:
             size, start = int.from_bytes(data[start : start + 4]), start + 4
         elif length >= 192:

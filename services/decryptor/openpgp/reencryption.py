@@ -14,10 +14,8 @@ the message holds is then read, verified and bounded like that of any other.
 
 from __future__ import annotations
 
-import bz2
 import hashlib
 import os
-from itertools import islice
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -26,16 +24,16 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
-from services.decryptor.cms.errors import CmsError, Malformed, NotOpened, Unsupported
-from services.decryptor.openpgp.packets import ANYONE, Message, packets_of, recipient_of
+from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
+from services.decryptor.openpgp.packets import ANYONE, Message, recipient_of
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
+from services.decryptor.openpgp.signed_messages import in_one_pass
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_keys import secret_packet
 from shared.certificates.openpgp_subkeys import Subkey
 
 _OCB = 2
 _AES_256, _SHA_256 = 9, 8
-_COMPRESSED, _BZIP2 = 8, 3
 #: How a packet of type 19 with a SHA-1 begins.
 _MDC = b"\xd3\x14"
 _TAG_BYTES = 16
@@ -74,7 +72,7 @@ def for_password(packets: bytes, limit: int) -> Reencrypted:
 
     Raises NotOpened (damaged) or Malformed (over the limit).
     """
-    plain = _without_bzip2(packets, limit)
+    plain = in_one_pass(packets, limit)
     password = os.urandom(16).hex()
     # The session key is the digest of the password: simple S2K (RFC 9580 section 3.7.1.1).
     session = hashlib.sha256(password.encode()).digest()
@@ -87,23 +85,6 @@ def for_password(packets: bytes, limit: int) -> Reencrypted:
     return Reencrypted(
         _packet(3, bytes((4, _AES_256, 0, _SHA_256))) + _packet(18, sealed), password
     )
-
-
-def _without_bzip2(plain: bytes, limit: int) -> bytes:
-    """The packets inside the compression, where it is BZip2 (RFC 9580 section 5.6)."""
-    packets = list(islice(packets_of(plain), 2))
-    if [kind for kind, _ in packets] != [_COMPRESSED] or packets[0][1][:1] != bytes((_BZIP2,)):
-        return plain
-    unpacker = bz2.BZ2Decompressor()
-    try:
-        unpacked = unpacker.decompress(packets[0][1][1:], limit)
-        if not unpacker.eof:
-            if len(unpacked) < limit:
-                raise NotOpened
-            raise Malformed(f"The content unpacks to more than {limit} octets.")
-    except (OSError, ValueError) as error:
-        raise NotOpened from error
-    return unpacked
 
 
 def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPackets:

@@ -15,12 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from services.decryptor.cms.errors import NotOpened, Unsupported
+from services.decryptor.openpgp.octets import Octets
 
 _RSA, _ECDH = (1, 2), 18
 _AES = {7: 16, 8: 24, 9: 32}
 _SHORTEST_KEY, _LONGEST_KEY = 8, 64
 _HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224"}
-_CURVES: dict[bytes, ec.EllipticCurve] = {
+CURVES: dict[bytes, ec.EllipticCurve] = {
     bytes.fromhex("2a8648ce3d030107"): ec.SECP256R1(),
     bytes.fromhex("2b81040022"): ec.SECP384R1(),
     bytes.fromhex("2b81040023"): ec.SECP521R1(),
@@ -56,30 +57,6 @@ class SessionKey(NamedTuple):
     key: bytes
 
 
-class _Octets:
-    """A forward reader of a packet's body. Raises NotOpened at its end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.position = 0
-
-    def take(self, count: int) -> bytes:
-        found = self._data[self.position : self.position + count]
-        if len(found) != count:
-            raise NotOpened
-        self.position += count
-        return found
-
-    def number(self, count: int) -> int:
-        return int.from_bytes(self.take(count))
-
-    def mpi(self) -> bytes:
-        return self.take((self.number(2) + 7) // 8)
-
-    def rest(self) -> bytes:
-        return self._data[self.position :]
-
-
 def session_key(
     secret_body: bytes, fingerprint: str, password: str, encrypted: bytes
 ) -> SessionKey:
@@ -87,12 +64,12 @@ def session_key(
 
     Raises NotOpened, OtherKey for keys that GnuPG does not make, or Unsupported for the cipher.
     """
-    key = _Octets(secret_body)
+    key = Octets(secret_body)
     if key.number(1) != 4 or encrypted[:1] != b"\x03":
         raise OtherKey
     key.take(4)
     algorithm = key.number(1)
-    message = _Octets(encrypted[10:])
+    message = Octets(encrypted[10:])
     if algorithm in _RSA:
         n, e = key.mpi(), key.mpi()
         found = _rsa(n, e, _secret(key, password), message)
@@ -111,7 +88,7 @@ def session_key(
     return SessionKey(cipher, value)
 
 
-def _rsa(n: bytes, e: bytes, secret: _Octets, message: _Octets) -> bytes:
+def _rsa(n: bytes, e: bytes, secret: Octets, message: Octets) -> bytes:
     d, p, q, _ = (int.from_bytes(secret.mpi()) for _ in range(4))
     public = rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n))
     numbers = rsa.RSAPrivateNumbers(
@@ -128,7 +105,7 @@ def _rsa(n: bytes, e: bytes, secret: _Octets, message: _Octets) -> bytes:
     return found
 
 
-def _ecdh(key: _Octets, fingerprint: str, password: str, message: _Octets) -> bytes:
+def _ecdh(key: Octets, fingerprint: str, password: str, message: Octets) -> bytes:
     """RFC 9580 section 11.5."""
     curve = key.take(key.number(1))
     key.mpi()
@@ -157,14 +134,14 @@ def _agreed(curve: bytes, scalar: bytes, point: bytes) -> bytes:
     if curve == _CURVE25519:
         private = x25519.X25519PrivateKey.from_private_bytes(scalar.rjust(32, b"\0")[::-1])
         return private.exchange(x25519.X25519PublicKey.from_public_bytes(point[1:]))
-    known = _CURVES.get(curve)
+    known = CURVES.get(curve)
     if known is None:
         raise OtherKey
     owner = ec.derive_private_key(int.from_bytes(scalar), known)
     return owner.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(known, point))
 
 
-def _secret(key: _Octets, password: str) -> _Octets:
+def _secret(key: Octets, password: str) -> Octets:
     """The secret part in the clear (RFC 9580 section 5.5.3): as it is, or by CFB and a password."""
     usage = key.number(1)
     if usage == 0:
@@ -181,10 +158,10 @@ def _secret(key: _Octets, password: str) -> _Octets:
     plain = context.update(key.rest()) + context.finalize()
     if hashlib.sha1(plain[:-20], usedforsecurity=False).digest() != plain[-20:]:
         raise NotOpened
-    return _Octets(plain[:-20])
+    return Octets(plain[:-20])
 
 
-def _stretched(key: _Octets, password: bytes, size: int) -> bytes:
+def _stretched(key: Octets, password: bytes, size: int) -> bytes:
     """A key from a password: simple, salted, or iterated (RFC 9580 section 3.7.1)."""
     kind, hash_id = key.number(1), key.number(1)
     digest = _HASHES.get(hash_id)

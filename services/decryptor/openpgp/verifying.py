@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pysequoia import Cert, Sig, verify
-from pysequoia.packet import PacketPile, SignatureType, Tag
 
+from services.decryptor.cms.errors import Malformed, NotOpened
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.layer_facts import PgpSignature
-from services.decryptor.openpgp.packets import octets_of, packets_of
+from services.decryptor.openpgp.packets import ARMOUR_SIGNED, octets_of, packets_of
+from services.decryptor.openpgp.renewed_keys import is_renewed_since
+from services.decryptor.openpgp.sender_keys import (
+    Rings,
+    SenderKeys,
+    SigningKey,
+    judge_failure,
+    ring_store,
+    with_hints,
+)
+from services.decryptor.openpgp.signature_packets import (
+    MD5,
+    WEAK_DIGESTS,
+    Digests,
+    SignaturePacket,
+    fits,
+    read_signature,
+)
+from services.decryptor.openpgp.signed_messages import (
+    SignedMessage,
+    in_one_pass,
+    read_signed_message,
+)
 from services.decryptor.spool import Spool
-from shared.certificates.openpgp_keys import emails_of
 from shared.mail.region import Region, region
 
 #: Signatures beside one text that are looked at.
@@ -26,104 +47,20 @@ MAX_SIGNATURES: Final = 16
 _MAX_PACKETS: Final = 64
 _SIGNATURE: Final = 2
 _SKIPPED: Final = (10, 21)
-_REVOCATIONS: Final = (SignatureType.KeyRevocation, SignatureType.SubkeyRevocation)
+_OVER_A_TEXT: Final = 1
+#: Signatures that Sequoia is asked about: of one key, and of forms that are not known here.
+_MOST_OF_A_KEY, _MOST_UNKNOWN = 2, 4
 
 
-class SenderKeys:
-    """Public keys whose owners are known."""
+class _Content:
+    """A content in the two forms in which it may have been signed: as it is, and with the line
+    ends of mail, as a signature over a text always is (RFC 9580 section 5.2.1.2)."""
 
-    def __init__(self, certificates: Iterable[Cert] = ()) -> None:
-        self.certificates: Sequence[Cert] = tuple(certificates)
+    def __init__(self, pieces: Callable[[], Iterable[bytes | memoryview]]) -> None:
+        self._forms = (Digests(pieces), Digests(lambda: canonical_lines(pieces())))
 
-    @cached_property
-    def unrevoked(self) -> SenderKeys | None:
-        """The same keys as if nobody had revoked them or their subkeys; None where nobody has."""
-        revoked = [_without_revocations(one) for one in self.certificates]
-        found = [one for one in revoked if one is not None]
-        return SenderKeys(found) if found else None
-
-    def made_by(self, valid: list[Any]) -> PgpSignature:
-        """The owners of the signatures that were found right: the author need not be the first."""
-        emails: list[str] = []
-        name = None
-        for found in valid:
-            for certificate in self.certificates:
-                if certificate.fingerprint == found.certificate:
-                    emails += emails_of(map(str, certificate.user_ids))
-                    name = name or certificate.fingerprint
-        if name is None:
-            return PgpSignature("invalid", reason="The signature cannot be checked.")
-        return PgpSignature("valid", tuple(dict.fromkeys(emails)), name)
-
-    def knows(self, key_id: str) -> bool:
-        """Whether a key id or fingerprint is that of a known key or of one of its subkeys."""
-        return any(key_id.lower() in names for names in map(_names, self.certificates))
-
-
-class Rings(NamedTuple):
-    """The keys of known senders, and those that a mail brings itself, which prove nothing."""
-
-    known: SenderKeys
-    hints: SenderKeys
-
-
-def with_hints(
-    check: Callable[[SenderKeys], PgpSignature | None], rings: Rings
-) -> PgpSignature | None:
-    """What `check` says with the known keys; of an unknown signer, with the mail's own key.
-
-    A signature that is wrong by the mail's own key is wrong, whoever made it. One that is right but
-    for a revocation is `revoked`.
-    """
-    found = check(rings.known)
-    if found is not None and found.signature == "invalid" and rings.known.unrevoked:
-        right = check(rings.known.unrevoked)
-        if right is not None and right.signature == "valid":
-            return right._replace(
-                signature="revoked", reason=f"The key {right.name} that signed is revoked."
-            )
-    if found is None or found.signature != "untrusted" or not rings.hints.knows(found.name or ""):
-        return found
-    hinted = check(rings.hints)
-    if hinted is None or hinted.signature != "valid":
-        return PgpSignature(
-            "invalid", (), found.name, "The content was changed after it was signed."
-        )
-    return found._replace(
-        content=hinted.content,
-        reason=f"The key {hinted.name} that signed came with the mail (Autocrypt): nobody vouches "
-        "for it.",
-    )
-
-
-def _without_revocations(certificate: Cert) -> Cert | None:
-    """None where the key and its subkeys are not revoked (RFC 9580 section 5.2.1)."""
-    packets = list(PacketPile.from_bytes(bytes(certificate)))
-    kept = [
-        packet
-        for packet in packets
-        if packet.tag != Tag.Signature or packet.signature_type not in _REVOCATIONS
-    ]
-    return None if len(kept) == len(packets) else Cert.from_packets(kept)
-
-
-def _names(certificate: Cert) -> set[str]:
-    names: set[str] = set()
-    for packet in PacketPile.from_bytes(bytes(certificate)):
-        names |= {name for name in (packet.fingerprint, packet.key_id) if name}
-    return names
-
-
-def judge_failure(key_ids: list[str], ring: SenderKeys) -> PgpSignature:
-    """What a signature is that did not verify: wrong, or by somebody unknown."""
-    if any(ring.knows(key_id) for key_id in key_ids):
-        return PgpSignature(
-            "invalid",
-            reason="The signature does not verify with the known key: the content was changed, or "
-            "key or digest were no longer good for signing.",
-        )
-    name = key_ids[0] if key_ids else None
-    return PgpSignature("untrusted", (), name, f"The key {name} that signed is not known here.")
+    def digest(self, signature: SignaturePacket, *, canonical: bool) -> bytes | None:
+        return self._forms[canonical or signature.kind == _OVER_A_TEXT].of(signature)
 
 
 def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -> PgpSignature:
@@ -132,21 +69,26 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
     signatures = _signatures(armoured)
     if not signatures:
         return PgpSignature("invalid", reason="The attached signature is not a signature.")
-    names = [name for one in signatures for name in _issuers(one)]
+    names = [name for one, _ in signatures for name in _issuers(one)]
+    content = _Content(part.windows)
 
     def check(ring: SenderKeys) -> PgpSignature:
-        valid: list[Any] = []
-        known = [one for one in signatures if any(map(ring.knows, _issuers(one)))]
-        for canonical in (False, True) if known else ():
+        for canonical in (False, True):
+            asked = _worth_asking(signatures, ring, content, canonical=canonical)
+            if not asked:
+                continue
             path = _written(part, spool, canonical=canonical)
-            for one in known:
-                try:
-                    result = verify(file=str(path), store=ring_store(ring), signature=one)
-                except (RuntimeError, ValueError):
-                    continue
-                valid += result.valid_sigs
+            valid: list[Any] = []
+            for one, _ in asked:
+                with suppress(RuntimeError, ValueError):
+                    valid += verify(
+                        file=str(path), store=ring_store(ring), signature=one
+                    ).valid_sigs
             if valid:
                 return ring.made_by(valid)
+            refused = _why_refused([body for _, body in asked], ring, content, canonical=canonical)
+            if refused is not None:
+                return refused
         return judge_failure(names, ring)
 
     found = with_hints(check, rings)
@@ -154,17 +96,72 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
     return found
 
 
-def _signatures(armoured: bytes) -> list[Sig]:
-    """The signatures of a file of them, in its order, up to the first packet of another kind.
+def _worth_asking(
+    signatures: Iterable[tuple[Sig, bytes]], ring: SenderKeys, content: _Content, *, canonical: bool
+) -> list[tuple[Sig, bytes]]:
+    """Those that Sequoia, which digests the content for each, may find right: two of one key, and
+    a few whose form is not known here."""
+    found: list[tuple[Sig, bytes]] = []
+    asked: Counter[str] = Counter()
+    for one, body in signatures:
+        read = read_signature(body)
+        for key in ring.named(_issuers(one)):
+            right = read and fits(read, key.body, content.digest(read, canonical=canonical))
+            name, most = (key.fingerprint, _MOST_OF_A_KEY) if right else ("", _MOST_UNKNOWN)
+            if right is not False and asked[name] < most:
+                asked[name] += 1
+                found.append((one, body))
+                break
+    return found
+
+
+def _why_refused(
+    bodies: Iterable[bytes], ring: SenderKeys, content: _Content, *, canonical: bool
+) -> PgpSignature | None:
+    """What those signatures are that Sequoia refuses and that are mathematically right; None where
+    none is."""
+    found: PgpSignature | None = None
+    for body in bodies:
+        read = read_signature(body)
+        if read is None:
+            continue
+        for key in ring.named(one.hex() for one in read.issuers):
+            if fits(read, key.body, content.digest(read, canonical=canonical)):
+                refused = _refused(read, key)
+                found = refused if found is None or refused.signature == "valid" else found
+    return found
+
+
+def _refused(signature: SignaturePacket, key: SigningKey) -> PgpSignature:
+    """What a signature is that fits the key and that Sequoia refuses."""
+    name = key.certificate.fingerprint
+    if signature.digest == MD5:
+        return PgpSignature("invalid", (), name, "The signature uses MD5, which proves nothing.")
+    if signature.digest in WEAK_DIGESTS:
+        reason = "The signature uses SHA-1, which can be forged."
+    elif is_renewed_since(signature, key.certificate, key.fingerprint):
+        reason = f"The key {name} was renewed since it signed."
+        return PgpSignature("valid", key.emails, name, reason)
+    else:
+        reason = (
+            f"The signature fits the key {name}, which was not good for signing then: it had "
+            "expired, or is meant for other uses."
+        )
+    return PgpSignature("untrusted", key.emails, name, reason)
+
+
+def _signatures(armoured: bytes) -> list[tuple[Sig, bytes]]:
+    """The signatures of a file of them with the bodies of their packets, in its order, up to the
+    first packet of another kind.
 
     Sequoia would unpack compressed packets among them, however deep and without a bound.
     """
-    found: list[Sig] = []
+    found: list[tuple[Sig, bytes]] = []
     for kind, body in islice(packets_of(octets_of(region(armoured))), _MAX_PACKETS):
         if kind == _SIGNATURE:
             packet = bytes((0xC0 | kind, 0xFF)) + len(body).to_bytes(4) + body
             with suppress(RuntimeError, ValueError):  # others may be good
-                found.append(Sig.from_bytes(packet))
+                found.append((Sig.from_bytes(packet), body))
         elif kind not in _SKIPPED:
             break
     return found[:MAX_SIGNATURES]
@@ -174,8 +171,14 @@ def _issuers(one: Sig) -> list[str]:
     return [name for name in (one.issuer_fingerprint, one.issuer_key_id) if name]
 
 
-def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
-    """Verifies a text between its own signature lines (RFC 9580 section 7)."""
+def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
+    """Verifies a text between its own signature lines (RFC 9580 section 7), or a message of packets
+    that are not encrypted. `limit` bounds what is unpacked, in octets."""
+    try:
+        octets = message if message.startswith(ARMOUR_SIGNED) else in_one_pass(message, limit)
+        signed = read_signed_message(octets, limit)
+    except (Malformed, NotOpened):
+        octets, signed = message, None
 
     def check(ring: SenderKeys) -> PgpSignature:
         asked: list[str] = []
@@ -185,11 +188,11 @@ def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
             return list(ring.certificates)
 
         try:
-            result = verify(bytes=text, store=store)
+            result = verify(bytes=octets, store=store)
         except (RuntimeError, ValueError, OSError):  # the last where it is over 25 MiB
             if not asked:
                 return PgpSignature("invalid", reason="The signature in the text is damaged.")
-            return judge_failure(asked, ring)
+            return _refused_message(signed, ring) or judge_failure(asked, ring)
         return ring.made_by(result.valid_sigs)._replace(content=result.bytes or b"")
 
     found = with_hints(check, rings)
@@ -197,9 +200,13 @@ def verify_inline(text: bytes, rings: Rings) -> PgpSignature:
     return found
 
 
-def ring_store(ring: SenderKeys) -> Any:
-    """The callback by which Sequoia asks for keys."""
-    return lambda key_ids: list(ring.certificates)
+def _refused_message(signed: SignedMessage | None, ring: SenderKeys) -> PgpSignature | None:
+    if signed is None:
+        return None
+    content = _Content(lambda: [signed.content])
+    bodies = signed.signatures[:MAX_SIGNATURES]
+    refused = _why_refused(bodies, ring, content, canonical=False)
+    return refused and refused._replace(content=signed.content)
 
 
 def _written(part: Region, spool: Spool, *, canonical: bool) -> Path:

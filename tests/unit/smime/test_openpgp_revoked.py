@@ -67,7 +67,7 @@ def opener(gnupg: GnuPG, bob: Person, folder: Path) -> Opener:
 
 def revoke_key(gnupg: GnuPG) -> None:
     """With the certificate that GnuPG makes beside each key."""
-    (file,) = (gnupg.home / "openpgp-revocs.d").iterdir()
+    file = gnupg.home / "openpgp-revocs.d" / f"{gnupg.fingerprints(SIGNER)[0]}.rev"
     gnupg("--import", data=file.read_bytes().replace(b"\n:-----BEGIN", b"\n-----BEGIN"))
     assert b"pub:r:" in gnupg("--list-keys", "--with-colons", SIGNER)
 

@@ -10,7 +10,7 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from shared.mail import charsets
 from shared.mail.findings import FindingKind
-from shared.mail.html_depth import not_too_deep
+from shared.mail.html_bounds import not_too_deep, without_formatting
 from shared.mail.parts import content_id, is_attached
 from shared.mail.structure import Part
 from shared.mail.transfer_encodings import decode_start
@@ -92,6 +92,7 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
             pass
     text = charsets.decode(octets[:most], label).text
     if is_html:
+        text = without_formatting(text)
         shallow = not_too_deep(text, _DEEPEST)
         cut = cut or len(shallow) < len(text)
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))

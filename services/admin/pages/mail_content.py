@@ -16,7 +16,7 @@ import nh3
 
 from shared.mail import charsets
 from shared.mail.findings import Finding
-from shared.mail.html_depth import not_too_deep
+from shared.mail.html_bounds import bounded_formatting, not_too_deep
 from shared.mail.parts import PlacedPart, is_attached, leaves, unpacked
 from shared.mail.region import region
 from shared.mail.structure import MESSAGE_TYPES, Part, read_structure
@@ -96,7 +96,7 @@ def read(chunks: Iterable[bytes]) -> ShownContent:
 def sanitised(html: str) -> str:
     """HTML without scripts, styles, forms, images and links: words and tables stay."""
     return nh3.clean(
-        not_too_deep(html, _DEEPEST_HTML),
+        bounded_formatting(not_too_deep(html, _DEEPEST_HTML)),
         tags=set(_TAGS),
         attributes={"td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}},
         clean_content_tags={"script", "style", "title", "template", "svg", "math"},

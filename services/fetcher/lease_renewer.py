@@ -59,7 +59,8 @@ class LeaseRenewer:
             except Exception:  # without this thread every run would lose its mailbox
                 _log.exception("leases not renewed", leases=len(held))
                 continue
-            lost = [lease for lease in held if lease not in still]
+            with self._lock:  # others were given back meanwhile
+                lost = [lease for lease in held if lease not in still and lease in self._held]
+                self._held.difference_update(lost)
             if lost:
-                self.forget(lost)
                 _log.warning("leases lost", lease_keys=[lease.mailbox for lease in lost])

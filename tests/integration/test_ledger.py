@@ -70,6 +70,16 @@ def test_only_one_holds_a_mailbox_and_the_fence_rises(database: Database) -> Non
 
 
 @pytest.mark.promise("I4")
+def test_a_lease_that_was_given_back_is_not_renewed(database: Database) -> None:
+    """Its run ended after somebody looked which are held: nobody could have it for a minute."""
+    given_back = lease(database, "a")
+    with database.transaction() as session:
+        assert leases.release(session, [given_back]) == {given_back}
+        assert leases.renew(session, [given_back], 60) == set()
+    lease(database, "b")
+
+
+@pytest.mark.promise("I4")
 def test_who_lost_the_lease_commits_nothing(database: Database, place: FolderRef) -> None:
     stale = lease(database, "sleeper", ttl=0)
     lease(database, "successor")

@@ -11,9 +11,11 @@ WHERE l.until < now()
 RETURNING l.mailbox, l.fence;
 
 -- name: renew
+-- Not what was given back: its run may have ended since somebody looked which are held.
 UPDATE lease AS l SET until = now() + make_interval(secs => %(ttl)s)
 FROM unnest(%(mailboxes)s::text[], %(fences)s::bigint[]) AS held(mailbox, fence)
 WHERE l.mailbox = held.mailbox AND l.fence = held.fence AND l.owner = %(owner)s
+  AND l.until > '-infinity'
 RETURNING l.mailbox, l.fence;
 
 -- name: release

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,13 +32,16 @@ _PRUNE = 5.0
 _GIVE_UP = 1.5
 #: Seconds between two looks whether something is to be done.
 _TICK = 0.25
+#: Seconds for which sessions are closed before other chores have their turn.
+_CLOSING_S = 1.0
 #: A fetcher has more than its share when it has this factor of it, and so many more.
 _UNEVEN, _UNEVEN_BY = 1.2, 5
 
 
 @dataclass(slots=True)
 class SessionAffinity:
-    """A thread of its own: `run`. `pulse` is that of the worker at the own queue."""
+    """Two threads: `run_heartbeats`, and `run` for the rest, which waits for mail servers as it
+    closes sessions. `pulse` is that of the worker at the own queue."""
 
     database: Database
     sessions: Callable[[], SessionPool]
@@ -53,30 +57,37 @@ class SessionAffinity:
     _wanted: frozenset[int] = frozenset()
     #: Those that listen and are to be renewed, of which that is said.
     _overdue: frozenset[int] = frozenset()
+    #: Those that other fetchers are to have, whose sessions are still to be closed.
+    _leaving: deque[int] = field(default_factory=deque)
 
     def arrive(self) -> None:
         """Says that this fetcher lives, before its first run: a mailbox whose fetcher is not known
         is taken for one of a dead fetcher's."""
         self._try(self._beat)
 
-    def run(self, stop: threading.Event) -> None:
+    def run_heartbeats(self, stop: threading.Event) -> None:
         """Until `stop`; then nothing more is sent to the own queue."""
+        while not stop.wait(AFFINITY_GRACE / 3):
+            self._try(self._beat)
+        self._try(self._take_no_more)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`."""
         chores: list[tuple[float, Callable[[], None]]] = [
-            (AFFINITY_GRACE / 3, self._beat),
             (_PRUNE, self._prune),
             (_PRUNE, self._renew),
             (_PRUNE, self._give_way),
             (_GIVE_UP, self._give_up_shares),
             (self.lease_seconds / 3, self._share),
+            (_TICK, self._leave_some),
         ]
-        # It has just said that it lives; the rest has nothing to do yet.
+        # It has just begun: nothing is to be done yet.
         due = [time.monotonic() + seconds for seconds, _ in chores]
         while not stop.wait(_TICK):
             for number, (seconds, chore) in enumerate(chores):
                 if time.monotonic() >= due[number]:
                     due[number] = time.monotonic() + seconds
                     self._try(chore)
-        self._try(self._take_no_more)
 
     def depart(self, delete_queue: Callable[[], None]) -> None:
         """Leaves every mailbox to others, at the end, and deletes the own queue."""
@@ -153,11 +164,18 @@ class SessionAffinity:
             here, all_of_them, fetchers = affinity.share(session, self.owner)
         fair = all_of_them / max(fetchers, 1)
         if here > fair * _UNEVEN + _UNEVEN_BY:
-            leaving = self.sessions().oldest(int((here - fair) / 2) + 1)
-            self.sessions().drop(leaving)
-            self.push_events.forget(leaving)
-            self._leave(leaving)
-            _log.info("mailboxes left to other fetchers", mailboxes=len(leaving))
+            self._leaving = deque(self.sessions().oldest(int((here - fair) / 2) + 1))
+            _log.info("mailboxes left to other fetchers", mailboxes=len(self._leaving))
+
+    def _leave_some(self) -> None:
+        """Closes sessions for a moment: to all of a fetcher's, servers may take minutes to say
+        goodbye. Each mailbox is fetched here until its own is closed."""
+        until, left = time.monotonic() + _CLOSING_S, list[int]()
+        while self._leaving and time.monotonic() < until:
+            left.append(self._leaving.popleft())
+            self.sessions().drop(left[-1:])
+        self.push_events.forget(left)
+        self._leave(left)
 
     def _leave(self, connection_ids: Sequence[int]) -> None:
         if connection_ids:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from services.fetcher import session_affinity
+from services.fetcher.session_pool import SessionPool
 from services.fetcher.session_shares import AllFetchers, SessionShares
 from shared.storage import affinity, connections, leases, session_shares
 from shared.storage.pool import Database
@@ -22,10 +23,12 @@ from tests.rig.stack import Stack
 from tests.servers.courier import Courier
 from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import MailServer
+from tests.servers.processes import free_port
 
 HOST = "mail.example.org"
 LIMIT = 4
 FOLDERS = 6
+LIVING = "SELECT count(*) FROM fetcher WHERE until > now()"
 #: Of all that live, at the server or at its mailboxes.
 HELD = """SELECT coalesce(sum(held), 0) FROM session_share JOIN fetcher USING (owner)
 WHERE host LIKE '%% at %%' = %s"""
@@ -203,6 +206,37 @@ def test_a_fetcher_gives_up_a_kept_session_for_one_that_waits(
             stop.set()
             looking.join()
         assert len(here.fetcher.dispatcher.sessions) == 1
+
+
+@pytest.mark.promise("M7", "M27")
+def test_a_fetcher_lives_while_servers_let_it_wait_for_their_goodbye(
+    redis_url: str, build_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of sessions that go to another fetcher, or a dead server: who was taken for dead
+    would lose every mailbox, and its queue with the jobs in it."""
+    monkeypatch.setattr(session_affinity, "AFFINITY_GRACE", 0.3)
+    monkeypatch.setattr(session_affinity, "_PRUNE", 0.1)
+    closing, goodbye = threading.Event(), threading.Event()
+
+    def prune(*_: object) -> list[int]:
+        closing.set()
+        goodbye.wait()
+        return []
+
+    monkeypatch.setattr(SessionPool, "prune", prune)
+    stack, stop = build_stack(redis_url), threading.Event()
+    here = FetcherHere(stack, health_port=str(free_port()))
+    running = threading.Thread(target=here.fetcher.run, args=(stop,))
+    running.start()
+    try:
+        assert closing.wait(20)
+        for _ in range(2):
+            stack.execute("UPDATE fetcher SET until = now()")
+            stack.wait(lambda: stack.query(LIVING) == [(1,)], "it says that it lives", 5)
+    finally:
+        goodbye.set()
+        stop.set()
+        running.join()
 
 
 @pytest.mark.promise("M27")

@@ -203,7 +203,7 @@ class RunEnds:
             with self.database.transaction() as session:
                 held = self._given_back(session, [run])
                 ledger.all_settled(session, report.confirmed)
-                if report.downloaded:
+                if held and report.downloaded:
                     ledger.note_run(session, _noted(run))
                 scheduling.to_slow_lane(session, held)
         except DatabaseUnavailable as outage:

@@ -104,3 +104,19 @@ def test_runs_of_several_threads_wait_for_no_locked_row(
     assert rows(database, "SELECT count(*) FROM fetch_run") == [(0,)], "all or nothing"
     ended_runs.record(database, runs)
     assert rows(database, "SELECT count(*) FROM fetch_run") == [(2,)]
+
+
+def test_a_connection_that_was_deleted_keeps_no_other_end_from_being_recorded(
+    database: Database, begun: list[tuple[Lease, FolderRef]]
+) -> None:
+    deleted, *others = [place.connection_id for _, place in begun]
+    with database.transaction() as session:
+        leases.take_away(session, begun[0][0].mailbox)
+        session.execute("DELETE FROM outbox")
+        connections.delete(session, deleted)
+    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun]
+    ended_runs.record(database, runs)
+    assert rows(database, "SELECT connection_id FROM fetch_run ORDER BY 1") == [
+        (other,) for other in others
+    ]
+    assert rows(database, "SELECT DISTINCT health FROM connection_state") == [("working",)]

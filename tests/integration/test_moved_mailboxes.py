@@ -35,7 +35,7 @@ def numbered() -> Callable[[Stored], str]:
     return lambda _: str(next(numbers))
 
 
-def edit(stack: Stack, connection: int, **fields: Any) -> None:
+def ask(stack: Stack, method: str, path: str, **body: Any) -> None:
     """As an administrator does, over the API."""
     port = free_port()
     stack.start("admin", settings={"port": str(port)})
@@ -45,18 +45,20 @@ def edit(stack: Stack, connection: int, **fields: Any) -> None:
         timeout=30,
     ) as person:
 
-        def changed() -> bool:
+        def done() -> bool:
             try:
-                answer = person.patch(
-                    f"connections/{connection}",
-                    json={"password": "secret", "acknowledged": True, **fields},
-                )
+                answer = person.request(method, path, json=body or None)
             except httpx.TransportError:
                 return False
-            assert answer.status_code == 200, answer.text
+            assert answer.is_success, answer.text
             return True
 
-        stack.wait(changed, "the connection is changed")
+        stack.wait(done, "it is changed")
+
+
+def edit(stack: Stack, connection: int, **fields: Any) -> None:
+    changes = {"password": "secret", "acknowledged": True, **fields}
+    ask(stack, "PATCH", f"connections/{connection}", **changes)
 
 
 @pytest.mark.promise("I9")
@@ -142,6 +144,26 @@ def test_a_run_deletes_nothing_once_somebody_chose_to_keep_the_mails(
         assert here.had() == digests([*OLD, *NEW])
         assert len(dovecot.flags(mail_user)) == len([*OLD, *NEW])
     assert stack.count("settlement") == 0
+
+
+@pytest.mark.promise("M15", "M7")
+def test_a_run_deletes_nothing_once_its_connection_was_deleted(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    stack = here.stack
+    dovecot.deliver(mail_user, NEW)
+    connection = stack.watch(dovecot, mail_user, after_download="delete")
+
+    def reached(step: str) -> None:
+        if step == "committed":
+            here.stop_failing()
+            stack.execute("DELETE FROM outbox")  # its handler has them
+            ask(stack, "DELETE", f"connections/{connection}")
+
+    here.reached = reached
+    here.run(connection)
+    assert stack.count("connection") == 0
+    assert len(dovecot.flags(mail_user)) == len(NEW)
 
 
 @pytest.mark.promise("M15")

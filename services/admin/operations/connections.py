@@ -253,9 +253,14 @@ def fetch_connection(ctx: Context, connection_id: int) -> None:
 
 
 def delete_connection(ctx: Context, connection_id: int) -> None:
-    """Raises NotFound; Conflict while mails of it have still to be handed over."""
+    """Ends a run that goes on, which would go on deleting mails on the server. Raises NotFound;
+    Conflict while mails of it have still to be handed over."""
     with ctx.transaction() as session:
+        lease_key = connections.get(session, connection_id).lease_key()
+        leases.take_away(session, lease_key)  # before the state, as in a commit
         before = connections.get_locked(session, connection_id)
+        if before.lease_key() != lease_key:
+            raise changed_meanwhile(session, f"connection/{connection_id}")
         check_version(ctx, session, f"connection/{connection_id}", before)
         alerts.recover(session, connection_id, unwatched=True)
         connections.delete(session, connection_id)

@@ -4,13 +4,17 @@
 -- One row a run. A success keeps the cursor it is given and ends the back-off; `again` makes the
 -- connection due at once (there is more to fetch), but for the pause that its server wants.
 -- The last condition has the leases given back before the first state is locked, as everywhere. Whose
--- lease was taken away says nothing: its connection was edited, or another run goes on from there.
+-- lease was taken away says nothing: its connection was edited or deleted, or another run goes on from
+-- there.
 WITH released AS (
     {release}
 ), {settling}, settled AS (
     {settled}
 ), noted AS (
-    {insert_runs}
+    {insert_runs} AS n(id, connection_id)
+    WHERE n.connection_id IN (
+        SELECT e.id FROM unnest(%(ids)s::bigint[], %(run_mailboxes)s::text[]) AS e(id, mailbox)
+        WHERE e.mailbox IN (SELECT mailbox FROM released))
 )
 UPDATE connection_state AS s
 SET last_run_at = now(),

@@ -101,8 +101,8 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         with tools.database.transaction() as session:
             earlier = ledger.flagged(session, place)
         refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
-    if deleted:
-        # Not where somebody just chose to keep the mails: that takes the lease away.
+    if deleted or run.mailbox.capabilities.expires_days == 0:
+        # Not where somebody just chose to keep the mails, or other ones: that takes the lease away.
         with tools.database.autocommit() as session:
             leases.assert_held(session, run.lease)
     span = traces.span(

@@ -166,6 +166,29 @@ def test_a_run_deletes_nothing_once_its_connection_was_deleted(
     assert len(dovecot.flags(mail_user)) == len(NEW)
 
 
+@pytest.mark.promise("M15", "M7")
+def test_a_pop3_server_that_deletes_what_was_retrieved_is_not_told_that_it_may(
+    here: FetcherHere,
+) -> None:
+    """`EXPIRE 0`: who disables a connection in the middle of a run wants no mail to go, and QUIT
+    would let all go that were retrieved, also where they are to be marked read."""
+    with RuledPop3(expire=0) as server:
+        server.deliver("alice", NEW)
+        connection = here.stack.add_plain_connection(
+            server.pop3_port, name="kept", mode="pop3", username="alice"
+        )
+
+        def reached(step: str) -> None:
+            if step == "committed":
+                here.stop_failing()
+                edit(here.stack, connection, enabled=False)
+
+        here.reached = reached
+        here.run(connection)
+        assert here.had() == digests(NEW)
+        assert len(server.left("alice")) == len(NEW)
+
+
 @pytest.mark.promise("M15")
 def test_a_run_that_fails_at_the_old_server_says_nothing_of_the_new_one(
     here: FetcherHere, dovecot: Dovecot, mail_user: str

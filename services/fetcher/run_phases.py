@@ -8,7 +8,7 @@ fetcher, goes on from what the ledger says.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -29,11 +29,13 @@ from shared.messages import Key
 from shared.storage import leases, ledger, scheduling
 from shared.storage.folder_ref import FolderRef
 from shared.storage.key_contents import keep_vanished
-from shared.storage.known_sets import KnownMails, add_known, prune
+from shared.storage.known_sets import KnownMails, add_known, drop_vanished, prune
 from shared.telemetry import traces
 
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
 _LISTED_AT_ONCE = 5000
+#: Known mails beyond those in the folder that may pile up before they are compared with it.
+_FORGET_BEYOND: Final = 5000
 #: How far a mail server's clock may be ahead of ours.
 _CLOCKS_APART: Final = timedelta(minutes=10)
 
@@ -153,7 +155,7 @@ def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
     if not run.report.session_broke and listing.not_listed is None:
-        _forget_vanished(run, listing.listed, left)
+        _forget_vanished(run, known, listing, left)
     if not handled or listing.complete or undecided or run.is_over:
         settle_at_end(run)
     passing = next((error for _, error in listing.undated if isinstance(error, TryAgain)), None)
@@ -190,28 +192,34 @@ def _keep_cursor(run: Run, listing: Listing) -> None:
         end_rebinding(run)
 
 
-def _forget_vanished(run: Run, listed: Sequence[Key] | None, left: Set[Key]) -> None:
+def _forget_vanished(run: Run, known: KnownMails, listing: Listing, left: Set[Key]) -> None:
     """Forgets the vanished mails: whenever all is listed, else once a day. What is `left` to be
     compared stays vanished, as nobody would look at it any more.
 
     What is known of IMAP mails is packed once a day, too.
     """
-    place = run.place
-    if listed is None and place.uid_validity is not None and run.state.prune_due:
+    place, listed, once_a_day = run.place, listing.listed, run.state.prune_due
+    if listed is None and not once_a_day:
+        return
+    if listed is None and _has_piled_up(run, known, listing):
         listed = run.mailbox.keys()
-    if listed is not None:
-        listed = [key for key in listed if key not in left] if left else listed
-        with run.tools.database.transaction() as session:
-            leases.assert_held(session, run.lease)
+    where = (place.connection_id, place.folder, place.uid_validity)
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        if listed is None:
+            drop_vanished(session, place.connection_id, place.folder)
+        else:
             if left:
                 keep_vanished(session, place, map(str, left))
-            prune(
-                session,
-                place.connection_id,
-                place.folder,
-                place.uid_validity,
-                listed,
-                packing=run.state.prune_due,
-            )
-            if run.state.prune_due:
-                scheduling.pruned(session, place.connection_id)
+                listed = [key for key in listed if key not in left]
+            prune(session, *where, listed, packing=once_a_day)
+        if once_a_day:
+            scheduling.pruned(session, place.connection_id)
+
+
+def _has_piled_up(run: Run, known: KnownMails, listing: Listing) -> bool:
+    """Whether it is worth asking for the key of every mail in the folder, which at Graph takes a
+    request for each thousand."""
+    if run.place.uid_validity is not None:
+        return True
+    return known.count() > listing.total + _FORGET_BEYOND

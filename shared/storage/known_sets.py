@@ -117,6 +117,12 @@ def prune(
     digests = [key_digest(str(key)) for key in listed]
     session.execute(_SQL["room_to_hash"])
     session.execute(_SQL["prune_keys"], {**place, "digests": digests})
+    drop_vanished(session, connection_id, folder)
+
+
+def drop_vanished(session: Session, connection_id: int, folder: str) -> None:
+    """Forgets the keys that the server stopped listing long ago (`VANISHED_DAYS`)."""
+    place = {"connection_id": connection_id, "folder": folder}
     session.execute(_SQL["drop_vanished_keys"], {**place, "days": VANISHED_DAYS})
 
 

@@ -7,7 +7,7 @@ delta" and "Get incremental changes to messages in a folder".
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -26,8 +26,6 @@ _MOST_LABELS: Final = 100
 _LONGEST: Final = 255
 _PAGE: Final = 250
 _COUNTING_PAGE: Final = 1000
-#: Known mails beyond those in the folder that may pile up before they are compared with it.
-_FORGET_BEYOND: Final = 5000
 _EARLIEST: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
 
@@ -90,7 +88,6 @@ def list_unread(
     *,
     since: datetime | None,
     limit: int | None,
-    keys: Callable[[], Sequence[str]],
 ) -> Listing:
     """Unread mails, the oldest first. Everything is collected before anything is marked read, as
     pages shift when mails leave the filter."""
@@ -114,7 +111,6 @@ def list_unread(
                 raise
     if not ordered:
         found.new.sort(key=_arrival)
-    piled_up = known.count() > folder.total + _FORGET_BEYOND and limit != 0
     return Listing(
         new=tuple(found.new),
         known=found.known_count,
@@ -124,7 +120,6 @@ def list_unread(
         cursor=unread_cursor(folder, None),
         complete=found.whole,
         more=_left_out(found, folder.unread),
-        listed=tuple(keys()) if piled_up else None,
     )
 
 

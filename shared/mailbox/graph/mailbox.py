@@ -140,7 +140,7 @@ class GraphMailbox:
             folder = self._opened()
             if selection is Selection.UNREAD:
                 listing = graph_listing.list_unread(
-                    self._graph, folder, known, since=since, limit=limit, keys=self._ids
+                    self._graph, folder, known, since=since, limit=limit
                 )
                 if listing.complete and listing.cursor["unread"]:
                     newest = graph_listing.newest_change(self._graph, folder)

@@ -1,0 +1,64 @@
+"""What is known of a mailbox at Graph does not grow with its traffic: old keys are forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from services.fetcher import run_phases
+from tests.integration.graph.application import application_credential
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import mail
+from tests.rig.stack import Stack
+from tests.servers.graph import GraphServer
+from tests.servers.oidc import OidcServer
+
+ERIN = "erin@example.org"
+OLD = [mail(number, 600, seed=92) for number in range(3)]
+NEW = [mail(number, 600, seed=93) for number in range(2)]
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize(
+    ("selection", "after_download"), [("unread", "delete"), ("all", "delete"), ("all", "mark-read")]
+)
+def test_keys_of_mails_that_are_gone_are_forgotten_in_time(
+    selection: str,
+    after_download: str,
+    graph_server: GraphServer,
+    oidc: OidcServer,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_phases, "_FORGET_BEYOND", 0)
+    graph_server.trust(oidc.public_key)
+    box = graph_server.mailbox(ERIN)
+    box.deliver(OLD)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = stack.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username=ERIN,
+        credential_id=application_credential(stack, graph_server, oidc),
+        selection=selection,
+        after_download=after_download,
+    )
+    with FetcherHere(stack).working() as here:
+        here.run_until_idle(connection)
+        box.items.clear()  # as somebody does who tidies up
+        for day in range(2):
+            stack.execute("UPDATE connection_state SET pruned_at = now() - interval '25 hours'")
+            stack.execute("UPDATE known_key SET vanished_on = vanished_on - 40")
+            box.deliver(NEW[day : day + 1])
+            here.run_until_idle(connection)
+        keys = stack.count("known_key")
+        ((pruned,),) = stack.query(
+            "SELECT pruned_at > now() - interval '1 h' FROM connection_state"
+        )
+    assert stack.count("message") == len([*OLD, *NEW])
+    assert keys == (1 if after_download == "delete" else len(NEW))
+    assert pruned

@@ -98,7 +98,6 @@ LABEL_VALUES: Final = {
         "dead_letter, fetch_run, alert, session, oauth_flow, authorisation_link, login_attempt, "
         "revocation, revocation_list, revocation_host, forward_attempt, forward_retry"
     },
-    "provider_throttled_total": {"provider": "microsoft"},
     "published_events_total": {"kind": "first, repeat"},
     "quarantined_total": {
         "code": "breaks-session, bytes-missing, cannot-process, mail-altered, mail-cut, "

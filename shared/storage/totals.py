@@ -28,6 +28,7 @@ def read_totals(database: Database) -> Totals:
     with database.transaction() as session:
         session.execute("SET LOCAL statement_timeout = '10s'")
         by_health = session.execute(_CONNECTIONS["judged"] + _QUERIES["by_health"]).fetchall()
+        throttled = session.execute(_QUERIES["throttled"]).fetchall()
         ages = [0] * (len(AGE_BOUNDS) + 1)
         ages_sum = 0.0
         for bucket, count, total in session.execute(
@@ -53,6 +54,7 @@ def read_totals(database: Database) -> Totals:
         oldest_pending=[
             Named(identifier, name, _age(now, oldest)) for identifier, name, oldest in pending
         ],
+        throttled=dict(throttled),
         overdue=dict(by_health).get("overdue", 0),
         outbox=outbox,
         outbox_oldest_seconds=_age(now, first),

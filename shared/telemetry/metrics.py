@@ -129,8 +129,10 @@ SESSION_LIMITS: Final = _counter(
     "session_limits_total",
     "Times that a mail server took no more sessions of ours, so that kept ones give way.",
 )
-PROVIDER_THROTTLED: Final = _counter(
-    "provider_throttled_total", "Answers of a provider that asked to come back later.", "provider"
+GRAPH_THROTTLED: Final = _counter(
+    "graph_throttled_total",
+    "Answers of Microsoft Graph that asked to come back later (429). What servers of every kind "
+    "put off: connections_throttled.",
 )
 TOKEN_REFRESHES: Final = _counter(
     "token_refreshes_total",

@@ -64,6 +64,12 @@ DESCRIBED: Final = tuple(
             "Enabled connections without a run for one and a half intervals, whatever the reason.",
         ),
         (
+            "connections_throttled",
+            "gauge",
+            ("mode",),
+            "Enabled connections whose last run failed as their server asked to come back later.",
+        ),
+        (
             "handler_backlog_messages",
             "gauge",
             ("handler",),
@@ -162,6 +168,8 @@ class Totals:
     oldest_successes: Sequence[Named] = ()
     oldest_pending: Sequence[Named] = ()
     overdue: int = 0
+    #: By mode; none where no server asks to come back later.
+    throttled: Mapping[str, int] = field(default_factory=dict)
     outbox: int = 0
     outbox_oldest_seconds: float = 0.0
     settlements: int = 0
@@ -238,6 +246,7 @@ def total_metrics(read: Callable[[], Totals]) -> Iterator[None]:
 def families(totals: Totals) -> Iterator[Metric]:
     """The totals as Prometheus' metric families."""
     yield _gauge("connections", {(health,): n for health, n in totals.connections.items()})
+    yield _gauge("connections_throttled", {(mode,): n for mode, n in totals.throttled.items()})
     yield _success_ages(totals)
     for name, worst in (
         ("connection_success_oldest_seconds", totals.oldest_successes),

@@ -106,7 +106,6 @@ def of_code() -> Labels:
         ("forward_lanes", "state"): counted("FORWARD_LANES", 0),
         ("forwarded_events_total", "outcome"): given(delivering, Delivering._note.__name__, 2),
         ("housekeeping_removed_total", "what"): {*rows, "message", "partition", "object", "spool"},
-        ("provider_throttled_total", "provider"): counted("PROVIDER_THROTTLED", 0),
         ("published_events_total", "kind"): counted("PUBLISHED_EVENTS", 0),
         ("quarantined_total", "code"): quarantine_codes(),
         ("resent_total", "what"): counted("RESENT", 0),

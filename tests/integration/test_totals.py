@@ -90,6 +90,10 @@ def test_every_described_metric_is_told(database: Database, session: Session) ->
     add_message(session, add_connection(session), utc_now(), published=False)
     session.execute("INSERT INTO chore VALUES ('housekeeping', now())")
     session.execute(
+        "UPDATE connection_state SET due_at = now(), health = 'failing',"
+        ' error = \'{"code": "throttled"}\''
+    )
+    session.execute(
         "INSERT INTO service (instance, name, version, failing, failing_since)"
         " VALUES ('host/1', 'fetcher', '1', '{\"broker\": \"Refused.\"}', now() - interval '1 s')"
     )

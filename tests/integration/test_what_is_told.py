@@ -274,6 +274,9 @@ def test_a_throttling_graph_is_told(
     )
     words = "MailboxConcurrency limit"
     check_failing(stack, telling, connection, words, runs("microsoft-graph", "try-again"))
+    counted = 'posthouse_connections_throttled{mode="microsoft-graph"}'
+    assert telling.metric("scheduler", counted) == 1
+    assert telling.metric("fetcher", "posthouse_graph_throttled_total")
     graph_server.faults.clear()
     stack.stop()
 

@@ -46,7 +46,7 @@ class GraphError(Exception):
         #: Whether it is about the moment, and tried again after a pause.
         self.passes = graph_answers.graph_passes(status, self.code, self.words)
         if status == 429:
-            metrics.PROVIDER_THROTTLED.labels("microsoft").inc()
+            metrics.GRAPH_THROTTLED.inc()
 
     def error(self, doing: str = "") -> StepFailed:
         return graph_answers.of_graph(

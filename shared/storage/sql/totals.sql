@@ -4,6 +4,13 @@
 -- After connections.judged.
 SELECT health, count(*) FROM judged GROUP BY health
 
+-- name: throttled
+-- The code is that of `shared.mailbox.errors.diagnoses.THROTTLED`.
+SELECT c.mode, count(*)
+FROM connection_state s JOIN connection c ON c.id = s.connection_id
+WHERE s.health = 'failing' AND s.due_at IS NOT NULL AND s.error ->> 'code' = 'throttled'
+GROUP BY c.mode
+
 -- name: success_ages
 -- Seconds since the last success of what is enabled, counted into buckets by their upper bounds;
 -- a connection that never succeeded counts from when it was made.

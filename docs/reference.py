@@ -101,7 +101,7 @@ LABEL_VALUES: Final = {
     "published_events_total": {"kind": "first, repeat"},
     "quarantined_total": {
         "code": "breaks-session, bytes-missing, cannot-process, mail-altered, mail-cut, "
-        "mail-refused, mail-too-large, mail-undated, server-note, too-large"
+        "mail-refused, mail-undated, server-note, too-large"
     },
     "resent_total": {"what": "publish, refill"},
     "revocation_certificates": {"status": "good, revoked, unknown, not-checked"},

@@ -78,7 +78,7 @@ def leave_oversize(run: Run, refs: Sequence[MailRef], limit: int) -> None:
 
 def with_headers(mailbox: Mailbox, refused: Sequence[LeftOnServer]) -> list[LeftOnServer]:
     """The same, with the headers of those that showed only in the download how large they are."""
-    large = [MailRef(one.key, one.size) for one in refused if one.code == "mail-too-large"]
+    large = [MailRef(one.key, one.size) for one in refused if one.code == "too-large"]
     known = _headers_of(mailbox, large)
     return [replace(one, headers=known.get(one.key, one.headers)) for one in refused]
 

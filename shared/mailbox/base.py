@@ -156,7 +156,7 @@ class Sink(Protocol):
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
         """This mail only could not be had; after `begin`, what was written of it is void.
 
-        `reason` is a MailFailure with code `mail-too-large`, a `MailRefused` (the server lists the
+        `reason` is a MailFailure with code `too-large`, a `MailRefused` (the server lists the
         mail and does not give it: its fault or the server's state), or a TryAgain with code
         `mail-vanished` (it is gone from the server, and the next listing lacks it) or
         `mail-not-asked` (others were refused one after another, so it was not tried).

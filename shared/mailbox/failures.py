@@ -129,7 +129,7 @@ def mail_too_large(size: int, limit: int) -> MailFailure:
     known = f"{size} octets" if size > limit else "more octets than the server says"
     return MailFailure(
         f"This mail has {known}; at most {limit} are taken.",
-        code="mail-too-large",
+        code="too-large",
         hint="Raise POSTHOUSE_MAX_MESSAGE_BYTES, or take the mail from the mailbox by hand.",
     )
 

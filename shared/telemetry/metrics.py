@@ -77,14 +77,6 @@ REVOCATION_REQUESTS: Final = _counter(
 HOUSEKEEPING: Final = _counter(
     "housekeeping_removed_total", "Rows and objects removed by retention.", "what"
 )
-STORE_REQUESTS: Final = _counter(
-    "store_requests_total",
-    "Requests to the bucket: put, get, list (at most 1000 keys), delete (at most 1000 objects). A "
-    "large object that is sent in parts counts once. None for a store of files.",
-    "operation",
-)
-for _operation in ("put", "get", "list", "delete"):
-    STORE_REQUESTS.labels(_operation)
 
 # Fetcher
 FETCH_RUNS: Final = _counter(
@@ -148,10 +140,8 @@ for _code in (
     "bytes-missing",
     "cannot-process",
     "mail-altered",
-    "mail-altered",
     "mail-cut",
     "mail-refused",
-    "mail-too-large",
     "mail-undated",
     "server-note",
     "too-large",
@@ -225,6 +215,14 @@ ALERT_DELIVERIES: Final = _counter("alert_deliveries_total", "Webhook calls.", "
 ALERT_DELIVERIES.labels("given-up")
 
 # Every service
+STORE_REQUESTS: Final = _counter(
+    "store_requests_total",
+    "Requests to the bucket: put, get, list (at most 1000 keys), delete (at most 1000 objects). A "
+    "large object that is sent in parts counts once. None for a store of files.",
+    "operation",
+)
+for _operation in ("put", "get", "list", "delete"):
+    STORE_REQUESTS.labels(_operation)
 JOBS_PUT_ASIDE: Final = _counter(
     "jobs_put_aside_total",
     "Jobs that could not be read or have no meaning here, moved to the broker's dead letters.",

@@ -102,5 +102,5 @@ def test_one_mail_that_vanished_or_is_too_large_stops_no_other(kind: MailboxKind
     assert {subject_of(raw) for raw in sink.mails.values()} == {"one", "large", "last"}
     assert large in sink.mails
     codes = {key: reason.code for key, reason in sink.abandoned.items()}
-    assert codes == {gone: "mail-vanished", refs[-1].key: "mail-too-large"}
+    assert codes == {gone: "mail-vanished", refs[-1].key: "too-large"}
     assert "very large" in kind.stored()

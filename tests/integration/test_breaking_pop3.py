@@ -62,7 +62,7 @@ def test_a_mail_longer_than_it_claims_is_put_aside() -> None:
     sink, error = downloaded(pop3(mails=mails), refs, limit=1000)
     assert error is None
     assert set(sink.mails) == {"uidl-1", "uidl-3"}
-    assert sink.abandoned["uidl-2"].code == "mail-too-large"
+    assert sink.abandoned["uidl-2"].code == "too-large"
 
 
 @pytest.mark.promise("H4")

@@ -265,7 +265,7 @@ def test_a_mail_of_a_size_that_nothing_could_hold_is_put_aside() -> None:
     sink, error = downloaded(imap({"UID FETCH": answer}))
     assert isinstance(error, SessionLost)
     assert sink.mails == {1: MAILS[1]}
-    assert [sink.abandoned[2].code] == ["mail-too-large"]
+    assert [sink.abandoned[2].code] == ["too-large"]
 
 
 @pytest.mark.promise("H4")
@@ -275,7 +275,7 @@ def test_sizes_that_lie() -> None:
     sink, error = downloaded(imap(mails=large), claims, limit=1000)
     assert error is None
     assert sink.mails == {1: large[1], 3: large[3]}
-    assert {uid: reason.code for uid, reason in sink.abandoned.items()} == {2: "mail-too-large"}
+    assert {uid: reason.code for uid, reason in sink.abandoned.items()} == {2: "too-large"}
 
 
 @pytest.mark.promise("H4")
@@ -288,7 +288,7 @@ def test_a_mail_known_to_be_too_large_is_not_even_asked_for() -> None:
         asked = [line for line in server.heard if b"BODY" in line]
     assert [line.partition(b" ")[2] for line in asked] == [b"UID FETCH 1,3 (UID BODY.PEEK[])"]
     assert set(sink.mails) == {1, 3}
-    assert sink.abandoned[2].code == "mail-too-large"
+    assert sink.abandoned[2].code == "too-large"
 
 
 @pytest.mark.promise("H4")

@@ -163,7 +163,7 @@ def _pieces(spool: IO[bytes]) -> Iterator[bytes]:
 
 
 def too_large(limit: int) -> MailFailure:
-    return MailFailure(f"The mail is larger than {limit:,} octets.", code="mail-too-large")
+    return MailFailure(f"The mail is larger than {limit:,} octets.", code="too-large")
 
 
 def _may_fit(ref: MailRef, limit: int) -> bool:

@@ -44,8 +44,6 @@ from shared.telemetry import metrics, traces
 _log = structlog.get_logger(__name__)
 
 STEPS: Final = ("claimed", "opened", "kept", "recorded", "published", "delivered")
-#: Where a handler has rules or a group.
-STEPS_WITH_RULES: Final = (*STEPS[:4], "decided", *STEPS[4:])
 
 #: Octets of mails that are worked on together, and of one that is worked on alone.
 _BATCH_OCTETS = 8 << 20

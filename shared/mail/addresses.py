@@ -70,24 +70,6 @@ class AddressList(NamedTuple):
     unaddressed: str = ""
 
 
-#: With one of these in a From field, another reader may see another author.
-AMBIGUOUS = frozenset(
-    {
-        FindingKind.SPECIALS_IN_WORD,
-        FindingKind.WORD_FOR_ADDRESS,
-        FindingKind.UNBALANCED_DELIMITER,
-        FindingKind.ODD_SEPARATOR,
-    }
-    | {
-        FindingKind.NAME_WITHOUT_ADDRESS,
-        FindingKind.MALFORMED_ADDRESS,
-        FindingKind.SOURCE_ROUTE,
-        FindingKind.UNQUOTED_NAME,
-    }
-    | {FindingKind.TOO_MANY_ADDRESSES, FindingKind.MISSING_BRACKETS, FindingKind.OBSOLETE_ADDRESS}
-)
-
-
 def read_addresses(value: bytes, hint: str = "") -> AddressList:
     """An address list as it lies in a field, folded or not; `hint` as of
     `encoded_words.read_text`."""

@@ -23,9 +23,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.mail.addresses import AMBIGUOUS
 from shared.mail.findings import FindingKind
 from shared.mail.summary import MailHeaders, read_headers
+from tests.rig.ambiguous_addresses import AMBIGUOUS
 from tests.servers.readers import ForeignReaders, Seen
 
 pytestmark = pytest.mark.promise("F1")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.decryptor.decrypt_job import STEPS_WITH_RULES
+from services.decryptor.decrypt_job import STEPS
 from shared.rules.conditions import FIELDS
 from shared.storage import delivering_again, message_search, messages, quarantine
 from shared.storage.message_filter import MessageFilter
@@ -180,6 +180,10 @@ def test_in_a_group_exactly_one_handler_has_each_mail(
     assert had["people"] == ["pdf"]
     assert had["rest"] == ["large", "plain", "secret", "signed"]
     assert len(had["outside"]) == len(mails)
+
+
+#: Where a handler has rules or a group.
+STEPS_WITH_RULES = (*STEPS[:4], "decided", *STEPS[4:])
 
 
 @pytest.mark.promise("R1", "R3", "I3")

@@ -39,7 +39,6 @@ class Chart:
     left: int = _LEFT
     #: Said instead of an empty frame where every value is 0.
     nothing: str = ""
-    baseline: int = HEIGHT - _BOTTOM
 
 
 def bars(

@@ -48,9 +48,6 @@ UPDATE certificate SET private_key = %(sealed)s WHERE id = %(id)s
 -- For the decryptor: certificates with their sealed keys.
 SELECT id, kind, certificate, private_key FROM certificate WHERE id = ANY(%(ids)s) ORDER BY id
 
--- name: der
-SELECT certificate FROM certificate WHERE id = %(id)s
-
 -- name: delete
 DELETE FROM certificate WHERE id = %(id)s
 

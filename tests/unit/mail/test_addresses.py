@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.mail.addresses import ADDRESS_LIMIT, AMBIGUOUS, VALUE_LIMIT, read_addresses
+from shared.mail.addresses import ADDRESS_LIMIT, VALUE_LIMIT, read_addresses
 from shared.mail.findings import FindingKind
+from tests.rig.ambiguous_addresses import AMBIGUOUS
 from tests.rig.time_bound import within_a_second
 
 

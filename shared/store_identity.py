@@ -96,7 +96,7 @@ class OwnStore:
         with self._database.transaction() as session:
             identity = store_identity.remember(session, uuid.uuid4())
         self._store.mark(identity)
-        _log.info("empty store taken", store=str(identity))
+        _log.info("empty store initialised", store=str(identity))
 
     def pack(self) -> Pack:
         self.verify()

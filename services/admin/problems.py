@@ -223,7 +223,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> JSONResponse:
         _log.error(
-            "request broke off",
+            "request failed unexpectedly",
             path=request.url.path,
             exc_info=(type(error), error, error.__traceback__),
         )

@@ -216,7 +216,7 @@ class Decrypting:
             self._release(part, token, str(error), blameless=True)
         except Exception as error:
             # Nobody foresaw it, so one of the mails may be the cause: it counts against them.
-            _log.exception("batch broke off", mails=len(part))
+            _log.exception("batch failed unexpectedly", mails=len(part))
             self._release(part, token, f"{type(error).__name__}: {error}", blameless=False)
 
     def _release(

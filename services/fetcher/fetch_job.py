@@ -229,7 +229,7 @@ class Dispatcher:
                 return False
             except Exception as error:
                 # Nobody foresaw it: the connection shows it, and the runs behind this one go on.
-                _log.exception("run broke off")
+                _log.exception("run failed unexpectedly")
                 failure = TryAgain(f"An unexpected {type(error).__name__} stopped the run.")
                 self.ends.failed(run, failure)
                 return False

@@ -132,7 +132,7 @@ class KeptSessionRuns:
         except PosthouseError as error:
             _log.warning("run not recorded", error=str(error))
         except Exception:  # nobody asks for this future
-            _log.exception("run broke off")
+            _log.exception("run failed unexpectedly")
         finally:
             with self._lock:
                 self._in_hand -= 1

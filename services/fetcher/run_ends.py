@@ -198,7 +198,7 @@ class RunEnds:
         metrics.FETCH_RUNS.labels(mode, "slow-lane").inc()
         metrics.DOWNLOADED_MESSAGES.labels(mode).inc(report.downloaded)
         metrics.DOWNLOADED_BYTES.labels(mode).inc(report.octets)
-        _log.info("goes on in the slow lane", error=str(error), downloaded=report.downloaded)
+        _log.info("run left to the slow lane", error=str(error), downloaded=report.downloaded)
         try:
             with self.database.transaction() as session:
                 held = self._given_back(session, [run])
@@ -208,7 +208,7 @@ class RunEnds:
                 scheduling.to_slow_lane(session, held)
         except DatabaseUnavailable as outage:
             self.renewer.forget([run.lease])
-            _log.warning("what a slow server gave could not be recorded", error=str(outage))
+            _log.warning("mails of a slow server not recorded", error=str(outage))
 
     def record_settled(self, run: Run) -> None:
         """Where a run gives up, and nothing else of it is recorded."""

@@ -170,7 +170,7 @@ def _every(stop: threading.Event, name: str, seconds: float, work: Callable[[], 
         except PosthouseError as error:
             _log.warning("chore failed", chore=name, error=str(error))
         except Exception:  # a chore that fails is done again; the thread goes on
-            _log.exception("chore broke off", chore=name)
+            _log.exception("chore failed unexpectedly", chore=name)
         if stop.wait(max(0.0, seconds - (time.monotonic() - started))):
             return
 

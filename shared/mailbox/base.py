@@ -1,8 +1,9 @@
 """The border to mail servers: what every kind of mailbox offers to the rest of Posthouse.
 
 One implementation a protocol (`imap`, `pop3`, `graph`, `in_memory`); nobody outside this package
-knows a protocol word. Every method may raise `TryAgain`, `NeedsPerson` or `MailFailure` from
-`shared.errors` (or a subclass below), with the library's own error as the cause.
+speaks one. Of their words others know those of a key (UIDVALIDITY, UID, UIDL). Every method may
+raise `TryAgain`, `NeedsPerson` or `MailFailure` from `shared.errors` (or a subclass below), with
+the library's own error as the cause.
 
 Looking changes nothing: only `settle` changes a mailbox.
 """

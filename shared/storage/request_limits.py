@@ -72,8 +72,8 @@ class PostgresLimiter:
             try:
                 self._places.look_after()
             except PosthouseError as error:
-                _log.warning("places at mailboxes were not looked after", error=str(error))
+                _log.warning("places at mailboxes not maintained", error=str(error))
         try:
             self._places.release_all()
         except PosthouseError as error:
-            _log.warning("others wait for places of a process that ended", error=str(error))
+            _log.warning("places of an ended process not given back", error=str(error))

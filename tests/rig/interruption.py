@@ -140,7 +140,7 @@ def stopped(process: Child) -> bool:
 
 
 #: What a fetcher logs when a run is over, in whatever way.
-_ENDS = (b'"run finished"', b'"run failed"', b"lease lost", b"broke off")
+_ENDS = (b'"run finished"', b'"run failed"', b"lease lost", b"failed unexpectedly")
 
 
 def run_ended(log: Path, since: int) -> bool:

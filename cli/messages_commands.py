@@ -83,7 +83,7 @@ def list_messages(
         if as_json:
             printing.as_json(found)
             return
-        left = _set_aside(api, query) if query.strip() and not before else []
+        left = _quarantined(api, query) if query.strip() and not before else []
     rows = [
         (
             item["id"],
@@ -111,7 +111,7 @@ def list_messages(
         printing.say(f"--before {found['next']} shows more.", "dim")
 
 
-def _set_aside(api: Api, query: str) -> list[tuple[Any, ...]]:
+def _quarantined(api: Api, query: str) -> list[tuple[Any, ...]]:
     """Rows of the mails that were left on their server, of which there is no other trace."""
     found = api.get("quarantine", q=query.strip().strip("<>"), limit=20)["items"]
     return [

@@ -204,7 +204,7 @@ class Batches:
         """Seconds for the next octet of these mails; None: as long as usual.
 
         One silence in a run is waited for in full, so that several cost the others little: at a
-        mail of which nothing bad is known, or one that is put aside by it, and by no shorter one.
+        mail of which nothing bad is known, or one that is quarantined by it, and by no shorter one.
         """
         failed = self._failed.get(batch[0].key) if len(batch) == 1 else None
         known_and_open = failed is not None and failed.alone > 0 and not failed.is_due

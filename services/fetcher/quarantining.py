@@ -38,7 +38,7 @@ def blame(
 
     Where the server says that it throttles, no mail is the cause; where it says that this passes
     (`BYE [UNAVAILABLE]`), it counts only in a run that got others, and late. What is not `final`,
-    as it was waited for less long than usual, puts no mail aside.
+    as it was waited for less long than usual, quarantines no mail.
     """
     keys = [ref.key for ref in refs]
     by_server, passing = True, False

@@ -49,7 +49,7 @@ class DownloadFailure:
 
     @property
     def is_due(self) -> bool:
-        """Whether the next failure may put it aside."""
+        """Whether the next failure may quarantine it."""
         return self.alike >= ENOUGH_CUTS - 1 or self.alone >= MOST - 1
 
     def is_cause(self, *, by_server: bool, passing: bool = False) -> bool:

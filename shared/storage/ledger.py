@@ -77,7 +77,7 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
                 session, place.connection_id, place.folder, place.uid_validity, keys
             )
         for item in batch.refused:
-            _put_aside(session, place, item)
+            _quarantine(session, place, item)
     return [batch.place.connection_id in ours for batch in batches]
 
 
@@ -207,7 +207,7 @@ def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], n
             )
 
 
-def _put_aside(session: Session, place: FolderRef, item: LeftOnServer) -> None:
+def _quarantine(session: Session, place: FolderRef, item: LeftOnServer) -> None:
     """Keeps the reason why a mail was left on its server."""
     entry = quarantine.NewEntry(
         id=new_id(),

@@ -100,8 +100,8 @@ def check_two_intervals(stack: Stack, connection: int, redis_url: str, others: l
     ) == digests(others)
 
 
-def check_put_aside(stack: Stack, connection: int, code: str) -> None:
-    """After some more intervals the mail is put aside, told of, and the connection is well."""
+def check_quarantined(stack: Stack, connection: int, code: str) -> None:
+    """After some more intervals the mail is quarantined, told of, and the connection is well."""
     for _ in range(3):
         if stack.count("quarantine"):
             break

@@ -13,7 +13,7 @@ from tests.integration.breaking import (
     MAILS,
     OTHERS,
     breaking_imap,
-    check_put_aside,
+    check_quarantined,
     check_two_intervals,
     hangs_up,
     run,
@@ -106,7 +106,7 @@ def test_a_link_that_is_cut_again_and_again_at_one_mail_is_not_the_mails_fault(
 
 
 @pytest.mark.promise("M27", "H4")
-def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
+def test_a_mail_that_no_session_ever_brings_is_quarantined_wherever_they_end(
     redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Too large for the link, or a server that fails anywhere in it: it is not tried for ever."""
@@ -131,7 +131,7 @@ def test_a_mail_that_no_session_ever_brings_is_put_aside_wherever_they_end(
         while come < 6:
             assert stack.count("quarantine") == 0
             run(stack, connection)
-        check_put_aside(stack, connection, "breaks-session")
+        check_quarantined(stack, connection, "breaks-session")
         stack.stop()
     ((reason,),) = stack.query("SELECT reason FROM quarantine")
     assert "6 times" in reason

@@ -1,6 +1,6 @@
 """One mail that breaks the session stops no other: they all come within two intervals.
 
-For an administrator: until the mail is put aside the connection is failing with what happened;
+For an administrator: until the mail is quarantined the connection is failing with what happened;
 then it is well, the mail stands in quarantine with the reason (page, `mail-quarantined` alert,
 `posthouse_quarantined_total{code="breaks-session"}`), and its original is as it was.
 """
@@ -21,7 +21,7 @@ from tests.integration.breaking import (
     OTHERS,
     breaking_imap,
     breaking_pop3,
-    check_put_aside,
+    check_quarantined,
     check_two_intervals,
     hangs_up,
     hangs_up_in_the_middle,
@@ -83,7 +83,7 @@ def test_one_mail_that_breaks_the_session_stops_no_other(
             assert "Internal error occurred" in message
             assert stack.count("quarantine") == 0
         else:
-            check_put_aside(stack, connection, code)
+            check_quarantined(stack, connection, code)
         stack.stop()
     touched = [
         line
@@ -145,7 +145,7 @@ def test_one_mail_that_a_real_dovecot_cannot_read_stops_no_other(
     stack.start("scheduler", "fetcher", "decryptor")
     connection = stack.watch(dovecot, mail_user, mode=mode)
     check_two_intervals(stack, connection, redis_url, OTHERS)
-    check_put_aside(stack, connection, code)
+    check_quarantined(stack, connection, code)
 
 
 @pytest.mark.promise("M27", "H4", "I5")
@@ -175,5 +175,5 @@ def test_one_mail_that_graph_never_gives_whole_stops_no_other(
         credential_id=application_credential(stack, graph_server, oidc),
     )
     check_two_intervals(stack, connection, redis_url, OTHERS)
-    check_put_aside(stack, connection, "mail-refused")
+    check_quarantined(stack, connection, "mail-refused")
     assert [item for item in box.in_folder(box.inbox) if not item.read] == [bad]

@@ -56,7 +56,7 @@ def test_nonsense_ends_the_session(octets: bytes) -> None:
 
 
 @pytest.mark.promise("H4")
-def test_a_mail_longer_than_it_claims_is_put_aside() -> None:
+def test_a_mail_longer_than_it_claims_is_quarantined() -> None:
     mails = {1: b"a\r\n" * 10, 2: b"b\r\n" * 100_000, 3: b"c\r\n" * 10}
     refs = [MailRef(f"uidl-{n}", 30) for n in mails]
     sink, error = downloaded(pop3(mails=mails), refs, limit=1000)

@@ -66,7 +66,7 @@ def watch(here: FetcherHere, server: Any, after_download: str = "delete") -> int
 
 @pytest.mark.promise("H4", "M7", "M27")
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_mail_that_comes_empty_is_put_aside_and_stays_on_its_server(
+def test_a_mail_that_comes_empty_is_quarantined_and_stays_on_its_server(
     kind: str, here: FetcherHere
 ) -> None:
     others = [raw for number, raw in BY_NUMBER.items() if number not in {2, 3}]
@@ -85,7 +85,7 @@ def test_a_mail_that_comes_empty_is_put_aside_and_stays_on_its_server(
 
 @pytest.mark.promise("M27", "M19")
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_server_that_gives_only_empty_mails_is_failing_and_none_is_put_aside(
+def test_a_server_that_gives_only_empty_mails_is_failing_and_none_is_quarantined(
     kind: str, here: FetcherHere
 ) -> None:
     with SERVERS[kind](BY_NUMBER.keys()) as server:
@@ -103,7 +103,7 @@ def test_a_server_that_gives_only_empty_mails_is_failing_and_none_is_put_aside(
 
 @pytest.mark.promise("M27", "M19")
 def test_an_earlier_mail_that_comes_empty_proves_no_new_one_bad(here: FetcherHere) -> None:
-    """The storage of the server is away: none is put aside, and all come once it is back."""
+    """The storage of the server is away: none is quarantined, and all come once it is back."""
     empty: set[int] = set()
     live = dict(list(BY_NUMBER.items())[:2])
     with over_imap(empty, live) as server:

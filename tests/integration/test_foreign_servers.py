@@ -137,7 +137,7 @@ def test_lines_that_begin_with_a_dot_come_from_real_pop3_servers(
     redis_url: str,
     build_stack: Callable[..., Stack],
 ) -> None:
-    """They double such dots, and their sizes do not count the second ones: none is put aside."""
+    """They double such dots, and their sizes do not count the second ones: none is quarantined."""
     server: MailServer = request.getfixturevalue(kind)
     texts = (b".\r\n", b"..\r\n", b".hidden\r\n...x\r\n", b".\r\n..\r\n.a\r\n" * 40)
     dotted = [

@@ -254,7 +254,7 @@ def test_endless_news_are_not_listened_to_for_ever() -> None:
 
 
 @pytest.mark.promise("H4")
-def test_a_mail_of_a_size_that_nothing_could_hold_is_put_aside() -> None:
+def test_a_mail_of_a_size_that_nothing_could_hold_is_quarantined() -> None:
     """Then the session is over, as the literal cannot be read; the mail must not come up again."""
 
     def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
@@ -357,7 +357,7 @@ def test_bodies_without_a_uid_are_asked_for_alone() -> None:
     assert sink.mails == MAILS
 
 
-def test_a_mail_with_no_content_is_put_aside_and_an_empty_one_taken() -> None:
+def test_a_mail_with_no_content_is_quarantined_and_an_empty_one_taken() -> None:
     answer = (
         body_response(1, b"")
         + b"* 2 FETCH (UID 2 BODY[] NIL)\r\n"

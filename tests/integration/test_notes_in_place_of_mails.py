@@ -19,7 +19,7 @@ from tests.unit.test_unconverted_mails import NOTE
 
 @pytest.mark.promise("H4", "M7")
 @pytest.mark.parametrize("mode", ["imap", "pop3"])
-def test_a_note_is_put_aside_and_its_original_never_deleted(
+def test_a_note_is_quarantined_and_its_original_never_deleted(
     mode: str, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     mails = {**MAILS, 2: NOTE}

@@ -51,7 +51,7 @@ def error(here: FetcherHere) -> str:
 
 
 def quarantined(here: FetcherHere) -> list[str]:
-    """The codes of what was put aside; of each an alert was raised."""
+    """The codes of what was quarantined; of each an alert was raised."""
     found = [row[0] for row in here.stack.query("SELECT code FROM quarantine ORDER BY code")]
     told = here.stack.query("SELECT data->>'code' FROM alert WHERE kind = 'mail-quarantined'")
     assert {code for (code,) in told} == set(found)
@@ -101,7 +101,7 @@ def test_a_mail_whose_header_is_refused_once_waits_and_is_judged_later(here: Fet
 
 
 @pytest.mark.promise("M17")
-def test_a_mail_without_a_date_is_put_aside_where_one_is_asked_for(here: FetcherHere) -> None:
+def test_a_mail_without_a_date_is_quarantined_where_one_is_asked_for(here: FetcherHere) -> None:
     undated = b"Subject: no date\r\n\r\ntext\r\n"
     with RuledPop3() as server:
         server.deliver("alice", [undated, *NEW])
@@ -134,7 +134,7 @@ def test_a_start_that_gmail_makes_impossible_takes_nothing_and_says_so(
 @pytest.mark.promise("H4", "I1")
 @pytest.mark.parametrize("pipelining", [True, False])
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_mail_cut_at_a_lone_dot_is_put_aside_and_stays_on_the_server(
+def test_a_mail_cut_at_a_lone_dot_is_quarantined_and_stays_on_the_server(
     position: int, pipelining: bool, here: FetcherHere
 ) -> None:
     cut = (
@@ -163,7 +163,7 @@ DOTTED = {
 
 @pytest.mark.promise("H4", "I1")
 @pytest.mark.parametrize("dotted", DOTTED)
-def test_a_mail_whose_lines_would_lose_a_dot_is_put_aside_and_stays_on_the_server(
+def test_a_mail_whose_lines_would_lose_a_dot_is_quarantined_and_stays_on_the_server(
     dotted: str, here: FetcherHere
 ) -> None:
     start = b".Subject: dots\r\n" if dotted == "at the start" else b"Subject: dots\r\n"

@@ -106,7 +106,7 @@ def test_many_mails_in_quarantine_at_once_are_told_together(
     stack.add_handler()
     stack.start("scheduler", "fetcher", "admin")
     connection = stack.watch(dovecot, mail_user)
-    stack.wait(lambda: stack.count("quarantine") == 38, "all are put aside")
+    stack.wait(lambda: stack.count("quarantine") == 38, "all are quarantined")
     stack.wait(lambda: bool(receiver.received), "the webhook hears of them")
     # What came while the first was told waits for ten minutes, and is one alert again.
     dovecot.deliver(mail_user, [mail(number, 50_000) for number in range(38, 41)])

@@ -246,7 +246,7 @@ def test_what_was_decided_stands_for_a_mail_that_crashed_its_decryptor_into_quar
     stack.change_handler("first", rules={"reject": [{"subject": "hello"}]})
     stack.hasten()
     stack.start("decryptor")
-    stack.wait(lambda: stack.count("quarantine") == 1, "it is put aside")
+    stack.wait(lambda: stack.count("quarantine") == 1, "it is quarantined")
     ((entry,),) = stack.query("SELECT id FROM quarantine")
     with stack.database.transaction() as session:
         quarantine.publish_anew(session, entry)

@@ -336,7 +336,7 @@ def test_a_mail_that_broke_a_session_alone_is_asked_for_once_a_run(here: Fetcher
 
 
 @pytest.mark.promise("M27", "H4")
-def test_where_one_of_two_is_put_aside_the_connection_is_failing_for_the_other(
+def test_where_one_of_two_is_quarantined_the_connection_is_failing_for_the_other(
     here: FetcherHere,
 ) -> None:
     """Whose session the server itself ends is known sooner than who is cut off without a word."""

@@ -96,7 +96,7 @@ def test_several_silent_mails_cost_the_others_no_interval_each(
     assert sorted(event["data"]["sha256"] for event in events) == digests(others)
 
 
-def test_a_silent_mail_is_put_aside(redis_url: str, build_stack: Callable[..., Stack]) -> None:
+def test_a_silent_mail_is_quarantined(redis_url: str, build_stack: Callable[..., Stack]) -> None:
     stack = build_stack(redis_url, **SETTINGS)
     stack.add_handler()
     with SERVERS["pop3"]([MAILS[4]]) as there, Telling(stack) as telling:
@@ -128,10 +128,10 @@ class Silent:
         talk.ok(tag)
 
 
-def test_silent_mails_cost_a_run_little_and_are_put_aside_after_a_whole_wait(
+def test_silent_mails_cost_a_run_little_and_are_quarantined_after_a_whole_wait(
     redis_url: str, build_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others come within two runs. One that only takes its time is never put aside."""
+    """The others come within two runs. One that only takes its time is never quarantined."""
     monkeypatch.setattr(run, "_LEAST_WAIT_S", 0.2)
     there = Silent({2, 6, 10}, late=8)
     script = imap({"UID FETCH": there.fetch}, mails=BY_NUMBER, settles=True)

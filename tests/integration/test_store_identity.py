@@ -259,7 +259,7 @@ def test_after_a_day_somebody_has_to_decide(
         "UPDATE outbox SET missing_since = now() - interval '25 hours' RETURNING message_id"
     )
     stack.start("decryptor")
-    stack.wait(lambda: (stack.hurry(), stack.count("quarantine"))[1] == 1, "it is put aside")
+    stack.wait(lambda: (stack.hurry(), stack.count("quarantine"))[1] == 1, "it is quarantined")
     assert stack.query("SELECT code FROM quarantine") == [("bytes-missing",)]
     ((kind, data),) = stack.query("SELECT kind, data FROM alert WHERE kind = 'mail-quarantined'")
     assert kind == "mail-quarantined"

@@ -221,7 +221,9 @@ def check_failing(stack: Stack, telling: Telling, connection: int, words: str, m
 
 
 def check_quarantined(stack: Stack, telling: Telling, words: str, metric: str) -> None:
-    stack.wait(lambda: (stack.hurry(), stack.count("quarantine"))[1] == 1, "the mail is put aside")
+    stack.wait(
+        lambda: (stack.hurry(), stack.count("quarantine"))[1] == 1, "the mail is quarantined"
+    )
     stack.wait(lambda: bool(telling.hears("mail-quarantined")), "the webhook hears of it")
     assert [words in said for said in telling.hears("mail-quarantined")] == [True]
     assert telling.metric("fetcher", metric) == 1

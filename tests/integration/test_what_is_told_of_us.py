@@ -59,7 +59,7 @@ def test_jobs_that_cannot_be_read_are_told(
                 lambda service=service, counted=counted: (  # type: ignore[misc]
                     (telling.metric(service, counted) or 0) >= len(BAD)
                 ),
-                "each is put aside",
+                "each is rejected",
             )
             assert telling.fires("PosthouseJobsPutAside", service)
         telling.log_in()

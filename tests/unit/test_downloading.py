@@ -81,7 +81,7 @@ def test_a_session_that_breaks_names_the_mail_under_way_first(
 
 @pytest.mark.promise("M27", "H4")
 @pytest.mark.parametrize("bad", [{2}, {4}, {2, 3}, {3, 4}])
-def test_damaged_mails_are_put_aside_while_others_are_given(
+def test_damaged_mails_are_quarantined_while_others_are_given(
     bad: set[int], account: MemoryAccount, intake: Intake
 ) -> None:
     for uid in bad:

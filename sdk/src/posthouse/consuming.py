@@ -131,7 +131,7 @@ class Loop:
                 self._verifier.check(held.body, held.signature)
             event = MailEvent.from_json(held.body)
         except Unverified as error:
-            _log.error("an event is put aside unhandled: %s", error)
+            _log.error("an event goes to the dead letters unhandled: %s", error)
             self._source.dead_letter(held, f"not verified: {error}")
             return None
         except InvalidEvent as error:

@@ -121,7 +121,7 @@ def search(
         "mails/list.html",
         422 if error else 200,
         page=page,
-        set_aside=_set_aside(ctx, query, first=not before),
+        quarantined=_quarantined(ctx, query, first=not before),
         query=query,
         filtered=any(query.values()),
         connection_name=name,
@@ -181,7 +181,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
     )
 
 
-def _set_aside(ctx: Context, query: Mapping[str, str], *, first: bool) -> Sequence[Quarantined]:
+def _quarantined(ctx: Context, query: Mapping[str, str], *, first: bool) -> Sequence[Quarantined]:
     """What a search for a text finds of mails that were never downloaded."""
     if not first or not query["q"].strip():
         return ()

@@ -24,7 +24,7 @@ def first_date(block: bytes) -> datetime | None:
 
 
 def mail_without_date() -> MailFailure:
-    """The reason to put a mail aside that bears no date while one is asked for."""
+    """The reason to quarantine a mail that bears no date while one is asked for."""
     return MailFailure(
         "This mail has neither a Received nor a Date field that can be read, so it is not known "
         "whether it arrived since the date that the connection starts from.",

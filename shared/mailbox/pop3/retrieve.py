@@ -201,7 +201,7 @@ class _Retrieval:
 
 
 def _cut(read: _Read) -> MailFailure:
-    """The reason to put a mail aside whose end the server made up."""
+    """The reason to quarantine a mail whose end the server made up."""
     return MailFailure(
         f"The mail server ended this mail after {read.octets} of {read.ref.size} octets and sent "
         "the rest where an answer belongs.",
@@ -212,7 +212,7 @@ def _cut(read: _Read) -> MailFailure:
 
 
 def _not_stuffed(dots: Dots) -> MailFailure:
-    """The reason to put a mail aside whose lines came without the dots that they begin with."""
+    """The reason to quarantine a mail whose lines came without the dots that they begin with."""
     return MailFailure(
         "The mail server sends lines that begin with a dot as they are: "
         f"{dots.removed} of this mail would lose it.",

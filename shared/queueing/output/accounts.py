@@ -1,6 +1,6 @@
 """An account at the broker for one handler's program: what it may do, and how it is made.
 
-It consumes and acknowledges its own queue and puts events aside into its own dead letters; it reads
+It consumes and acknowledges its own queue and moves events to its own dead letters; it reads
 no other queue and writes no event.
 """
 
@@ -71,7 +71,7 @@ def make_redis_account(
     if version < _SELECTORS:
         notes.append(
             "Redis before 7.0 cannot tell the keys of one command from another's: this account can "
-            "also add to its own stream, where the SDK puts aside what is not signed."
+            "also add to its own stream, to which the SDK moves what is not signed."
         )
     try:
         client.execute_command("ACL SETUSER", user, *rules)

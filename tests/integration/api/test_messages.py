@@ -239,8 +239,8 @@ def test_a_handlers_token_opens_no_mail_that_only_lies_where_it_might_have_been_
     takes_all = api.http.post("handlers", json={"name": "takes-all", **body}).json()
     choosy = api.http.post("handlers", json={"name": "choosy", "rules": rules, **body}).json()
     past, waiting = add_mail(api, connection), add_mail(api, connection, published=False)
-    put_aside = add_mail(api, connection)
-    quarantine(api, put_aside, connection, key="aside")
+    quarantined = add_mail(api, connection)
+    quarantine(api, quarantined, connection, key="aside")
 
     def opened(handler: dict[str, Any], mail: uuid.UUID) -> bool:
         with api.as_token(handler["token"]) as client:
@@ -250,7 +250,7 @@ def test_a_handlers_token_opens_no_mail_that_only_lies_where_it_might_have_been_
 
     for handler in (takes_all, choosy):
         assert not opened(handler, past)
-        assert not opened(handler, put_aside)
+        assert not opened(handler, quarantined)
     assert opened(takes_all, waiting)  # it may be told of it before that is recorded
     assert not opened(choosy, waiting)
     decided = "UPDATE outbox SET chosen = %(c)s::bigint[] WHERE message_id = %(id)s"

@@ -42,7 +42,7 @@ def forge(url: str, handler: str, event: MailEvent) -> None:
         )
 
 
-def test_an_invented_event_is_put_aside_and_never_handled(
+def test_an_invented_event_is_rejected_and_never_handled(
     server: Server, output: Output, handler: str, consumers: Consumers
 ) -> None:
     make_queue(output, handler)
@@ -64,7 +64,7 @@ def test_an_invented_event_is_put_aside_and_never_handled(
     assert "not signed" in dead[invented.id]
 
 
-def test_what_was_put_aside_is_not_vouched_for_when_it_is_delivered_again(
+def test_what_was_rejected_is_not_vouched_for_when_it_is_delivered_again(
     server: Server, output: Output, handler: str, consumers: Consumers
 ) -> None:
     make_queue(output, handler)

@@ -62,8 +62,8 @@ def release(
 def drop(
     ids: Ids = None, everything: Everything = False, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Gives mails up: they never come back by themselves."""
-    _act("drop", "Give {} up for good?", ids, everything, yes, as_json)
+    """Drops mails: they never come back by themselves."""
+    _act("drop", "Drop {} for good?", ids, everything, yes, as_json)
 
 
 def _act(

@@ -147,7 +147,7 @@ def past(one: Past) -> Stop:
         case "released":
             text = "Out of quarantine, tried again"
         case _:
-            text = "Given up in quarantine"
+            text = "Dropped from quarantine"
     return Stop(one.at, one.what, text, facts)
 
 

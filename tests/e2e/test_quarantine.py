@@ -1,4 +1,4 @@
-"""Mails that could not be processed: seen with the reason, given up, or tried again."""
+"""Mails that could not be processed: seen with the reason, dropped, or released."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.rig.queue_events import open_queue
 
 
 @pytest.mark.promise("H4")
-def test_a_mail_over_the_limit_waits_in_quarantine_and_is_given_up(site: Site, page: Page) -> None:
+def test_a_mail_over_the_limit_waits_in_quarantine_and_is_dropped(site: Site, page: Page) -> None:
     user = site.new_mailbox()
     number = site.add_connection(user)
     entry = uuid.uuid4()
@@ -27,8 +27,8 @@ def test_a_mail_over_the_limit_waits_in_quarantine_and_is_given_up(site: Site, p
     expect(row).to_contain_text("It is larger than 150 MB.")
     expect(row).to_contain_text("left on the mail server")
     row.get_by_role("checkbox").check()
-    page.get_by_role("button", name="Give up").click()
-    expect(page.get_by_role("status").first).to_contain_text("1 mail is given up")
+    page.get_by_role("button", name="Drop").click()
+    expect(page.get_by_role("status").first).to_contain_text("1 mail is dropped")
     page.goto(f"{site.url}/quarantine?connection={number}")
     expect(page.get_by_text("The quarantine is empty")).to_be_visible()
 

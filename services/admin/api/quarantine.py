@@ -82,7 +82,7 @@ def release_many(ctx: Ctx, body: EntriesIn) -> CountOut:
 
 @router.post("/drop", dependencies=[OPERATE], responses=responses())
 def drop_many(ctx: Ctx, body: EntriesIn) -> CountOut:
-    """Gives several up."""
+    """Drops several."""
     return CountOut(count=quarantine.drop_many(ctx, body.ids))
 
 
@@ -90,5 +90,5 @@ def drop_many(ctx: Ctx, body: EntriesIn) -> CountOut:
     "/{entry_id}", dependencies=[OPERATE_ON_PART], status_code=204, responses=responses(404)
 )
 def drop(ctx: Ctx, entry_id: uuid.UUID) -> None:
-    """Gives it up: it never comes back by itself."""
+    """Drops it: it never comes back by itself."""
     quarantine.drop(ctx, entry_id)

@@ -51,7 +51,7 @@ STATES: Final = {
     MessageState.REJECTED: "Rejected",
     MessageState.DEAD_LETTER: "Dead letter",
     MessageState.QUARANTINED: "In quarantine",
-    MessageState.DROPPED: "Given up",
+    MessageState.DROPPED: "Dropped",
     MessageState.UNWANTED: "No handler wants it",
     MessageState.UNDECRYPTED: "Could not be decrypted",
 }

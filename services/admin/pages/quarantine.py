@@ -75,7 +75,7 @@ def act(request: Request, form: Form) -> Response:
     try:
         if form.text("do") == "drop":
             done = operations.drop_many(ctx, ids)
-            return redirect("/quarantine", f"{counted(done, 'mail is', 'mails are')} given up.")
+            return redirect("/quarantine", f"{counted(done, 'mail is', 'mails are')} dropped.")
         done = operations.release_many(ctx, ids)
     except PosthouseError as error:
         return redirect("/quarantine", f"{error} {error.hint}".strip(), "bad")

@@ -1,4 +1,4 @@
-"""The kinds of far sides that a handler's events are forwarded to: one `ForwardKind` each.
+"""The kinds of endpoints that a handler's events are forwarded to: one `ForwardKind` each.
 
 A new kind is an entry here, a sender in `shared/forwarding` (named in its `senders`), and a word in
 the CHECK of the schema: forms, API, files of `posthouse apply` and the command line ask this

@@ -105,7 +105,7 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """The far side with its secrets opened. `secrets`: the present one, then the former one."""
+    """The endpoint with its secrets opened. `secrets`: the present one, then the former one."""
 
     kind: ForwardProtocol
     address: str = field(repr=False)

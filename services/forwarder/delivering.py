@@ -51,7 +51,7 @@ class Delivering:
     reached: Callable[[str], object] = lambda _step: None
 
     def __call__(self, event: MailEvent) -> None:
-        """Returns when the far side has confirmed; else raises Retry, or Reject where `retry_for`
+        """Returns when the endpoint has confirmed; else raises Retry, or Reject where `retry_for`
         is over."""
         wait_s = self.retries.wait_s(self.handler_id, event.idempotency_key)
         if wait_s > 0:

@@ -65,7 +65,7 @@ class Forwarder:
             heartbeat=self.heartbeat,
             checks=checks,
         )
-        raise_limit()  # each lane has connections to the broker and to its far side
+        raise_limit()  # each lane has connections to the broker and to its endpoint
         with self.database, health:
             threads.start()
             while not (ended := threads.ended(stop)) and not stop.wait(1.0):

@@ -1,1 +1,1 @@
-"""Sending events to the far side of a forward: what is sent, and how it went."""
+"""Sending events to the endpoint of a forward: what is sent, and how it went."""

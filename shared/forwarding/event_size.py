@@ -1,4 +1,4 @@
-"""Events as they are sent: whole, or with the mail by reference where the far side wants less."""
+"""Events as they are sent: whole, or with the mail by reference where the endpoint wants less."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fitted(
     *, by_reference: bool = False,
 ) -> bytes:  # fmt: skip
     """The event for this endpoint; as it came unless it is larger than `max_bytes`, or addresses
-    are to be signed. `by_reference`: the far side said that it is too large."""
+    are to be signed. `by_reference`: the endpoint said that it is too large."""
     too_large = by_reference or len(event) > endpoint.options.max_bytes
     is_signed = endpoint.options.links is Links.SIGNED
     if not too_large and not is_signed:

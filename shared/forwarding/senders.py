@@ -1,4 +1,4 @@
-"""A sender for each kind of far side, opened by the kind of an endpoint."""
+"""A sender for each kind of endpoint, opened by that kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Sender(Protocol):
 
     def send(self, key: str, event: bytes) -> ForwardOutcome:
         """One attempt with an event (CloudEvents JSON), which a receiver knows by `key`; it is
-        delivered once the far side has confirmed. Raises nothing: all is an outcome."""
+        delivered once the endpoint has confirmed. Raises nothing: all is an outcome."""
 
     def close(self) -> None:
         """What is on its way may be dropped."""

@@ -15,7 +15,7 @@ from shared.vault import (
 
 
 def open_endpoint(sealed: SealedForward, vault: Vault) -> Endpoint:
-    """The far side as it is spoken to. Raises SecretUnreadable, SecretKeyMissing."""
+    """The endpoint as it is spoken to. Raises SecretUnreadable, SecretKeyMissing."""
 
     def opened(column: str, value: bytes | None) -> str:
         if value is None:

@@ -43,7 +43,7 @@ class SealedForward:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An event that the far side did not take yet. `now` is Postgres' clock."""
+    """An event that the endpoint did not take yet. `now` is Postgres' clock."""
 
     attempts: int
     first_failed_at: datetime
@@ -83,7 +83,7 @@ def of_handlers(session: Session, ids: Sequence[int]) -> dict[int, Forward]:
 
 
 def failing(session: Session, ids: Sequence[int]) -> set[int]:
-    """Those of `ids` whose far side took neither what waits nor what was sent last."""
+    """Those of `ids` whose endpoint took neither what waits nor what was sent last."""
     return {row[0] for row in session.execute(_SQL["failing"], {"ids": list(ids)})}
 
 

@@ -187,16 +187,16 @@ DOWNLOAD_TO_EVENT: Final = _histogram(
 # Forwarder
 FORWARDED_EVENTS: Final = _counter(
     "forwarded_events_total",
-    "Attempts to pass an event on. failed: tried again; paused: the far side wants no more.",
+    "Attempts to pass an event on. failed: tried again; paused: the endpoint wants no more.",
     "kind",
     "outcome",
 )
 FORWARD_SECONDS: Final = _histogram(
-    "forward_seconds", "How long the far side took to answer one attempt.", _SECONDS, "kind"
+    "forward_seconds", "How long the endpoint took to answer one attempt.", _SECONDS, "kind"
 )
 FORWARD_LANES: Final = _gauge(
     "forward_lanes",
-    "Handlers whose events this process passes on. waiting: the far side fails.",
+    "Handlers whose events this process passes on. waiting: the endpoint fails.",
     "state",
 )
 

@@ -1,4 +1,4 @@
-"""Far sides of forwarded handlers, for the storm: they fail at random, and keep what they took."""
+"""Endpoints of forwarded handlers, for the storm: they fail at random, and keep what they took."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class HandlerView:
     signing_key: str | None = None
     #: Where its events are passed on to; None: its program consumes the queue.
     forward: Forward | None = None
-    #: Events wait that the far side did not take, and it did not take the last one either.
+    #: Events wait that the endpoint did not take, and it did not take the last one either.
     forward_fails: bool = False
     forward_secret: str | None = None
 

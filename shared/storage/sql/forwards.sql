@@ -12,7 +12,7 @@ FROM forward f
 WHERE f.handler_id = ANY(%(ids)s)
 
 -- name: failing
--- Of handlers: events wait that the far side did not take, and the last attempt failed too.
+-- Of handlers: events wait that the endpoint did not take, and the last attempt failed too.
 SELECT f.handler_id FROM forward f
 WHERE f.handler_id = ANY(%(ids)s)
   AND EXISTS (SELECT FROM forward_retry r WHERE r.handler_id = f.handler_id)

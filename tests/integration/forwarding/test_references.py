@@ -1,4 +1,4 @@
-"""A mail that is too large for the far side comes by reference, and what was delivered opens it."""
+"""A mail that is too large for the endpoint comes by reference, and what was delivered opens it."""
 
 from __future__ import annotations
 

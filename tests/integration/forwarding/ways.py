@@ -21,7 +21,7 @@ from tests.servers.webhooks import Received, Receiver
 
 
 class Way(ABC):
-    """One handler and its far side. `steps`: where what passes events on can be killed."""
+    """One handler and its endpoint. `steps`: where what passes events on can be killed."""
 
     steps: tuple[str, ...] = ("taken", "answered")
 
@@ -39,7 +39,7 @@ class Way(ABC):
 
     @abstractmethod
     def forget(self) -> None:
-        """The far side loses all it had."""
+        """The endpoint loses all it had."""
 
     @abstractmethod
     def close(self) -> None:
@@ -89,16 +89,16 @@ class Forwarded(Way):
     """What the forwarder passes on."""
 
     steps = ("taken", "answered", "counted")
-    #: How answers of the far side are told apart.
+    #: How answers of the endpoint are told apart.
     frame: Frame
 
     def __init__(self, rig: Rig, *, twice: bool = False) -> None:
-        """`twice`: the far side says every answer twice."""
+        """`twice`: the endpoint says every answer twice."""
         super().__init__(rig)
         self.proxy = DoublingProxy(type(self).frame) if twice else None
 
     def reached(self, port: int) -> int:
-        """The port at which the forwarder finds a far side that is at `port`."""
+        """The port at which the forwarder finds an endpoint that is at `port`."""
         if self.proxy is None:
             return port
         self.proxy.target = port
@@ -111,7 +111,7 @@ class Forwarded(Way):
 
     @abstractmethod
     def down(self) -> None:
-        """The far side takes nothing."""
+        """The endpoint takes nothing."""
 
     @abstractmethod
     def up(self) -> None:

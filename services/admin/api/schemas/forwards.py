@@ -123,7 +123,7 @@ class ForwardOut(Out):
     paused_by: str
     pause_reason: str
     fails: bool = Field(
-        description="Events wait that the far side did not take, nor did it take the last one"
+        description="Events wait that the endpoint did not take, nor did it take the last one"
     )
     secret: str | None = Field(default=None, description="Only in the answer that made it")
 

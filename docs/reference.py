@@ -86,7 +86,7 @@ LABEL_VALUES: Final = {
         "health": "working, failing, unused, disabled, needs-authorisation, pending, overdue"
     },
     "decrypted_messages_total": {"status": "none, decrypted, no_recipient, unsupported, failed"},
-    "fetch_jobs_total": {"lane": "quick, slow, kept"},
+    "fetches_emitted_total": {"lane": "common, slow, own"},
     "fetch_runs_total": {
         "outcome": "idle, mails, slow-lane, try-again, needs-person, needs-authorisation, "
         "lease-lost, internal"

@@ -243,7 +243,7 @@ class Decrypting:
         They are tried again, ever more rarely; only after a day somebody has to decide.
         """
         _log.error("mails missing in the store", key=mails[0].raw.key, mails=len(mails))
-        metrics.MISSING_BYTES.inc(len(mails))
+        metrics.STORE_MISSES.inc(len(mails))
         self.missing.note()
         releases = [
             Release(

@@ -106,7 +106,7 @@ class KeptSessionRuns:
             with self.dispatcher.database.transaction() as session:
                 scheduling.due_now(session, slow)
         if quick:
-            metrics.PUSH_EVENTS.inc(len(quick))
+            metrics.PUSH_RUNS.inc(len(quick))
             correlation_id = str(new_id(quick[0].at))
             begun = self.dispatcher.begin_announced(
                 [one.state for one in quick], correlation_id, postponed=_IN_OTHER_HANDS

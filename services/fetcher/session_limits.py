@@ -85,7 +85,7 @@ def concerns_host(error: StepFailed) -> bool:
 
 def log_limit(place: str, allowed: int) -> None:
     """Tells people of a limit that was met."""
-    metrics.SESSION_LIMITS.inc()
+    metrics.SESSION_REFUSALS.inc()
     _log.warning(
         "session limit of a mail server reached",
         place=place,

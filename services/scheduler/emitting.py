@@ -69,7 +69,7 @@ class Emitter:
                     ]
                 )
         for queue, sent in queues.items():
-            metrics.FETCH_JOBS.labels(_LANES.get(queue, "kept")).inc(len(sent))
+            metrics.FETCHES_EMITTED.labels(_LANES.get(queue, "own")).inc(len(sent))
         for due in used:
             metrics.SCHEDULING_LAG.observe(due.lag)
         return len(claimed) == limit
@@ -111,8 +111,8 @@ class Emitter:
         return len(batch) + len(alone)
 
 
-#: The lane of a queue as metrics name it; "kept" is that of the fetchers' own queues.
-_LANES = {FETCH_QUEUE: "quick", FETCH_SLOW_QUEUE: "slow"}
+#: The lane of a queue as metrics name it; "own" is that of the fetchers' own queues.
+_LANES = {FETCH_QUEUE: "common", FETCH_SLOW_QUEUE: "slow"}
 
 
 def _queue_of(due: Due) -> str:

@@ -60,7 +60,12 @@ BUILD = Info("posthouse_build", "Version and name of the service.", registry=REG
 SCHEDULING_LAG: Final = _histogram(
     "scheduling_lag_seconds", "From when a connection was due to its fetch job.", _SECONDS
 )
-FETCH_JOBS: Final = _counter("fetch_jobs_total", "Connections sent to be fetched.", "lane")
+FETCHES_EMITTED: Final = _counter(
+    "fetches_emitted_total",
+    "Connections sent to be fetched, one to many in a job. own: to the fetcher that keeps the "
+    "session.",
+    "lane",
+)
 RESENT: Final = _counter(
     "resent_total",
     "Work sent again from Postgres because it did not finish in time, by what it was. "
@@ -93,8 +98,8 @@ FETCHES_RUNNING: Final = _gauge("fetches_running", "Runs in progress in this pro
 PUSH_SESSIONS: Final = _gauge(
     "push_sessions", "Sessions on which this process waits for push events (IMAP IDLE)."
 )
-PUSH_EVENTS: Final = _counter(
-    "push_events_total", "Runs that began because a server pushed, without a job."
+PUSH_RUNS: Final = _counter(
+    "push_runs_total", "Runs that began because a server pushed, without a job."
 )
 POLLS_OF_OPEN_SESSIONS: Final = _counter(
     "kept_polls_total", "Polls from a fetcher's own queue, over sessions that it keeps open."
@@ -117,9 +122,9 @@ SETTLED_MESSAGES: Final = _counter(
 LEASE_LOSSES: Final = _counter(
     "lease_losses_total", "Commits refused because another worker had taken the lease over."
 )
-SESSION_LIMITS: Final = _counter(
-    "session_limits_total",
-    "Times that a mail server took no more sessions of ours, so that kept ones give way.",
+SESSION_REFUSALS: Final = _counter(
+    "session_refusals_total",
+    "Times that a mail server refused one more session of ours, so that kept ones give way.",
 )
 GRAPH_THROTTLED: Final = _counter(
     "graph_throttled_total",
@@ -154,9 +159,9 @@ DECRYPTED_MESSAGES: Final = _counter(
     "Mails that went through the decryptor. status as in the event.",
     "status",
 )
-MISSING_BYTES: Final = _counter(
-    "missing_bytes_total",
-    "Times that the store lacked the octets of a mail that was to be opened; it is tried again.",
+STORE_MISSES: Final = _counter(
+    "store_misses_total",
+    "Mails whose octets the store lacked when they were to be opened, at each attempt.",
 )
 DECRYPT_SECONDS: Final = _histogram(
     "decrypt_seconds", "How long opening and verifying one mail took.", _SECONDS

@@ -99,7 +99,7 @@ def of_code() -> Labels:
         ("alert_deliveries_total", "outcome"): counted("ALERT_DELIVERIES", 0),
         ("connections", "health"): {one.value for one in Health},
         ("decrypted_messages_total", "status"): {*get_args(mail_security.Status)},
-        ("fetch_jobs_total", "lane"): {*_LANES.values(), "kept"},
+        ("fetches_emitted_total", "lane"): {*_LANES.values(), "own"},
         ("fetch_runs_total", "outcome"): counted("FETCH_RUNS", 1)
         | texts("services/fetcher/main.py", r'^        \w+: "([\w-]+)",$')
         | texts("services/fetcher/main.py", r'\), "(internal)"\n'),

@@ -1,7 +1,7 @@
 """A server that takes few sessions serves all mailboxes: kept sessions give way in turn.
 
 For an administrator: the limit that was met is a warning on the pages of its connections and in the
-fetcher's log, with the setting to change, and counts in `posthouse_session_limits_total`. The
+fetcher's log, with the setting to change, and counts in `posthouse_session_refusals_total`. The
 connections stay well, so there is no alert. Where a server takes no session of ours at all, its
 connections are failing (test_what_is_told.py: page, `connection-failing`, metric).
 """
@@ -71,7 +71,7 @@ def test_a_limit_of_four_sessions_and_eight_mailboxes(
         assert "MAXPERIP" in page
         assert "Working" in page
         assert telling.alerts() == []
-        assert telling.metric("fetcher", "posthouse_session_limits_total")
+        assert telling.metric("fetcher", "posthouse_session_refusals_total")
         stack.stop()
     events = open_queue(redis_url, "archive").events()
     assert sorted(event["data"]["sha256"] for event in events) == digests(sent)

@@ -2,7 +2,7 @@
 
 For an administrator: readiness and the overview name the check (`store`, `mails`) with the
 reason, as do the alert `service-failing` and `posthouse_service_failing`; missing bytes count in
-`posthouse_missing_bytes_total` (PosthouseMissingBytes), and after a day they are an entry in
+`posthouse_store_misses_total` (PosthouseMissingBytes), and after a day they are an entry in
 quarantine.
 """
 
@@ -224,12 +224,12 @@ def test_missing_bytes_are_tried_again_counted_and_fail_readiness(
         )
         stack.wait(lambda: readiness(port).get("mails") == "failing", "it is not ready")
         check_told(stack, telling, "mails", "lacks mails")
-        assert (telling.metric("decryptor", "posthouse_missing_bytes_total") or 0) >= 2
+        assert (telling.metric("decryptor", "posthouse_store_misses_total") or 0) >= 2
         assert telling.fires("PosthouseMissingBytes", "decryptor")
 
         def looked_for(times: float) -> bool:
             stack.hurry()
-            return (telling.metric("decryptor", "posthouse_missing_bytes_total") or 0) >= times
+            return (telling.metric("decryptor", "posthouse_store_misses_total") or 0) >= times
 
         stack.wait(lambda: looked_for(6), "both are looked for twice more")
         assert stack.count("quarantine") == 0

@@ -1,4 +1,4 @@
-"""Text of strangers, as a page or a terminal may show it.
+"""Text of strangers, as a page or a terminal may show it and as Postgres takes it.
 
 A terminal obeys C0 and C1 controls (ECMA-48), and both put a text in another order than it is in
 for direction controls (the property Bidi_Control, Unicode UAX #9): `invoice<RLO>fdp.exe` would end
@@ -30,6 +30,27 @@ def escaped(written: str) -> str:
 def json_shown(value: Any, *, indent: int | None = None) -> str:
     """JSON with those characters escaped: the same to programs, and harmless in a terminal."""
     return escaped(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def storable(text: str) -> str:
+    """Without what Postgres takes in no text: NUL, half of a surrogate pair."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def storable_json(value: Any) -> Any:
+    """A value of JSON with its texts like that: the names in a certificate hold whatever somebody
+    wrote there."""
+    match value:
+        case str():
+            return storable(value)
+        case dict():
+            return {key: storable_json(one) for key, one in value.items()}
+        case list() | tuple():
+            return [storable_json(one) for one in value]
+        case _:
+            return value
 
 
 def in_words(value: Any) -> str:

@@ -209,9 +209,9 @@ class Decrypting:
             else:
                 _log.warning("mails left to decryptors that have the key", error=str(error))
                 self._release(part, token, str(error), blameless=True)
-        except PosthouseError as error:
-            # Ours to blame (store, database, output): the mails wait, and nothing counts
-            # against them.
+        except (PosthouseError, OSError) as error:
+            # Ours to blame (store, database, output, the disk of the spools): the mails wait, and
+            # nothing counts against them.
             _log.warning("batch put off", mails=len(part), error=str(error))
             self._release(part, token, str(error), blameless=True)
         except Exception as error:

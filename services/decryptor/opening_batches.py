@@ -30,6 +30,7 @@ from shared.mail_security import Security
 from shared.messages import DecryptOutcome, RawRef
 from shared.storage.outbox_rows import Claimed
 from shared.store import Pack, Store
+from shared.untrusted_text import storable_json
 
 #: Small mails that are opened together.
 _TOGETHER = 64
@@ -143,7 +144,7 @@ class SecuredMails:
 
 def _kept(mail: Claimed, opened: Opened, pack: Pack) -> DecryptOutcome:
     """Writes the opened form beside the others of this batch."""
-    security = opened.security.to_json()
+    security = storable_json(opened.security.to_json())
     if opened.headers is not None:
         security["headers"] = opened.headers.to_json()
         security["findings"] = findings_to_json(opened.headers.findings)

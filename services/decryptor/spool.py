@@ -47,7 +47,7 @@ class SpoolWriter:
         else:
             # Unnamed from the start: nothing is left behind even by a kill.
             self._file = tempfile.TemporaryFile(  # noqa: SIM115 -- `finish` closes it
-                dir=self._spool.directory, buffering=0
+                dir=self._spool.directory
             )
             for part in self._parts:
                 self._file.write(part)
@@ -66,6 +66,7 @@ class SpoolWriter:
             return Region(parts[0] if len(parts) == 1 else b"".join(parts), 0, end)
         with self._file as file:
             self._file = None
+            file.flush()
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             return Region(self._spool.keep(mapping), 0, end)
 
@@ -113,12 +114,12 @@ class Spool:
         nothing is left behind by a kill.
         """
         if _OPEN_FILES.is_dir():
-            file = tempfile.TemporaryFile(dir=self.directory, buffering=0)  # noqa: SIM115
+            file = tempfile.TemporaryFile(dir=self.directory)  # noqa: SIM115
             self._held.append(os.dup(file.fileno()))
             return file, _OPEN_FILES / str(self._held[-1])
         descriptor, name = tempfile.mkstemp(prefix="opened-", suffix=".eml", dir=self.directory)
         self._paths.append(Path(name))
-        return os.fdopen(descriptor, "wb", buffering=0), Path(name)
+        return os.fdopen(descriptor, "wb"), Path(name)
 
     def release_mappings(self) -> None:
         """Closes the intermediate forms; the files with a path stay."""

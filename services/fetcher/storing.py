@@ -18,6 +18,7 @@ from shared.mailbox.errors.unconverted_mails import ServerNote, is_server_note
 from shared.messages import Key, NewMessage, RawRef
 from shared.storage.ledger import LeftOnServer
 from shared.store import Pack, Store
+from shared.untrusted_text import storable
 
 #: Octets of a batch that shares a pack with those of other mailboxes, at most.
 SMALL_OCTETS: Final = 1 << 18
@@ -143,10 +144,10 @@ class Intake:
             arrived_at=ref.arrived,
             correlation_id=self._correlation_id,
             gmail_id=detail.get("gmail_id"),
-            thread=shortened(_storable(detail["thread"]), MESSAGE_ID_LIMIT)
+            thread=shortened(storable(detail["thread"]), MESSAGE_ID_LIMIT)
             if "thread" in detail
             else "",
-            labels=tuple(map(_storable, detail["labels"])) if "labels" in detail else (),
+            labels=tuple(map(storable, detail["labels"])) if "labels" in detail else (),
         )
 
     def abandon(self, ref: MailRef, reason: PosthouseError) -> None:
@@ -219,11 +220,6 @@ class Intake:
         if self._ref is not None:
             self._pack.truncate(self._offset)
             self._ref = None
-
-
-def _storable(text: str) -> str:
-    """Without what Postgres takes in no text: NUL, half of a surrogate pair."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def batches(refs: Sequence[MailRef], mails: int, octets: int) -> list[list[MailRef]]:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from posthouse.mail import is_attachment
 from shared.mail.addresses import lowered
+from shared.untrusted_text import storable
 
 #: The ledger keeps so much of each, whatever a mail holds.
 _MOST_KEPT: Final = 20
@@ -115,4 +116,4 @@ def _lower(text: str) -> str:
     text = lowered(text[:_LONGEST_KEPT])
     if text.isascii() and text.isprintable():
         return text
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+    return storable(text)

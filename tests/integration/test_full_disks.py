@@ -103,6 +103,35 @@ def test_the_store_is_full(
         stack.stop()
 
 
+@pytest.mark.promise("C4")
+def test_the_disk_of_the_spools_is_full(
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_stack: Callable[..., Stack],
+    tmp_path: Path,
+) -> None:
+    """A large mail is read by way of a file there. It waits, and no attempt is counted against it:
+    after five it would be in quarantine."""
+    large = mail(1, 20 << 20, seed=14)
+    with small_disk(tmp_path / "spools", megabytes=64) as disk:
+        disk.fill()
+        stack = build_stack(redis_url)
+        stack.add_handler()
+        stack.start("scheduler", "fetcher")
+        stack.start("decryptor", settings={"spool_dir": str(disk.path)})
+        dovecot.deliver(mail_user, [large])
+        stack.watch(dovecot, mail_user)
+        asked = "SELECT attempts FROM outbox WHERE position('No space left' IN error) > 0"
+        stack.wait(lambda: bool(stack.query(asked)), "the decryptor has tried")
+        assert stack.query(asked)[0][0] == 0
+
+        disk.free()
+        stack.wait(lambda: stack.count("outbox") == 0, "it is delivered once there is room")
+        assert published(redis_url) == digests([large])
+        stack.stop()
+
+
 @pytest.fixture
 def disk_of_postgres() -> Iterator[tuple[SmallDisk, PostgresServer]]:
     """A Postgres whose data have a disk of their own; the folder is Postgres' own user's."""

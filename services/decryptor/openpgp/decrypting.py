@@ -55,6 +55,7 @@ _NO_KEY = "No key to decrypt message"
 _TOO_MANY = "The message has more recipients that may be meant here than are tried."
 _RSA = (1, 2)
 _size_limit = threading.Lock()
+_LOWEST_FILE_LIMIT = 1 << 26
 
 
 class OpenedMessage(NamedTuple):
@@ -266,7 +267,7 @@ def _decrypt(
             return list(ring.certificates)
 
         try:
-            with _bounded(limit):
+            with _bounded(limit, output):
                 result = decrypt_file(
                     str(path), str(output), opener.decryptor, store, opener.passwords
                 )
@@ -282,7 +283,7 @@ def _decrypt(
     signature = with_hints(check, rings)
     if signature is None or signature.signature != "valid":
         try:
-            with _bounded(limit):
+            with _bounded(limit, output):
                 decrypt_file(str(path), str(output), opener.decryptor, passwords=opener.passwords)
         except RuntimeError as error:
             raise _refused(error) from error
@@ -306,27 +307,34 @@ def _mapped(path: Path, spool: Spool) -> Region:
 
 
 @contextlib.contextmanager
-def _bounded(limit: int) -> Iterator[None]:
+def _bounded(limit: int, output: Path) -> Iterator[None]:
     """Bounds the file that Sequoia writes: a kilobyte of compressed packets can fill a disk.
 
     The binding has no limit of its own. The one of the operating system counts for the whole
-    process, but the binding keeps every other Python thread waiting meanwhile, and no other file
-    written here is nearly as large.
+    process, so it is never lower than most files that other threads write meanwhile; a write of
+    theirs that it stops fails as on a full disk, and its mail is tried again.
     """
     with _size_limit:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        most = max(limit, _LOWEST_FILE_LIMIT)
         if hard != resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            most = min(most, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
         try:
             yield
         except OSError as error:
             # The binding raises it without its number.
             if error.errno == errno.EFBIG or f"(os error {errno.EFBIG})" in str(error):
-                raise Malformed(f"The content unpacks to more than {limit} octets.") from error
+                raise _too_large(limit) from error
             if error.errno is None and "(os error" not in str(error):
                 # What it says of a message within its buffer (25 MiB) by RuntimeError.
                 raise RuntimeError(str(error)) from error
             raise
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    if output.stat().st_size > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> Malformed:
+    return Malformed(f"The content unpacks to more than {limit} octets.")

@@ -51,7 +51,7 @@ class Outgoing:
     headers: dict[str, str] | None = None
 
 
-class Fate(enum.Enum):
+class PublishOutcome(enum.Enum):
     """What became of one message of a window."""
 
     CONFIRMED = "confirmed"
@@ -61,24 +61,24 @@ class Fate(enum.Enum):
 
 
 class _Window:
-    """A batch on its way; `done` is set once every message has a fate."""
+    """A batch on its way; `done` is set once every message has an outcome."""
 
     def __init__(self, batch: Sequence[Outgoing]) -> None:
         self.batch = batch
-        self.fates = [Fate.UNKNOWN] * len(batch)
+        self.outcomes = [PublishOutcome.UNKNOWN] * len(batch)
         self.open = len(batch)
         self.done = threading.Event()
 
     @property
     def refused_whole(self) -> bool:
         """Whether some queue refused all of its messages here. One that takes some is just full."""
-        fates: dict[tuple[str, str], set[Fate]] = {}
-        for message, fate in zip(self.batch, self.fates, strict=True):
-            fates.setdefault((message.exchange, message.routing_key), set()).add(fate)
-        return any(had == {Fate.REFUSED} for had in fates.values())
+        outcomes: dict[tuple[str, str], set[PublishOutcome]] = {}
+        for message, outcome in zip(self.batch, self.outcomes, strict=True):
+            outcomes.setdefault((message.exchange, message.routing_key), set()).add(outcome)
+        return any(had == {PublishOutcome.REFUSED} for had in outcomes.values())
 
-    def settle(self, index: int, fate: Fate) -> None:
-        self.fates[index] = fate
+    def note(self, index: int, outcome: PublishOutcome) -> None:
+        self.outcomes[index] = outcome
         self.open -= 1
         if not self.open:
             self.done.set()
@@ -97,8 +97,8 @@ class ConfirmingPublisher:
 
     def publish(
         self, batch: Sequence[Outgoing], *, timeout_s: float = 2 * ANSWER_TIMEOUT_S
-    ) -> list[Fate]:
-        """The fate of each message, in order, after at most about `timeout_s` seconds.
+    ) -> list[PublishOutcome]:
+        """The outcome of each message, in order, after at most about `timeout_s` seconds.
 
         Raises BrokerDown or BrokerRefused where there is no connection to begin with: then
         nothing was sent.
@@ -122,7 +122,7 @@ class ConfirmingPublisher:
                 if self._link is link:
                     self._link = None
             link.retire()
-        return list(window.fates)
+        return list(window.outcomes)
 
     def close(self) -> None:
         with self._lock:
@@ -189,7 +189,7 @@ class _Link(threading.Thread):
                 self._connection.ioloop.add_callback_threadsafe(self._shut)
 
     def retire(self) -> None:
-        """Closes it once the windows of other threads, too, have their fates."""
+        """Closes it once the windows of other threads, too, have their outcomes."""
         with self._gate:
             self._retired = True
             if not self._ended:
@@ -242,7 +242,7 @@ class _Link(threading.Thread):
 
     def _send(self, window: _Window, start: int) -> None:
         if self._channel is None or not self._channel.is_open:
-            return  # `_end` settles it
+            return  # `_end` notes it
         stop = min(start + _STRIDE, len(window.batch))
         for index in range(start, stop):
             message = window.batch[index]
@@ -269,27 +269,31 @@ class _Link(threading.Thread):
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
-        fate = Fate.CONFIRMED if isinstance(method, pika.spec.Basic.Ack) else Fate.REFUSED
+        outcome = (
+            PublishOutcome.CONFIRMED
+            if isinstance(method, pika.spec.Basic.Ack)
+            else PublishOutcome.REFUSED
+        )
         if not method.multiple:
-            self._settle(method.delivery_tag, fate)
+            self._note(method.delivery_tag, outcome)
             return
         # Tags were inserted in rising order, so the first ones are the lowest.
         for tag in list(self._in_flight):
             if tag > method.delivery_tag:
                 break
-            self._settle(tag, fate)
+            self._note(tag, outcome)
 
-    def _settle(self, tag: int, fate: Fate) -> None:
+    def _note(self, tag: int, outcome: PublishOutcome) -> None:
         window, index = self._in_flight.pop(tag)
         message = window.batch[index]
         if self._returned:
             key = (message.routing_key, message.message_id)
             if self._returned[key]:
-                fate = Fate.RETURNED
+                outcome = PublishOutcome.RETURNED
                 self._returned[key] -= 1
             if not self._returned[key]:
                 del self._returned[key]
-        window.settle(index, fate)
+        window.note(index, outcome)
         if not window.open:
             self._windows.discard(window)
             self._shut_when_idle()
@@ -300,8 +304,9 @@ class _Link(threading.Thread):
             windows, self._windows = self._windows, set()
         if self._exchange_missing:
             for window in windows:
-                window.fates = [
-                    Fate.RETURNED if fate is Fate.UNKNOWN else fate for fate in window.fates
+                window.outcomes = [
+                    PublishOutcome.RETURNED if outcome is PublishOutcome.UNKNOWN else outcome
+                    for outcome in window.outcomes
                 ]
         for window in windows:
             window.done.set()

@@ -14,7 +14,7 @@ from dramatiq.brokers.rabbitmq import DEAD_MESSAGE_TTL, MAX_DECLARE_ATTEMPTS, Ra
 from dramatiq.common import xq_name
 
 from shared.jobs import label_of
-from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
+from shared.queueing.amqp import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.queueing.connect import (
     ANSWER_TIMEOUT_S,
     BrokerDown,
@@ -134,10 +134,18 @@ class RabbitmqJobs(RabbitmqBroker):
 
     def _publish(self, batch: Sequence[Outgoing]) -> tuple[list[Outgoing], list[Outgoing], int]:
         """Those that no queue took, those that were refused, and how many others are in doubt."""
-        fates = self._publisher.publish(batch, timeout_s=ANSWER_TIMEOUT_S)
-        returned = [m for m, fate in zip(batch, fates, strict=True) if fate is Fate.RETURNED]
-        refused = [m for m, fate in zip(batch, fates, strict=True) if fate is Fate.REFUSED]
-        return returned, refused, fates.count(Fate.UNKNOWN)
+        outcomes = self._publisher.publish(batch, timeout_s=ANSWER_TIMEOUT_S)
+        returned = [
+            m
+            for m, outcome in zip(batch, outcomes, strict=True)
+            if outcome is PublishOutcome.RETURNED
+        ]
+        refused = [
+            m
+            for m, outcome in zip(batch, outcomes, strict=True)
+            if outcome is PublishOutcome.REFUSED
+        ]
+        return returned, refused, outcomes.count(PublishOutcome.UNKNOWN)
 
     def _declare_again(self, queues: set[str]) -> None:
         try:

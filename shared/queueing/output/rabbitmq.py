@@ -15,7 +15,7 @@ from typing import Final
 from posthouse.signing import HEADER
 from shared.clock import utc_now
 from shared.errors import PosthouseError
-from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
+from shared.queueing.amqp import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.queueing.connect import rabbitmq_parameters
 from shared.queueing.output import rabbitmq_queues
 from shared.queueing.output.accounts import (
@@ -72,7 +72,7 @@ class RabbitmqOutput:
 
     def publish(self, batch: Sequence[Publication]) -> list[str | PosthouseError]:
         try:
-            fates = self._publisher.publish(
+            outcomes = self._publisher.publish(
                 [
                     Outgoing(
                         EXCHANGE,
@@ -87,7 +87,7 @@ class RabbitmqOutput:
             )
         except PosthouseError as error:
             return [not_taken(error)] * len(batch)
-        return [_result(p, fate) for p, fate in zip(batch, fates, strict=True)]
+        return [_result(p, outcome) for p, outcome in zip(batch, outcomes, strict=True)]
 
     def inspect(self, handler: str) -> QueueCounts:
         asked_at = utc_now()
@@ -178,11 +178,11 @@ class RabbitmqOutput:
         self._publisher.close()
 
 
-def _result(publication: Publication, fate: Fate) -> str | PosthouseError:
-    if fate is Fate.CONFIRMED:
+def _result(publication: Publication, outcome: PublishOutcome) -> str | PosthouseError:
+    if outcome is PublishOutcome.CONFIRMED:
         return ""
-    if fate is Fate.RETURNED:
+    if outcome is PublishOutcome.RETURNED:
         return QueueLost(publication.handler)
-    if fate is Fate.REFUSED:
+    if outcome is PublishOutcome.REFUSED:
         return NotTaken("RabbitMQ refused the event.")
     return NotTaken("RabbitMQ did not confirm the event in time.")

@@ -12,7 +12,7 @@ import redis
 
 from shared.clock import utc_now
 from shared.errors import InvalidInput, NeedsPerson
-from shared.queueing.amqp import ConfirmingPublisher, Fate, Outgoing
+from shared.queueing.amqp import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.queueing.output import NotTaken, Output, Publication, QueueLost, redis_publishing
 from shared.queueing.output import redis as output_on_redis
 from shared.queueing.output.open import open_output
@@ -299,13 +299,13 @@ def test_a_broker_that_hangs_is_given_up(managed_rabbit: RabbitServer, handler: 
     make_queue(output, handler)
     publisher = ConfirmingPublisher(managed_rabbit.url)
     message = Outgoing("posthouse.mail", f"handler.{handler}", b"{}", "1", "application/json")
-    assert publisher.publish([message]) == [Fate.CONFIRMED]
+    assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
     managed_rabbit.process.pause()
     try:
-        assert publisher.publish([message], timeout_s=1) == [Fate.UNKNOWN]
+        assert publisher.publish([message], timeout_s=1) == [PublishOutcome.UNKNOWN]
     finally:
         managed_rabbit.process.resume()
-    assert publisher.publish([message]) == [Fate.CONFIRMED]
+    assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
     publisher.close()
     output.close()
 

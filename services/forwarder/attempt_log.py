@@ -33,7 +33,7 @@ class AttemptLog:
         self._lines: dict[int, tuple[list[ForwardAttempt], list[ForwardAttempt]]] = defaultdict(
             lambda: ([], [])
         )
-        self._settled: dict[int, set[str]] = defaultdict(set)
+        self._forgotten: dict[int, set[str]] = defaultdict(set)
         self._busy: set[int] = set()
 
     def add(self, handler_id: int, attempt: ForwardAttempt) -> None:
@@ -46,10 +46,10 @@ class AttemptLog:
             lines.append(attempt)
             del lines[:-most]
 
-    def settle(self, handler_id: int, event_id: str) -> None:
+    def forget(self, handler_id: int, event_id: str) -> None:
         """What was remembered of an event's failures goes, soon."""
         with self._lock:
-            self._settled[handler_id].add(event_id)
+            self._forgotten[handler_id].add(event_id)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then writes what is left."""
@@ -66,14 +66,14 @@ class AttemptLog:
     def _write(self) -> None:
         with self._lock:
             lines, self._lines = self._lines, defaultdict(lambda: ([], []))
-            settled, self._settled = self._settled, defaultdict(set)
-        if not lines and not settled:
+            forgotten, self._forgotten = self._forgotten, defaultdict(set)
+        if not lines and not forgotten:
             return
         self._busy |= lines.keys()
         try:
             with self._database.transaction() as session:
-                for handler_id, events in settled.items():
-                    forwards.settled(session, handler_id, sorted(events))
+                for handler_id, events in forgotten.items():
+                    forwards.forget_retries(session, handler_id, sorted(events))
                 forwards.log(
                     session,
                     (
@@ -83,12 +83,12 @@ class AttemptLog:
                     ),
                 )
         except Exception as error:
-            # The lines are lost; what is settled must not be, or a later failure looks old.
+            # The lines are lost; what is to be forgotten must not be, or a later failure looks old.
             known = isinstance(error, PosthouseError)
             _log.warning("delivery log not written", error=str(error), exc_info=not known)
             with self._lock:
-                for handler_id, events in settled.items():
-                    self._settled[handler_id] |= events
+                for handler_id, events in forgotten.items():
+                    self._forgotten[handler_id] |= events
 
     def _trim(self) -> None:
         busy, self._busy = self._busy, set()

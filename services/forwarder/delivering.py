@@ -134,7 +134,7 @@ class Delivering:
 
     def _settle(self, event: MailEvent) -> None:
         self.retries.forget(self.handler_id, event.idempotency_key)
-        self.log.settle(self.handler_id, event.idempotency_key)
+        self.log.forget(self.handler_id, event.idempotency_key)
 
     def _note(self, event: MailEvent, outcome: ForwardOutcome, word: str) -> None:
         kind = self.endpoint.kind.value

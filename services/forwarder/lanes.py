@@ -29,7 +29,7 @@ class Lanes:
     """Starts, stops and replaces lanes. `run` on a thread of its own.
 
     A handler whose mails go in order is sent for by one forwarder at a time, which says so in
-    Postgres for `turn_s`. It says so again after a quarter of that, and stops by itself when it
+    Postgres for `lease_s`. It says so again after a quarter of that, and stops by itself when it
     could not for half of it, so that another never begins beside it.
     """
 
@@ -40,16 +40,16 @@ class Lanes:
         make: Callable[[SealedForward, Lanes], ForwardLane],
         every_s: float,
         beat: Callable[[], None],
-        turn_s: float,
+        lease_s: float,
     ) -> None:
         self._database = database
         self._retries = retries
         self._make = make
         self._every_s = every_s
         self._beat = beat
-        self._turn_s = turn_s
+        self._lease_s = lease_s
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._turns_since = 0.0  # time.monotonic
+        self._leased_since = 0.0  # time.monotonic
         self._lanes: dict[int, ForwardLane] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -57,12 +57,12 @@ class Lanes:
         while True:
             try:
                 self._retries.refresh()
-                self._settle()
+                self._reconcile()
                 self._beat()
             except PosthouseError as error:
                 # Those that run go on: what they need of Postgres, they ask for themselves.
                 _log.warning("forwards not looked up", error=str(error))
-                self._leave_turns()
+                self._stop_unleased()
             if stop.wait(self._every_s):
                 break
         for lane in self._lanes.values():
@@ -71,20 +71,20 @@ class Lanes:
             lane.join()
         try:
             with self._database.transaction() as session:
-                forwards.give_turns(session, self._owner)
+                forwards.release_sending(session, self._owner)
         except PosthouseError as error:
-            _log.warning("turns of forwards not given back", error=str(error))
+            _log.warning("leases of forwards not given back", error=str(error))
 
-    def _settle(self) -> None:
+    def _reconcile(self) -> None:
         asked_at = time.monotonic()
         with self._database.transaction() as session:
             found = forwards.sealed(session)
             wanted = {one.handler_id: one for one in found if one.paused_at is None}
             ordered = {number for number, one in wanted.items() if _is_ordered(one)}
-            others = ordered and ordered - forwards.take_turns(
-                session, sorted(ordered), self._owner, self._turn_s
+            others = ordered and ordered - forwards.lease_sending(
+                session, sorted(ordered), self._owner, self._lease_s
             )
-        self._turns_since = asked_at
+        self._leased_since = asked_at
         for handler_id in others:
             del wanted[handler_id]
         for handler_id, lane in list(self._lanes.items()):
@@ -100,9 +100,9 @@ class Lanes:
         metrics.FORWARD_LANES.labels("working").set(working)
         metrics.FORWARD_LANES.labels("waiting").set(len(self._lanes) - working)
 
-    def _leave_turns(self) -> None:
+    def _stop_unleased(self) -> None:
         """Sends no more in order when it was not said for long that this forwarder does."""
-        if time.monotonic() - self._turns_since > self._turn_s / 2:
+        if time.monotonic() - self._leased_since > self._lease_s / 2:
             for lane in self._lanes.values():
                 if _is_ordered(lane.forward):
                     lane.stop()

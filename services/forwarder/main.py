@@ -112,7 +112,7 @@ def build(settings: ForwarderSettings) -> Forwarder:
             lane,
             settings.forward_check_seconds,
             heartbeat.beat,
-            # What a forwarder that died had in hand is there to be taken over before its turn ends.
+            # What a dead forwarder had in hand is there to be taken over before its lease ends.
             2 * settings.forward_stale_seconds,
         ),
         log=log,

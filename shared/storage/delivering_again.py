@@ -56,5 +56,5 @@ def refill(session: Session, handler_id: int, watermark: datetime) -> list[uuid.
 
 def withdraw(session: Session, handler_id: int, watermark: datetime) -> None:
     """Takes back the claims of all decryptors: what they publish now is not recorded."""
-    session.execute(_SQL["take_turns"])
+    session.execute(_SQL["lock_refills"])
     session.execute(_SQL["withdraw"], {"handler_id": handler_id, "watermark": watermark})

@@ -174,16 +174,18 @@ def resume(session: Session, handler_id: int) -> bool:
     return session.execute(_SQL["resume"], {"id": handler_id}).rowcount > 0
 
 
-def take_turns(session: Session, handler_ids: Sequence[int], owner: str, ttl_s: float) -> set[int]:
+def lease_sending(
+    session: Session, handler_ids: Sequence[int], owner: str, ttl_s: float
+) -> set[int]:
     """Those of `handler_ids` for which `owner` alone sends, from now on for up to `ttl_s`."""
     values = {"ids": list(handler_ids), "owner": owner, "ttl": ttl_s}
-    session.execute(_SQL["take_turns"], values)
-    return {row[0] for row in session.execute(_SQL["turns"], values)}
+    session.execute(_SQL["lease_sending"], values)
+    return {row[0] for row in session.execute(_SQL["sending_leased"], values)}
 
 
-def give_turns(session: Session, owner: str) -> None:
+def release_sending(session: Session, owner: str) -> None:
     """Others may send at once."""
-    session.execute(_SQL["give_turns"], {"owner": owner})
+    session.execute(_SQL["release_sending"], {"owner": owner})
 
 
 def all_waiting(session: Session) -> list[tuple[int, str, float]]:
@@ -201,9 +203,9 @@ def failed(
     return Waiting(*row)
 
 
-def settled(session: Session, handler_id: int, event_ids: Sequence[str]) -> None:
+def forget_retries(session: Session, handler_id: int, event_ids: Sequence[str]) -> None:
     """These are delivered, or dead letters: nothing is remembered of them."""
-    session.execute(_SQL["settled"], {"id": handler_id, "events": list(event_ids)})
+    session.execute(_SQL["forget_retries"], {"id": handler_id, "events": list(event_ids)})
 
 
 def log(session: Session, lines: Iterable[tuple[int, ForwardAttempt]]) -> None:

@@ -150,7 +150,7 @@ def rejected(request: Request, handler_id: int, event: str = "") -> Response:
 
 
 @router.post("/{handler_id:int}/dead-letters", dependencies=[OPERATE])
-def settle_dead(request: Request, handler_id: int, form: Form) -> Response:
+def act_on_dead_letters(request: Request, handler_id: int, form: Form) -> Response:
     """Delivers again, or discards, the ticked ones, all, or those with one reason."""
     what, _, which = form.text("do").partition("-")
     back = f"/handlers/{handler_id}/dead-letters"

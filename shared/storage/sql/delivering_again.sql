@@ -83,7 +83,7 @@ UPDATE message SET security = NULL, opened_key = NULL, opened_offset = NULL, ope
     opened_sha256 = NULL, opened_at = NULL, undecrypted = false
 WHERE id = ANY(%(ids)s::uuid[]);
 
--- name: take_turns
+-- name: lock_refills
 -- Until the transaction ends: refills of several queues touch the same rows.
 SELECT pg_advisory_xact_lock(hashtextextended('posthouse refill', 0));
 

@@ -75,18 +75,18 @@ WHERE handler_id = %(id)s AND paused_at IS NULL
 UPDATE forward SET paused_at = NULL, paused_by = '', pause_reason = ''
 WHERE handler_id = %(id)s AND paused_at IS NOT NULL
 
--- name: take_turns
--- A turn that nobody has, or whose time is over; one's own is prolonged when a quarter is used up.
+-- name: lease_sending
+-- A lease that nobody has, or whose time is over; one's own is prolonged when a quarter is used up.
 UPDATE forward SET sender = %(owner)s, sender_until = now() + make_interval(secs => %(ttl)s)
 WHERE handler_id = ANY(%(ids)s)
   AND (sender_until IS NULL OR sender_until < now()
        OR sender = %(owner)s AND sender_until < now() + make_interval(secs => %(ttl)s * 0.75))
 
--- name: turns
+-- name: sending_leased
 SELECT handler_id FROM forward
 WHERE handler_id = ANY(%(ids)s) AND sender = %(owner)s AND sender_until > now()
 
--- name: give_turns
+-- name: release_sending
 UPDATE forward SET sender = '', sender_until = NULL WHERE sender = %(owner)s
 
 -- name: all_waiting
@@ -104,7 +104,7 @@ SET attempts = r.attempts + 1,
         secs => least(%(longest)s, %(first)s * 2 ^ least(r.attempts, 30)))
 RETURNING attempts, first_failed_at, next_attempt_at, now()
 
--- name: settled
+-- name: forget_retries
 DELETE FROM forward_retry WHERE handler_id = %(id)s AND event_id = ANY(%(events)s)
 
 -- name: log

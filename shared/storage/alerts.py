@@ -63,7 +63,7 @@ def end_episode(session: Session, dedupe: str) -> bool:
 def raise_failing(session: Session, data: ConnectionFailing, after: timedelta) -> None:
     """Raises it, to be told `after` a while: with others at its host, or not at all where it
     recovers before. One that is known already is not raised anew."""
-    if any(kind == data.kind for _, kind, _, _ in _of_ill(session, data.connection_id)):
+    if any(kind == data.kind for _, kind, _, _ in _of_failing(session, data.connection_id)):
         return
     recover(session, data.connection_id)  # of another kind: it is told as what it is now
     alert = replace(data, connection_ids=(data.connection_id,))
@@ -89,11 +89,11 @@ def recover(session: Session, connection_id: int, *, unwatched: bool = False) ->
     that were told of together are told together again, when the last of them works; what nobody was
     told of is withdrawn."""
     raised = False
-    for identifier, kind, fields, untold in _of_ill(session, connection_id):
+    for identifier, kind, fields, untold in _of_failing(session, connection_id):
         data = from_json(kind, fields)
         assert isinstance(data, ConnectionFailing)
         ids = [one for one in data.connection_ids if one != connection_id]
-        left = session.execute(_QUERIES["still_ill"], {"ids": ids}).fetchall()
+        left = session.execute(_QUERIES["still_failing"], {"ids": ids}).fetchall()
         still = tuple(row[0] for row in left)
         if untold and not left:
             session.execute(_QUERIES["withdraw"], {"id": identifier})
@@ -121,6 +121,6 @@ def recover(session: Session, connection_id: int, *, unwatched: bool = False) ->
     return raised
 
 
-def _of_ill(session: Session, connection_id: int) -> list[tuple[uuid.UUID, str, Any, bool]]:
+def _of_failing(session: Session, connection_id: int) -> list[tuple[uuid.UUID, str, Any, bool]]:
     values = {"connection_id": connection_id, "kinds": list(ConnectionRecovered.closes)}
-    return session.execute(_QUERIES["of_ill"], values).fetchall()
+    return session.execute(_QUERIES["of_failing"], values).fetchall()

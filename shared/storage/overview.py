@@ -78,7 +78,7 @@ def throughput(session: Session, *, slots: int, seconds: int) -> list[Slot]:
 
 
 def sick(session: Session, limit: int = 20) -> Sequence[SickConnection]:
-    """Those that need somebody, the longest ill first."""
+    """Those that need somebody, the longest failing first."""
     judged = _CONNECTIONS["judged"] + "\n" + _SQL["sick"]
     with session.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(judged, {"limit": limit}).fetchall()

@@ -76,10 +76,10 @@ class Overview:
     absent: Sequence[str]
 
     @property
-    def is_ill(self) -> bool:
+    def has_trouble(self) -> bool:
         """Whether something of Posthouse itself is wrong, and not a mailbox or a handler alone."""
-        ill = any(one.is_silent or one.failing for one in self.services)
-        return ill or bool(self.absent) or any(one.trouble for one in self.backends)
+        failing = any(one.is_silent or one.failing for one in self.services)
+        return failing or bool(self.absent) or any(one.trouble for one in self.backends)
 
 
 def get_overview(ctx: Context) -> Overview:

@@ -36,13 +36,13 @@ def _read(request: Request) -> dict[str, Any]:
     ctx = context_of(request)
     view = get_overview(ctx)
     total = sum(slot.mails for slot in view.last_day)
-    ill = (Health.FAILING, Health.NEEDS_AUTHORISATION, Health.OVERDUE)
+    need_somebody = (Health.FAILING, Health.NEEDS_AUTHORISATION, Health.OVERDUE)
     return {
         "overview": view,
         "nobody": access_of(request).is_new,
         "connections": sum(view.connections.values()),
         "listed": _LISTED,
-        "ill": sum(view.connections.get(health, 0) for health in ill),
+        "need_somebody": sum(view.connections.get(health, 0) for health in need_somebody),
         "mails_day": total,
         "mails_hour": sum(slot.mails for slot in view.last_hour),
         "chart": charts.bars(

@@ -34,13 +34,13 @@ UPDATE alert SET next_attempt_at = now()
 WHERE kind = 'connection-failing' AND attempts = 0 AND next_attempt_at > now()
   AND data -> 'connection_ids' @> to_jsonb(%(connection_id)s::bigint)
 
--- name: of_ill
+-- name: of_failing
 -- What was raised of a connection that did not recover since, and whether nobody was told yet.
 SELECT id, kind, data, attempts = 0 AND next_attempt_at IS NOT NULL FROM alert
 WHERE kind = ANY(%(kinds)s) AND data -> 'connection_ids' @> to_jsonb(%(connection_id)s::bigint)
 ORDER BY id FOR UPDATE
 
--- name: still_ill
+-- name: still_failing
 SELECT s.connection_id, c.name, coalesce(s.error ->> 'message', '')
 FROM connection_state s JOIN connection c ON c.id = s.connection_id
 WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND c.enabled

@@ -15,7 +15,7 @@ FROM fetch_run WHERE id >= %(since)s
 GROUP BY 1
 
 -- name: sick
--- Connections that need somebody, the longest ill first. After connections.judged.
+-- Connections that need somebody, the longest failing first. After connections.judged.
 SELECT j.id, j.name, j.health, j.error, j.failures, j.last_success_at
 FROM judged AS j WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')
 ORDER BY j.last_success_at NULLS FIRST, j.id LIMIT %(limit)s

@@ -17,15 +17,16 @@ from pysequoia import PyDecryptor, decrypt_file
 
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
+from services.decryptor.openpgp.bounded_work import bounded_work
 from services.decryptor.openpgp.packets import (
     ANYONE,
     Addressed,
     EncryptedSessionKey,
-    is_one_message,
     is_ordinary,
     narrowed,
     octets_of,
     whole_message,
+    why_not_one_message,
 )
 from services.decryptor.openpgp.reencryption import (
     MAX_BYTES,
@@ -193,7 +194,7 @@ def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> Opene
     if len(message) > MAX_BYTES:
         raise Unsupported("The message is too long to be read.")
     packets = octets_of(message)
-    if not is_one_message(packets):
+    if why_not_one_message(packets):
         raise NotOpened
     found = for_password(packets, limit)
     path = _written([found.message], spool)
@@ -321,7 +322,8 @@ def _bounded(limit: int, output: Path) -> Iterator[None]:
             most = min(most, hard)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
         try:
-            yield
+            with bounded_work():
+                yield
         except OSError as error:
             # The binding raises it without its number.
             if error.errno == errno.EFBIG or f"(os error {errno.EFBIG})" in str(error):

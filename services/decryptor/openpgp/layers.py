@@ -19,8 +19,8 @@ from services.decryptor.openpgp.packets import (
     ARMOUR_MESSAGE,
     ARMOUR_SIGNED,
     addressed,
-    is_one_message,
     octets_of,
+    why_not_one_message,
 )
 from services.decryptor.openpgp.recognising import is_binary, is_file
 from services.decryptor.openpgp.reencryption import MAX_BYTES
@@ -231,8 +231,9 @@ class OpenPGP:
         if to.password:
             facts.recipients.append("a password")
         facts.key_algorithm, facts.content_algorithm = to.key_algorithm, to.form.algorithm
-        if len(message) <= MAX_BYTES and not is_one_message(octets_of(message)):
-            facts.failed("unsupported", _SEVERAL)
+        why = why_not_one_message(octets_of(message)) if len(message) <= MAX_BYTES else ""
+        if why:
+            facts.failed("unsupported", why)
             return None
         try:
             limit = self._limits.unpacked(len(message))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from shared.mail.region import Region
@@ -16,6 +17,9 @@ ARMOUR_SIGNED = b"-----BEGIN PGP SIGNED MESSAGE-----"
 _LOOK_BYTES = 1 << 17
 _MOST_BYTES = 1 << 22
 ANYONE = "0" * 16
+#: Pieces of one packet, and packets, that are looked at: more make no message of these sizes.
+_MOST_PIECES = 1 << 17
+_MOST_PACKETS = 1 << 18
 
 _PUBLIC_KEY = {
     1: "RSA",
@@ -51,20 +55,11 @@ _COMMON = {(cipher, mode) for cipher in (7, 8, 9) for mode in _AEAD}
 
 
 #: Letters for the types of packets (section 5), and the messages that they make. Markers and
-#: padding may be anywhere, and say nothing.
-_LETTERS = {
-    1: "K",
-    2: "S",
-    3: "K",
-    4: "O",
-    8: "C",
-    9: "E",
-    10: "",
-    11: "L",
-    18: "E",
-    20: "E",
-    21: "",
-}
+#: padding may be anywhere; Sequoia takes the square of the number of those that lie behind.
+_NOTHING = "-"
+_MOST_FILLING = 64
+_LETTERS = {1: "K", 2: "S", 3: "K", 4: "O", 8: "C", 9: "E", 11: "L", 18: "E", 20: "E"}
+_LETTERS |= dict.fromkeys((10, 21), _NOTHING)
 _MESSAGE = re.compile("K*+[EC]|[SO]*+[LC]S*+")
 
 #: The lines between the first one of an armour and its base64, and an empty line behind them, which
@@ -253,13 +248,17 @@ def octets_of(message: Region) -> bytes:
     return _binary(message.copy())
 
 
-def is_one_message(data: bytes) -> bool:
-    """Whether the packets are those of one message (RFC 9580 section 10.3) and no further one.
+def why_not_one_message(data: bytes) -> str:
+    """Why packets are not those of one message (RFC 9580 section 10.3) alone; empty where they are.
 
-    Sequoia reads the first of several, GnuPG all; what does not begin like a packet is let pass.
+    Sequoia reads the first of several, GnuPG refuses them. What does not begin like a packet is
+    let pass.
     """
-    kinds = "".join(_LETTERS.get(kind, "?") for kind in _kinds_of(data))
-    return _MESSAGE.fullmatch(kinds) is not None
+    kinds = "".join(_LETTERS.get(kind, "?") for kind in islice(_kinds_of(data), _MOST_PACKETS))
+    if kinds.count(_NOTHING) > _MOST_FILLING:
+        return "The message holds too many packets that say nothing."
+    one = _MESSAGE.fullmatch(kinds.replace(_NOTHING, ""))
+    return "" if one else "Several encrypted messages lie in one part."
 
 
 def _kinds_of(data: bytes) -> Iterator[int]:
@@ -290,16 +289,24 @@ def _joined(data: bytes, position: int, body: bytes) -> bytes:
 
 def _behind_pieces(data: bytes, at: int) -> int:
     """Where a body of partial length ends, whose first length is `at`."""
-    ends = [end for _, end in _pieces(data, at)]
-    return min(ends[-1], len(data))
+    end = at
+    for piece in _pieces(data, at):
+        end = piece[1]
+    return min(end, len(data))
 
 
 def _pieces(data: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of the pieces of a body of partial length (section 4.2.1.4)."""
-    while at < len(data) and 224 <= data[at] < 255:
+    """(start, end) of the pieces of a body of partial length (section 4.2.1.4); of too many, the
+    last one is all that is left."""
+    for _ in range(_MOST_PIECES):
+        if at >= len(data) or not 224 <= data[at] < 255:
+            break
         size = 1 << (data[at] & 0x1F)
         yield at + 1, at + 1 + size
         at += 1 + size
+    else:
+        yield at, len(data)
+        return
     first = data[at] if at < len(data) else 0
     width = 1 if first < 192 else 2 if first < 224 else 5
     if width == 1:

@@ -37,6 +37,8 @@ DIGESTS: Mapping[int, hashes.HashAlgorithm] = {
 _RSA, _ECDSA, _EDDSA, _ED25519, _ED448 = (1, 3), 19, 22, 27, 28
 _CURVE_ED25519 = bytes.fromhex("2b06010401da470f01")
 _OLDEST, _SALTED = 3, 6
+#: Ways in which one content is digested: signatures of version 6 have a salt each.
+_MOST_WAYS = 4
 _VERSIONS = (4, _SALTED)
 #: Types of subpackets (section 5.2.3.7).
 CREATED, EXPIRES, KEY_EXPIRES, ISSUER, FLAGS, EMBEDDED, FINGERPRINT = 2, 3, 9, 16, 27, 32, 33
@@ -154,11 +156,12 @@ class Digests:
         self._contexts: dict[tuple[int, bytes], hashes.Hash] = {}
 
     def of(self, signature: SignaturePacket) -> bytes | None:
-        """What the key signed, if it signed this; None where the digest is not known."""
+        """What the key signed, if it signed this; None where the digest is not known, or the
+        content was read in too many ways already."""
         kind = DIGESTS.get(signature.digest)
-        if kind is None:
-            return None
         key = (signature.digest, signature.salt)
+        if kind is None or (key not in self._contexts and len(self._contexts) >= _MOST_WAYS):
+            return None
         if key not in self._contexts:
             context = hashes.Hash(kind)
             context.update(signature.salt)

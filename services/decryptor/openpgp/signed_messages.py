@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
+from services.decryptor.cms.errors import Malformed
 from services.decryptor.openpgp.cleartext import signed_text
 from services.decryptor.openpgp.compression import (
     BZIP2,
@@ -23,6 +24,8 @@ from services.decryptor.openpgp.packets import ARMOUR_SIGNED, octets_of, packets
 from services.decryptor.openpgp.signature_packets import read_signature
 from shared.mail.region import region
 
+#: What is looked into lies in memory several times over.
+MOST_BYTES = 1 << 24
 _SIGNATURE, _ONE_PASS, _LITERAL = 2, 4, 11
 #: Packets that are looked at: a text has few signatures.
 _MOST = 64
@@ -62,8 +65,13 @@ def in_one_pass(packets: bytes, limit: int) -> bytes:
 
     `limit` bounds what is unpacked, in octets. Raises NotOpened or Malformed (over the limit).
     """
-    if compression_of(packets) == BZIP2 or _begins_with_signature(beginning_of(packets)):
+    if compression_of(packets) == BZIP2:
         packets = unpacked(packets, limit)
+    elif _begins_with_signature(beginning_of(packets)):
+        try:
+            packets = unpacked(packets, min(limit, MOST_BYTES))
+        except Malformed:
+            return packets
     if not _begins_with_signature(packets):
         return packets
     *signatures, (last, content) = islice(packets_of(packets), _MOST)

@@ -14,6 +14,7 @@ from pysequoia import Cert, Sig, verify
 from services.decryptor.cms.errors import Malformed, NotOpened
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.layer_facts import PgpSignature
+from services.decryptor.openpgp.bounded_work import bounded_work
 from services.decryptor.openpgp.packets import ARMOUR_SIGNED, octets_of, packets_of
 from services.decryptor.openpgp.renewed_keys import is_renewed_since
 from services.decryptor.openpgp.sender_keys import (
@@ -33,6 +34,7 @@ from services.decryptor.openpgp.signature_packets import (
     read_signature,
 )
 from services.decryptor.openpgp.signed_messages import (
+    MOST_BYTES,
     SignedMessage,
     in_one_pass,
     read_signed_message,
@@ -176,7 +178,7 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
     that are not encrypted. `limit` bounds what is unpacked, in octets."""
     try:
         octets = message if message.startswith(ARMOUR_SIGNED) else in_one_pass(message, limit)
-        signed = read_signed_message(octets, limit)
+        signed = read_signed_message(octets, min(limit, MOST_BYTES))
     except (Malformed, NotOpened):
         octets, signed = message, None
 
@@ -188,7 +190,8 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
             return list(ring.certificates)
 
         try:
-            result = verify(bytes=octets, store=store)
+            with bounded_work():
+                result = verify(bytes=octets, store=store)
         except (RuntimeError, ValueError, OSError):  # the last where it is over 25 MiB
             if not asked:
                 return PgpSignature("invalid", reason="The signature in the text is damaged.")

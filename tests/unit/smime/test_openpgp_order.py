@@ -8,20 +8,16 @@ import bz2
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pysequoia import SignatureMode, sign, verify
 
-from services.decryptor.openpgp import verifying
 from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex, parse_certificate
 from tests.unit.smime.gnupg import GnuPG
 from tests.unit.smime.mails import ENTITY, HEADER, TEXT, Opener
 from tests.unit.smime.pgp_packets import packet
-from tests.unit.smime.test_openpgp import Person, multipart_encrypted
-from tests.unit.smime.test_openpgp_bounds import signed as beside
+from tests.unit.smime.test_openpgp import multipart_encrypted
 
 pytestmark = pytest.mark.promise("F3")
 
@@ -132,34 +128,3 @@ def test_a_second_message_is_not_dropped(gnupg: GnuPG, opener: Opener) -> None:
     for message in (signature + literal) * 2, zipped(signature + literal) * 2:
         with opener(in_base64(message)) as opened:
             assert opened.security.signature == "invalid", opened.security
-
-
-def test_many_signatures_ask_for_little(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Sequoia digests the whole text for each."""
-    alice, bob = Person(SIGNER), Person(BOB)
-    asked = 0
-
-    def counted(**how: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        return verify(**how)
-
-    monkeypatch.setattr(verifying, "verify", counted)
-    known = [str(one.public).encode() for one in (alice, bob)]
-    opener = Opener(IdentityIndex(()), TrustStore.load(senders=known, system=False), tmp_path)
-    made = {
-        who: sign(who.secret.signer(), ENTITY, mode=SignatureMode.DETACHED, armor=False)
-        for who in (alice, bob)
-    }
-    wrong = sign(alice.secret.signer(), b"another", mode=SignatureMode.DETACHED, armor=False)
-    for signatures, word, most in (
-        (wrong * 16, "invalid", 0),
-        (made[alice] * 16, "valid", 2),
-        (wrong * 15 + made[alice], "valid", 1),
-        (made[bob] * 8 + made[alice] * 8, "valid", 4),
-        (made[bob] * 16, "mismatch", 2),
-    ):
-        asked = 0
-        with opener(beside(signatures)) as opened:
-            assert opened.security.signature == word, opened.security
-        assert asked <= most

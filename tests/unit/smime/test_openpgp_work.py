@@ -1,0 +1,110 @@
+"""What one OpenPGP mail may have Sequoia do, which has no bounds of its own."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pysequoia import Profile, SignatureMode, encrypt, sign, verify
+
+from services.decryptor.openpgp import verifying
+from services.decryptor.openpgp.packets import packets_of
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
+from tests.unit.smime.mails import ENTITY, HEADER, Opener
+from tests.unit.smime.pgp_packets import packet
+from tests.unit.smime.test_openpgp import Person, multipart_encrypted
+from tests.unit.smime.test_openpgp_bounds import signed as beside
+from tests.unit.smime.test_openpgp_bounds import zipped
+
+pytestmark = pytest.mark.promise("C4")
+
+SIGNER, BOB = "alice@example.org", "bob@example.org"
+
+
+def test_many_signatures_ask_for_little(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sequoia digests the whole text for each."""
+    alice, bob = Person(SIGNER), Person(BOB)
+    asked = 0
+
+    def counted(**how: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return verify(**how)
+
+    monkeypatch.setattr(verifying, "verify", counted)
+    known = [str(one.public).encode() for one in (alice, bob)]
+    opener = Opener(IdentityIndex(()), TrustStore.load(senders=known, system=False), tmp_path)
+    made = {
+        who: sign(who.secret.signer(), ENTITY, mode=SignatureMode.DETACHED, armor=False)
+        for who in (alice, bob)
+    }
+    wrong = sign(alice.secret.signer(), b"another", mode=SignatureMode.DETACHED, armor=False)
+    for signatures, word, most in (
+        (wrong * 16, "invalid", 0),
+        (made[alice] * 16, "valid", 2),
+        (wrong * 15 + made[alice], "valid", 1),
+        (made[bob] * 8 + made[alice] * 8, "valid", 4),
+        (made[bob] * 16, "mismatch", 2),
+    ):
+        asked = 0
+        with opener(beside(signatures)) as opened:
+            assert opened.security.signature == word, opened.security
+        assert asked <= most
+
+
+def test_packets_behind_a_message_that_say_nothing_are_few(tmp_path: Path) -> None:
+    """Sequoia takes the square of their number: 300 kilobytes took it minutes."""
+    bob = Person(BOB, profile=Profile.RFC4880)
+    opener = Opener(IdentityIndex.load([bob.stored("bob")]), TrustStore(), tmp_path)  # type: ignore[list-item]
+    message = encrypt(ENTITY, [bob.public], armor=False)
+    for count, status in ((10, "decrypted"), (200_000, "unsupported"), (1_000_000, "unsupported")):
+        made = base64.encodebytes(message + packet(10, b"PGP") * count)
+        with opener(HEADER + multipart_encrypted(made, b"base64")) as opened:
+            assert opened.security.status == status, opened.security
+
+
+def test_a_packet_of_very_many_pieces_takes_little(tmp_path: Path) -> None:
+    """Each octet has a length of its own (RFC 9580 section 4.2.1.4)."""
+    bob = Person(BOB, profile=Profile.RFC4880)
+    opener = Opener(IdentityIndex.load([bob.stored("bob")]), TrustStore(), tmp_path)  # type: ignore[list-item]
+    message = encrypt(ENTITY, [bob.public], armor=False)
+    ((_, recipient), *_) = packets_of(message)
+    made = packet(1, recipient) + b"\xd2" + b"\xe0\1" * 4_000_000 + b"\0"
+    with opener(HEADER + multipart_encrypted(base64.encodebytes(made), b"base64")) as opened:
+        assert opened.security.status == "failed", opened.security
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from services.decryptor.openpgp import bounded_work
+from services.decryptor.opening import TrustStore, open_mail
+from shared.certificates import IdentityIndex
+bounded_work.MOST_SECONDS = 0.3
+raw, folder = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+with open_mail(raw, IdentityIndex(()), TrustStore(), spool_dir=folder) as opened:
+    print(opened.security.signature)
+"""
+
+
+def test_sequoia_does_not_work_on_a_message_for_hours(tmp_path: Path) -> None:
+    """200 octets would have it; whoever takes that mail is ended, and the mail put aside
+    (test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on)."""
+    tree = Path(__file__).parents[3]
+    signature = sign(Person(SIGNER).secret.signer(), ENTITY, mode=SignatureMode.INLINE, armor=False)
+    for count, code in ((10, 0), (3_000_000, -signal.SIGPROF)):
+        bomb = zipped(zipped(signature + packet(10, b"PGP") * count))
+        raw = HEADER + multipart_encrypted(base64.encodebytes(bomb), b"base64")
+        (tmp_path / "mail").write_bytes(raw)
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, tmp_path / "mail", tmp_path],
+            cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr.decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from resiliparse.extract.html2text import extract_plain_text
@@ -12,6 +12,7 @@ from shared.mail import charsets
 from shared.mail.findings import FindingKind
 from shared.mail.html_bounds import not_too_deep, without_formatting
 from shared.mail.parts import content_id, is_attached
+from shared.mail.region import made
 from shared.mail.structure import Part
 from shared.mail.transfer_encodings import decode_start
 
@@ -30,6 +31,7 @@ _UTF_8: Final = ("utf-8", "us-ascii")
 #: Octets of a text, as it is sent, that may be all white space.
 _MAY_BE_EMPTY: Final = 256
 _SHOWN: Final = ("text/", "multipart/")
+_TEXTS: Final = ("text/plain", "text/html")
 #: Octets of a character in the widest encoding.
 _WIDEST: Final = 4
 
@@ -61,30 +63,26 @@ def read_body(root: Part, limit: int) -> Body:
         if text and not text.isspace():
             pieces.append(text.strip("\n"))
             left -= size
-    return Body("\n".join(pieces), truncated, from_html)
+    return made(Body, ("\n".join(pieces), truncated, from_html))
 
 
 def html_part(root: Part) -> Part | None:
     """The first HTML text that is shown; None where there is none."""
-    return next(
-        (
-            one
-            for one in _inline(root)
-            if one.entity.media_type == "text/html" and not is_attached(one)
-        ),
-        None,
-    )
+    for one in _inline(root) if root.parts else (root,):
+        if one.entity.media_type == "text/html" and not is_attached(one):
+            return one
+    return None
 
 
 def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
     """(the text of a text/plain or text/html, up to so many octets; how many it has; whether there
     are more)."""
-    entity = part.entity
-    is_html = entity.media_type == "text/html"
+    _, body, media_type, parameters, encoding = part.entity
+    is_html = media_type == "text/html"
     most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * _WIDEST
-    octets = decode_start(entity.body, entity.transfer_encoding, most + 1)
+    octets = decode_start(body, encoding, most + 1)
     cut = len(octets) > most
-    label = entity.parameters.get("charset", "")
+    label = parameters.get("charset", "")
     if not is_html and not cut and label.lower() in _UTF_8:
         try:
             return _cleaned(octets, limit, bare_cr=_may_have_bare_cr(part))
@@ -104,7 +102,7 @@ def _may_have_bare_cr(part: Part) -> bool:
     """False where the structure was read of the same octets, and has found none."""
     if part.entity.transfer_encoding not in ("7bit", "8bit"):
         return True
-    return any(one.kind is FindingKind.BARE_CR for one in part.findings)
+    return bool(part.findings) and any(one.kind is FindingKind.BARE_CR for one in part.findings)
 
 
 def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, bool]:
@@ -125,14 +123,17 @@ def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, boo
     return kept[:end].decode(), end, True
 
 
-def _texts_in_view(part: Part) -> Iterator[Part]:
+def _texts_in_view(part: Part) -> Iterable[Part]:
     """The texts that a reader sees one below the other: of alternatives, the plain one."""
-    kind = part.entity.media_type
     if is_attached(part):
-        return
-    if kind in ("text/plain", "text/html"):
-        yield part
-    elif kind == "multipart/alternative":
+        return ()
+    return (part,) if part.entity.media_type in _TEXTS else _texts_among(part)
+
+
+def _texts_among(part: Part) -> Iterator[Part]:
+    """Those of the parts of a multipart."""
+    kind = part.entity.media_type
+    if kind == "multipart/alternative":
         texts = [found for one in part.parts if (found := list(_texts_in_view(one)))]
         if len(texts) > 1:
             # Some leave the plain form empty, which is no alternative to the other.

@@ -216,8 +216,8 @@ class _Said:
 
 def _is_null(paths: Sequence[bytes]) -> bool:
     """Whether that is the null return path (RFC 5321 section 4.5.5), however a server notes it."""
-    if not paths:
-        return False
+    if not paths or (b"@" in paths[0] and b"(" not in paths[0]):
+        return False  # an address, as nearly every path is
     path = unfold(paths[0])
     return path == b"<>" or (len(path) < _LONGEST_VALUE and bool(_NULL_PATH.fullmatch(path)))
 

@@ -8,8 +8,9 @@ the mail is below that message's path, and what a winmail.dat (TNEF) packs below
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import chain
 from typing import Final, NamedTuple
 
 from posthouse import tnef
@@ -42,6 +43,19 @@ class PartFacts(NamedTuple):
     size: int
     charset: str
 
+    def to_json(self) -> dict[str, str | int]:
+        """As they stand in the event; every part of every mail goes through here."""
+        path, content_type, name, disposition, content_id, size, charset = self
+        return {
+            "path": path,
+            "content_type": content_type,
+            "name": name,
+            "disposition": disposition,
+            "content_id": content_id,
+            "size": size,
+            "charset": charset,
+        }
+
 
 class PlacedPart(NamedTuple):
     """One part and its path."""
@@ -70,9 +84,7 @@ class PlacedPart(NamedTuple):
     @property
     def charset(self) -> str:
         """As the sender labels a text; empty for what is none."""
-        if not self.media_type.startswith("text/"):
-            return ""
-        return self.part.entity.parameters.get("charset", "us-ascii")[:64].lower()
+        return _charset(self.media_type, self.part.entity.parameters)
 
     @property
     def size(self) -> int:
@@ -82,17 +94,18 @@ class PlacedPart(NamedTuple):
     @property
     def facts(self) -> PartFacts:
         """All of these, with the fields looked up once."""
-        entity = self.part.entity
-        fields = entity.header.values(PART_FIELDS)
+        path, part = self
+        header, body, media_type, parameters, encoding = part.entity
+        fields = header.values(PART_FIELDS)
         placed = _disposition(fields)
         told = (
-            self.path,
-            entity.media_type,
-            _file_name(self.part, placed),
+            path,
+            media_type,
+            _file_name(part, placed),
             placed.value,
             _content_id(fields),
-            decoded_size(entity.body, entity.transfer_encoding),
-            self.charset,
+            decoded_size(body, encoding),
+            _charset(media_type, parameters),
         )
         return made(PartFacts, told)
 
@@ -186,14 +199,12 @@ def unpacked(
         yield from unpacked(one, left, depth + 1)
 
 
-def leaves(root: Part) -> Iterator[PlacedPart]:
+def leaves(root: Part) -> Iterable[PlacedPart]:
     """Every part that is no multipart, in the order of the mail; a message in it before its own."""
     if root.multipart is not None and root.parts:
-        yield from _below(root, "")
-    else:
-        yield made(PlacedPart, ("1", root))
-        if root.parts:
-            yield from _below(root, "1.")
+        return _below(root, "")
+    alone = (made(PlacedPart, ("1", root)),)
+    return chain(alone, _below(root, "1.")) if root.parts else alone
 
 
 def _below(part: Part, prefix: str) -> Iterator[PlacedPart]:
@@ -236,7 +247,8 @@ def _disposition(fields: Mapping[str, Sequence[bytes]]) -> Parameterised:
 
 def is_attached(part: Part) -> bool:
     """Whether the sender wants it kept apart from the text."""
-    return disposition(part).value == "attachment"
+    values = part.entity.header.values(PART_FIELDS).get("content-disposition")
+    return values is not None and read_parameters(values[0]).value == "attachment"
 
 
 def file_name(part: Part) -> str:
@@ -252,6 +264,12 @@ def _file_name(part: Part, placed: Parameterised) -> str:
     if not name:
         return ""
     return _safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)
+
+
+def _charset(media_type: str, parameters: Mapping[str, str]) -> str:
+    if not media_type.startswith("text/"):
+        return ""
+    return parameters.get("charset", "us-ascii")[:64].lower()
 
 
 def content_id(part: Part) -> str:

@@ -27,10 +27,12 @@ class Region(NamedTuple):
 
     def copy(self, limit: int | None = None) -> bytes:
         """The (first `limit`) octets; for what is known to be small."""
-        end = self.end if limit is None else min(self.end, self.start + limit)
-        if self.start == 0 and end == len(self.buffer) and isinstance(self.buffer, bytes):
-            return self.buffer
-        return self.buffer[self.start : end]
+        buffer, start, end = self
+        if limit is not None and end - start > limit:
+            end = start + limit
+        if start == 0 and end == len(buffer) and isinstance(buffer, bytes):
+            return buffer
+        return buffer[start:end]
 
     def windows(self, size: int = WINDOW) -> Iterator[memoryview]:
         """The octets in pieces of at most `size`. A piece is valid until the next one is taken."""

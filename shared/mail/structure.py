@@ -112,9 +112,10 @@ def _encoding(value: bytes) -> str:
 def _is_orderly(whole: Entity) -> bool:
     """Whether its Content-* fields have no findings for certain: told without their places."""
     said = whole.header.values(PART_FIELDS)
-    for name in ("content-type", "content-disposition"):
-        if name in said and read_parameters(said[name][0]).findings:
-            return False
+    if "content-type" in said and read_parameters(said["content-type"][0]).findings:
+        return False
+    if "content-disposition" in said and read_parameters(said["content-disposition"][0]).findings:
+        return False
     if "/" not in whole.media_type:
         return False
     encoding = said.get("content-transfer-encoding")

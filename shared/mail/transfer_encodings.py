@@ -39,7 +39,7 @@ def decoded_size(body: Region, encoding: str) -> int:
         return _size_of_base64(body)
     if encoding == "quoted-printable":
         return sum(map(len, _quoted_printable(body)))
-    return len(body)
+    return body.end - body.start
 
 
 def decode_start(body: Region, encoding: str, limit: int) -> bytes:

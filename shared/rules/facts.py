@@ -16,6 +16,8 @@ from shared.untrusted_text import storable
 _MOST_KEPT: Final = 20
 _LONGEST_KEPT: Final = 254
 _PERSON: Final = "person"
+#: What a mail without parts of other types has; nothing is kept of these.
+_USUAL_TYPES: Final = ["text/plain"]
 #: Media types that nearly every mail has.
 _SHORT: Final = {"text/plain": "t", "text/html": "h"}
 _LONG: Final = {short: long for long, short in _SHORT.items()}
@@ -73,13 +75,16 @@ def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
         found["k"] = kind
     if delivered := mail.get("delivered_to"):
         found["d"] = [_lower(one["address"]) for one in delivered[:_MOST_KEPT]]
-    types = list(dict.fromkeys([part["content_type"] for part in mail.get("parts", ())]))
-    if types != ["text/plain"]:
-        found["p"] = _joined([_SHORT.get(one) or _lower(one) for one in types[:_MOST_KEPT]])
+    parts = mail.get("parts", ())
+    types = [part["content_type"] for part in parts]
+    if types != _USUAL_TYPES:
+        types = list(dict.fromkeys(types))
+        if types != _USUAL_TYPES:
+            found["p"] = _joined([_SHORT.get(one) or _lower(one) for one in types[:_MOST_KEPT]])
     if len(types) > _MOST_KEPT or mail.get("parts_left_off"):
         found["m"] = 1
     attached = 0
-    for one in mail.get("parts", ()):
+    for one in parts:
         attached += is_attachment(one["disposition"], one["name"], one["content_type"])
     if attached:
         found["n"] = attached

@@ -27,13 +27,13 @@ _WIDE_CONTROL: Final = re.compile(rb"\xc2[\x80-\x9f]|\xef\xbb\xbf")
 _BARE_CR: Final = re.compile(rb"\r(?!\n)")
 _BLANK_LINES: Final = re.compile(r"\n{3,}")
 #: Labels of texts that need no decoding to be cleaned.
-_UTF_8: Final = ("utf-8", "us-ascii")
+UTF_8: Final = ("utf-8", "us-ascii")
 #: Octets of a text, as it is sent, that may be all white space.
 _MAY_BE_EMPTY: Final = 256
 _SHOWN: Final = ("text/", "multipart/")
 _TEXTS: Final = ("text/plain", "text/html")
 #: Octets of a character in the widest encoding.
-_WIDEST: Final = 4
+WIDEST: Final = 4
 
 
 class Body(NamedTuple):
@@ -79,13 +79,13 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
     are more)."""
     _, body, media_type, parameters, encoding = part.entity
     is_html = media_type == "text/html"
-    most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * _WIDEST
+    most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * WIDEST
     octets = decode_start(body, encoding, most + 1)
     cut = len(octets) > most
     label = parameters.get("charset", "")
-    if not is_html and not cut and label.lower() in _UTF_8:
+    if not is_html and not cut and label.lower() in UTF_8:
         try:
-            return _cleaned(octets, limit, bare_cr=_may_have_bare_cr(part))
+            return cleaned(octets, limit, bare_cr=_may_have_bare_cr(part))
         except UnicodeDecodeError:
             pass
     text = charsets.decode(octets[:most], label).text
@@ -94,7 +94,7 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
         shallow = not_too_deep(text, _DEEPEST)
         cut = cut or len(shallow) < len(text)
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
-    shown, size, more = _cleaned(text.encode("utf-8", "replace"), limit, bare_cr=True)
+    shown, size, more = cleaned(text.encode("utf-8", "replace"), limit, bare_cr=True)
     return shown, size, cut or more
 
 
@@ -105,7 +105,7 @@ def _may_have_bare_cr(part: Part) -> bool:
     return bool(part.findings) and any(one.kind is FindingKind.BARE_CR for one in part.findings)
 
 
-def _cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, bool]:
+def cleaned(octets: bytes, limit: int, *, bare_cr: bool) -> tuple[str, int, bool]:
     """(at most `limit` octets of UTF-8, as text; how many they are; whether there are more).
 
     `bare_cr`: there may be a CR without its LF. Raises UnicodeDecodeError.

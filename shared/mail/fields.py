@@ -92,7 +92,7 @@ class KnownNames(dict[bytes, str]):
     perhaps more. Selecting those has the answer for these.
     """
 
-    __slots__ = ("_wanted", "among", "base")
+    __slots__ = ("among", "base", "wanted")
 
     def __init__(
         self, wanted: Iterable[str], base: KnownNames | None = None, among: Names | None = None
@@ -100,12 +100,12 @@ class KnownNames(dict[bytes, str]):
         super().__init__()
         self.base = base
         self.among = among
-        known: frozenset[str] = frozenset() if base is None else base._wanted
-        self._wanted: frozenset[str] = known.union(wanted)
+        known: frozenset[str] = frozenset() if base is None else base.wanted
+        self.wanted: frozenset[str] = known.union(wanted)
 
     def __missing__(self, raw: bytes) -> str:
         name = raw.decode("ascii").lower()
-        if name not in self._wanted:
+        if name not in self.wanted:
             name = ""
         if len(self) < _KNOWN_NAMES:
             self[raw] = name

@@ -130,8 +130,7 @@ def classify(
         content_type.value in _ORDINARY_TYPES
         and not part_types
         and _BY_VALUE.isdisjoint(fields)
-        and not _is_null(fields.get("return-path", ()))
-        and not _may_be_daemon(fields.get("from", ()))
+        and not may_be_of_daemon(fields)
     ):
         return MailKind.PERSON, ()
     said = _Said(fields)
@@ -152,6 +151,15 @@ def classify(
     if automatic or said.weak:
         return MailKind.AUTO_REPLY, tuple((automatic + said.weak)[:_MOST_EVIDENCE])
     return MailKind.PERSON, ()
+
+
+def may_be_of_daemon(fields: Mapping[str, Sequence[bytes]]) -> bool:
+    """Whether the return path or From can say that no person sent it; told without reading them."""
+    paths = fields.get("return-path")
+    if paths and (b"@" not in paths[0] or b"(" in paths[0]) and _is_null(paths):
+        return True
+    authors = fields.get("from")
+    return authors is not None and b"daemon" in authors[0].lower()
 
 
 class _Said:
@@ -182,7 +190,7 @@ class _Said:
                 self.weak.append(Evidence("return-path", "<>"))
         elif (
             not self._fields.get("return-path")
-            and _may_be_daemon(self._fields.get("from", ()))
+            and may_be_of_daemon(self._fields)
             and (address := author()).partition("@")[0].lower() in _DAEMONS
         ):
             self._say(MailKind.BOUNCE, "from", address)
@@ -216,15 +224,10 @@ class _Said:
 
 def _is_null(paths: Sequence[bytes]) -> bool:
     """Whether that is the null return path (RFC 5321 section 4.5.5), however a server notes it."""
-    if not paths or (b"@" in paths[0] and b"(" not in paths[0]):
-        return False  # an address, as nearly every path is
+    if not paths:
+        return False
     path = unfold(paths[0])
     return path == b"<>" or (len(path) < _LONGEST_VALUE and bool(_NULL_PATH.fullmatch(path)))
-
-
-def _may_be_daemon(authors: Sequence[bytes]) -> bool:
-    """Without reading the address: nearly all mails are done with that."""
-    return bool(authors) and b"daemon" in authors[0].lower()
 
 
 def _text(octets: bytes) -> str:

@@ -24,6 +24,9 @@ _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_E
 #: How long a process that ends waits for the collector.
 _LAST_SECONDS: Final = 2.0
 
+#: The header in which a trace comes (W3C Trace Context, section 3.2).
+_TRACEPARENT: Final = "traceparent"
+
 #: What nobody records: a mail goes through a dozen spans, and the library's own take 20 µs each.
 _NOTHING: Final = nullcontext(trace.INVALID_SPAN)
 
@@ -80,7 +83,9 @@ def span(
 
     A failure is recorded with its code; its text stays in the logs, where secrets are taken out.
     """
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) and not headers:
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider) and not (
+        headers and _TRACEPARENT in headers
+    ):
         return _NOTHING
     return _recorded(name, headers, kind, attributes)
 

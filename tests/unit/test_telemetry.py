@@ -212,6 +212,15 @@ def test_a_span_continues_in_the_next_process() -> None:
         assert handed_on.split("-")[1] == headers["traceparent"].split("-")[1]
 
 
+def test_a_job_without_a_trace_is_not_searched_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job has a correlation id; where nobody records, a span for it cost 8 µs."""
+    from opentelemetry import propagate
+
+    monkeypatch.setattr(propagate, "extract", None)
+    with traces.span("decrypt job", headers={"correlation_id": "c-17"}) as span:
+        assert not span.get_span_context().is_valid
+
+
 def test_every_metric_is_counted_somewhere() -> None:
     """A name that nothing counts would be a promise on a dashboard that stays empty."""
     root = Path(__file__).parents[2]

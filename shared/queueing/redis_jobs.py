@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import dramatiq
@@ -50,6 +52,8 @@ class RedisJobs(RedisBroker):
         )
         self.url = url
         self.pulse = Pulse()
+        #: (queue, id) of jobs that are done and have still to be acknowledged.
+        self.done: deque[tuple[str, str]] = deque()
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         return _RedisConsumer(self, queue_name, prefetch, timeout / 1000)
@@ -62,23 +66,71 @@ class RedisJobs(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
+        commands = []
+        for message in messages:
+            # A message that is enqueued again needs an id of its own on Redis.
+            identifier = str(uuid.uuid4())
+            body = message.copy(options={"redis_message_id": identifier}).encode()
+            commands.append(self._command("enqueue", message.queue_name, identifier, body))
         try:
-            pipeline = self.client.pipeline(transaction=False)
-            now = current_millis()
-            for message in messages:
-                # A message that is enqueued again needs an id of its own on Redis.
-                identifier = str(uuid.uuid4())
-                body = message.copy(options={"redis_message_id": identifier}).encode()
-                command: list[Any] = ["enqueue", now, message.queue_name, self.broker_id]
-                limits = [self.heartbeat_timeout, self.dead_message_ttl, 0, _UNPACKED]
-                self.scripts["dispatch"](
-                    args=[*command, *limits, identifier, body],
-                    keys=[self.namespace],
-                    client=pipeline,
-                )
-            pipeline.execute()
+            self._send(commands)
         except (redis.RedisError, OSError) as error:
             raise translated(error, self.url) from error
+
+    def take(self, queue: str, room: int, wait_s: float = 0.0) -> tuple[list[bytes | None], bool]:
+        """Fetches `room` jobs at most, waiting so long for the first one, and acknowledges what is
+        done; a heartbeat, too. Says also whether one came while it waited, which others may have.
+
+        Raises RedisError and OSError.
+        """
+        key = f"{self.namespace}:{queue}"
+        # Moves the first id of the queue to where it is: that is, waits until there is one.
+        waiting = [("BLMOVE", key, key, "LEFT", "LEFT", wait_s)] if wait_s else []
+        maintained = int(random.randrange(1_000_000) < self.maintenance_chance)  # noqa: S311
+        fetching = self._command("fetch", queue, room, maintained=maintained)
+        *waited, fetched = self.acknowledge([*waiting, fetching])
+        return fetched, any(waited)
+
+    def acknowledge(self, commands: Sequence[tuple[Any, ...]] = ()) -> list[Any]:
+        """Acknowledges what is done, in one round trip with other commands; returns their answers.
+
+        Raises RedisError and OSError; what is not acknowledged then is so the next time.
+        """
+        done: list[tuple[str, str]] = []
+        with suppress(IndexError):
+            while True:
+                done.append(self.done.popleft())
+        acknowledging = [self._command("ack", queue, identifier) for queue, identifier in done]
+        try:
+            return self._send([*acknowledging, *commands])[len(done) :]
+        except BaseException:
+            self.done.extendleft(reversed(done))
+            raise
+
+    def _command(self, name: str, queue: str, *args: Any, maintained: int = 0) -> tuple[Any, ...]:
+        """Of the library's script."""
+        script = self.scripts["dispatch"]
+        limits = (self.heartbeat_timeout, self.dead_message_ttl, maintained, _UNPACKED)
+        head = ("EVALSHA", script.sha, 1, self.namespace, name, current_millis(), queue)
+        return (*head, self.broker_id, *limits, *args)
+
+    def _send(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """In one round trip. With scripts of the library a pipeline asks each time whether Redis
+        knows them.
+        """
+        if not commands:
+            return []
+        try:
+            return self._pipelined(commands)
+        except redis.exceptions.NoScriptError:  # of the first one: none of them was known
+            self.client.script_load(self.scripts["dispatch"].script)
+            return self._pipelined(commands)
+
+    def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        with self.client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(pipeline.execute())
 
     def delete_queue(self, queue_name: str) -> None:
         """Deletes the queue with all jobs, also those that a worker which is gone had taken.
@@ -111,7 +163,8 @@ class _RedisConsumer(dramatiq.Consumer):
     replica that turned read-only would end in a message that nobody acknowledges.
 
     Waits for jobs where they arrive, while the library looks now and then: it would let a job lie
-    for as long as a look is apart.
+    for as long as a look is apart. What is done is acknowledged with the next look, so a job costs
+    one round trip.
     """
 
     def __init__(self, broker: RedisJobs, queue: str, prefetch: int, idle_s: float) -> None:
@@ -119,7 +172,10 @@ class _RedisConsumer(dramatiq.Consumer):
         self._queue = queue
         self._prefetch = prefetch
         self._idle_s = idle_s
-        self._woken = False
+        #: Whether the queue had fewer jobs than were asked for: then they are waited for.
+        self._empty = False
+        #: Whether others were quicker: all who wait are woken by one job.
+        self._late = False
         self._signed_at = time.monotonic()
         #: Fetched, and not handed out yet.
         self._fetched: list[bytes | None] = []
@@ -129,23 +185,39 @@ class _RedisConsumer(dramatiq.Consumer):
     def __next__(self) -> Any:
         self._broker.pulse.beat()
         try:
-            room = self._prefetch - len(self._held)
-            if not self._fetched and room > 0:
-                self._fetched = self._broker.do_fetch(self._queue, room)
-                self._broker.pulse.taking()
+            if not self._fetched:
+                self._look()
             while self._fetched:
                 data = self._fetched.pop(0)
                 message = decoded(data)
                 if message is None or "redis_message_id" not in message.options:
                     self._reject(data)
                     continue
-                self._woken = False
                 self._held.add(message.message_id)
                 return dramatiq.MessageProxy(message)
-            self._wait()
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
         return None
+
+    def _look(self) -> None:
+        """Fetches what there is room for, and waits for it where there was nothing."""
+        room = self._prefetch - len(self._held)
+        if room <= 0:
+            if time.monotonic() - self._signed_at > _SIGN_S:
+                # A worker that is silent for a minute is taken for dead, and its jobs go to others.
+                self._signed_at = time.monotonic()
+                self._broker.take(self._queue, 0)
+            time.sleep(_FULL_S)
+            return
+        if self._late:
+            self._late = False
+            time.sleep(random.uniform(0, self._idle_s))  # noqa: S311 (jitter)
+        self._signed_at = time.monotonic()
+        wait_s = self._idle_s if self._empty else 0.0
+        self._fetched, is_woken = self._broker.take(self._queue, room, wait_s)
+        self._empty = len(self._fetched) < room
+        self._late = is_woken and not self._fetched
+        self._broker.pulse.taking()
 
     def _reject(self, data: bytes | None) -> None:
         """Moves what is no job to the dead letters of its queue. What was fetched says no id."""
@@ -160,34 +232,13 @@ class _RedisConsumer(dramatiq.Consumer):
             elif body == data:
                 broker.do_nack(self._queue, identifier)
 
-    def _wait(self) -> None:
-        if len(self._held) >= self._prefetch:
-            if time.monotonic() - self._signed_at > _SIGN_S:
-                # A worker that is silent for a minute is taken for dead, and its jobs go to others.
-                self._signed_at = time.monotonic()
-                self._broker.do_fetch(self._queue, 0)
-            time.sleep(_FULL_S)
-        elif self._woken:
-            # Others were quicker: all who wait are woken by one job.
-            self._woken = False
-            time.sleep(random.uniform(0, self._idle_s))  # noqa: S311 (jitter)
-        else:
-            # Moves the first id of the queue to where it is: that is, waits until there is one.
-            queue = f"{self._broker.namespace}:{self._queue}"
-            found = self._broker.client.execute_command(
-                "BLMOVE", queue, queue, "LEFT", "LEFT", self._idle_s
-            )
-            self._woken = found is not None
-
     def ack(self, message: Any) -> None:
-        self._end(self._broker.do_ack, message)
+        self._broker.done.append((self._queue, message.options["redis_message_id"]))
+        self._held.discard(message.message_id)
 
     def nack(self, message: Any) -> None:
-        self._end(self._broker.do_nack, message)
-
-    def _end(self, command: Callable[[str, str], object], message: Any) -> None:
         try:
-            command(self._queue, message.options["redis_message_id"])
+            self._broker.do_nack(self._queue, message.options["redis_message_id"])
         except (redis.RedisError, OSError) as error:
             raise dramatiq.errors.ConnectionClosed(error) from None
         finally:
@@ -203,10 +254,14 @@ class _RedisConsumer(dramatiq.Consumer):
             raise dramatiq.errors.ConnectionClosed(error) from None
 
     def close(self) -> None:
-        """Gives back what was fetched and not handed out.
+        """Acknowledges what is done, and gives back what was fetched and not handed out.
 
         Maintenance would wait until this process was silent for a minute.
         """
+        try:
+            self._broker.acknowledge()
+        except (redis.RedisError, OSError) as error:
+            raise dramatiq.errors.ConnectionClosed(error) from None
         fetched, self._fetched = self._fetched, []
         jobs = [decoded(data) for data in fetched]
         # What is no job stays where whoever takes over from this process finds it.

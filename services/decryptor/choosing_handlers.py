@@ -6,6 +6,7 @@ to two of them, and never to none.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.storage import deliveries, outbox
 from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox_rows import Claimed, Redelivery
-from shared.storage.pool import Session
+from shared.storage.pool import Database, Session
 
 _MOST_FIELDS: Final = 500
 _VALUE_LIMIT: Final = 2048
@@ -87,12 +88,18 @@ class Standing:
         )
 
 
-def standing_of(session: Session, mails: Sequence[Claimed], token: uuid.UUID) -> Standing:
-    """What is recorded of these mails."""
+def standing_of(database: Database, mails: Sequence[Claimed], token: uuid.UUID) -> Standing:
+    """What is recorded of these mails, asked right before they are published. What was said of one
+    that comes alone when it was claimed, a moment ago, is not asked again."""
+    fresh = mails[0].fresh if len(mails) == 1 else None
+    if fresh is not None and time.monotonic() < fresh.until:
+        targets = deliveries.targets_in(fresh.targets)
+        return Standing({mails[0].id}, targets, {}, {}, any(t.is_choosy for t in targets))
     ids = [mail.id for mail in mails]
-    found = deliveries.recorded(session, ids, token, [mail.connection_id for mail in mails])
-    asks = any(t.is_choosy for t in found.targets) or any(m.chosen is not None for m in mails)
-    left_out = deliveries.left_out(session, ids) if asks else {}
+    with database.autocommit() as session:
+        found = deliveries.recorded(session, ids, token, [mail.connection_id for mail in mails])
+        asks = any(t.is_choosy for t in found.targets) or any(m.chosen is not None for m in mails)
+        left_out = deliveries.left_out(session, ids) if asks else {}
     return Standing(found.mine, found.targets, found.delivered, left_out, asks)
 
 

@@ -141,8 +141,7 @@ class Publisher:
         if not mails:
             return
         ids = [mail.id for mail in mails]
-        with self.database.autocommit() as session:
-            standing = choosing_handlers.standing_of(session, mails, token)
+        standing = choosing_handlers.standing_of(self.database, mails, token)
         mine = set(standing.mine)
         batch = _Batch(ready, connections, self.store, self.facts, self.inline_max_bytes)
         ours = [mail for mail in mails if mail.id in mine]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import orjson
 from psycopg.types.json import Jsonb
 
 from shared.rules.choosing import Candidate, LeftOut
@@ -71,6 +74,25 @@ def recorded(
     for message_id, handler_id, redelivery in delivered or ():
         found[uuid.UUID(message_id)][handler_id] = redelivery
     return Recorded(set(mine), [_target(row) for row in rows if row[0] is not None], found)
+
+
+@lru_cache(maxsize=64)
+def targets_in(text: str) -> Sequence[DeliveryTarget]:
+    """The handlers in what a claim says of a mail (`shared.storage.outbox_rows.Fresh`), of which
+    each takes it by its connection. Read once for each version."""
+    return [
+        DeliveryTarget(
+            identifier,
+            name,
+            None,
+            key and b64decode(key),
+            former and b64decode(former),
+            stored_rules(rules) if rules else Rules(),
+            group,
+            position,
+        )
+        for identifier, name, key, former, rules, group, position in orjson.loads(text)
+    ]
 
 
 def _target(row: tuple[Any, ...]) -> DeliveryTarget:

@@ -6,6 +6,7 @@ every handler that takes the mail has confirmed the event.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from shared.storage.queries import Queries
 _SQL = Queries("outbox", **{name: Queries("outbox")[name] for name in ("hold", "finished")})
 #: What the ledger keeps of `PLAIN`, as nearly all mails are: that they were looked into.
 _PLAIN: Final = Jsonb({})
+#: Seconds for which what a claim says of a mail holds: a decryptor that stalled longer asks again.
+_FRESH_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,11 @@ def claim(
     session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID, ttl: float
 ) -> list[Claimed]:
     """Takes those of `ids` that nobody holds, in the order in which they lie in the store."""
+    until = time.monotonic() + _FRESH_S
     values = {"ids": uuid_array(ids), "claim": token, "ttl": ttl}
     with session.cursor(row_factory=claimed_rows) as cursor:
-        return [claimed_of(row) for row in cursor.execute(_SQL.of("claim", len(ids)), values)]
+        rows = cursor.execute(_SQL.of("claim", len(ids)), values)
+        return [claimed_of(row, until) for row in rows]
 
 
 def renew(

@@ -22,6 +22,17 @@ Redelivery = Mapping[str, Any]
 _NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
 
 
+class Fresh(NamedTuple):
+    """What a claim says of a mail that comes alone and that nobody began to publish.
+
+    `targets`: the handlers that take its connection (`shared.storage.deliveries.targets_in`).
+    `until`: on the monotonic clock; from then on it is asked for again.
+    """
+
+    targets: str
+    until: float
+
+
 class Claimed(NamedTuple):
     """A mail that this decryptor holds. `outcome` is set where it was opened before."""
 
@@ -56,6 +67,7 @@ class Claimed(NamedTuple):
     labels: tuple[str, ...] = ()
     #: The last edit of its connection, None where that is gone.
     connection_version: datetime | None = None
+    fresh: Fresh | None = None
 
 
 class ClaimedRow(NamedTuple):
@@ -98,6 +110,7 @@ class ClaimedRow(NamedTuple):
     redeliveries: Mapping[str, Redelivery] | None
     missing_s: float | None
     connection_version: datetime | None
+    targets: str | None
 
 
 def claimed_rows(_cursor: object) -> RowMaker[ClaimedRow]:
@@ -106,7 +119,7 @@ def claimed_rows(_cursor: object) -> RowMaker[ClaimedRow]:
     return partial(tuple.__new__, ClaimedRow)
 
 
-def claimed_of(row: ClaimedRow) -> Claimed:
+def claimed_of(row: ClaimedRow, fresh_until: float) -> Claimed:
     outcome = None
     if row.security is not None:  # it was opened before
         opened = None
@@ -137,6 +150,7 @@ def claimed_of(row: ClaimedRow) -> Claimed:
         thread=row.provider_thread,
         labels=tuple(row.labels),
         connection_version=row.connection_version,
+        fresh=None if row.targets is None else Fresh(row.targets, fresh_until),
     )
 
 

@@ -21,7 +21,10 @@ RETURNING o.message_id, o.attempts > 1;
 -- Takes these mails for one decryptor. What somebody else holds, or is published, is left out.
 -- Waits for rows that are locked (a job can be here before the scheduler that sent it committed):
 -- skipping them would lose the job until it is sent again.
--- The columns of the last SELECT are the fields of `ClaimedRow`, in its order.
+-- The columns of the last SELECT are the fields of `ClaimedRow`, in its order. `targets`: the handlers
+-- of a mail that comes alone and that nobody began to publish, which spares `standing` of
+-- `deliveries.sql`. Who waited here for a lock may not see the deliveries that the holder recorded
+-- with it; but whoever gives a mail back says why (`error`).
 WITH mine AS (
     SELECT message_id FROM outbox
     WHERE message_id = ANY(%(ids)s::uuid[]) AND (claimed_until IS NULL OR claimed_until < now())
@@ -33,7 +36,7 @@ WITH mine AS (
         attempts = o.attempts + 1
     WHERE o.message_id = ANY(ARRAY(SELECT message_id FROM mine))
     RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
-              o.asked_handlers, o.had_handlers, o.chosen, o.doubts, o.redeliveries
+              o.asked_handlers, o.had_handlers, o.chosen, o.doubts, o.redeliveries, o.error
 )
 SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_offset,
        m.message_id, m.sender, m.recipients, m.cc, m.subject, m.sent_at,
@@ -44,7 +47,21 @@ SELECT m.id, m.connection_id, m.sequence, m.size, m.sha256, m.raw_key, m.raw_off
        taken.had_handlers, taken.chosen, taken.doubts, taken.redeliveries,
        extract(epoch FROM now() - taken.missing_since)::double precision AS missing_s,
        (SELECT c.updated_at FROM connection AS c WHERE c.id = m.connection_id)
-           AS connection_version
+           AS connection_version,
+       CASE WHEN cardinality(%(ids)s::uuid[]) = 1 AND taken.attempts = 1 AND taken.error IS NULL
+                 AND taken.initial AND taken.chosen IS NULL
+                 AND taken.repeat_handlers || taken.asked_handlers || taken.had_handlers = '{}'
+                 AND (SELECT d.message_id FROM delivery AS d
+                      WHERE d.message_id = taken.message_id LIMIT 1) IS NULL
+            THEN (SELECT json_agg(json_build_array(
+                      h.id, h.name, encode(h.signing_key, 'base64'),
+                      encode(h.former_signing_key, 'base64'), h.rules::text, h.group_name, h.position)
+                      ORDER BY h.id)::text
+                  FROM handler AS h
+                  WHERE h.enabled AND (h.all_connections OR (
+                      SELECT hc.handler_id FROM handler_connection AS hc
+                      WHERE hc.handler_id = h.id AND hc.connection_id = m.connection_id) IS NOT NULL))
+       END AS targets
 FROM taken JOIN message AS m ON m.id = taken.message_id
 WHERE m.id = ANY(ARRAY(SELECT message_id FROM taken))
 ORDER BY m.raw_key, m.raw_offset;

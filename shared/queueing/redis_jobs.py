@@ -37,6 +37,9 @@ _UNPACKED: Final = 1000
 #: Seconds until a worker that has as many jobs as it may hold looks whether one ended.
 _FULL_S: Final = 0.01
 
+#: Seconds for which a worker to whom others were quicker waits at most.
+_LATE_S: Final = 0.25
+
 #: Seconds between two heartbeats of a worker that has as many jobs as it may hold.
 _SIGN_S: Final = 10.0
 
@@ -211,7 +214,7 @@ class _RedisConsumer(dramatiq.Consumer):
             return
         if self._late:
             self._late = False
-            time.sleep(random.uniform(0, self._idle_s))  # noqa: S311 (jitter)
+            time.sleep(random.uniform(0, _LATE_S))  # noqa: S311 (jitter)
         self._signed_at = time.monotonic()
         wait_s = self._idle_s if self._empty else 0.0
         self._fetched, is_woken = self._broker.take(self._queue, room, wait_s)

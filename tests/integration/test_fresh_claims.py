@@ -21,7 +21,7 @@ from shared.storage import deliveries, handlers, ledger, outbox
 from shared.storage.folder_ref import FolderRef
 from shared.storage.outbox import Release
 from shared.storage.outbox_rows import Claimed
-from shared.storage.pool import Database
+from shared.storage.pool import Database, Session
 from tests.integration.queueing.conftest import eventually
 from tests.integration.rows import add_connection
 from tests.integration.test_ledger import lease, message
@@ -172,6 +172,22 @@ def test_who_waited_for_a_mail_asks_who_got_it_meanwhile(
     waits.join(30)
     assert (found[0].attempts, found[0].fresh) == (1, None)
     assert set(asked(database, found[0]).delivered_to(found[0])) == {handler}
+
+
+def test_a_claim_waits_for_no_disk_and_nothing_after_it_does_without(
+    database: Database, mail_id: uuid.UUID
+) -> None:
+    def waits(session: Session) -> bool:
+        return session.execute("SHOW synchronous_commit").fetchall() == [("on",)]
+
+    with database.transaction() as session:
+        session.execute("SET synchronous_commit = on")  # as it is by default; not of these tests
+        session.commit()
+        assert outbox.claim(session, [mail_id], TOKEN, 60)
+        assert not waits(session)
+        session.commit()
+        assert waits(session)
+        session.execute("RESET synchronous_commit")
 
 
 def _is_waited_for(database: Database) -> bool:

@@ -25,8 +25,10 @@ RETURNING o.message_id, o.attempts > 1;
 -- of a mail that comes alone and that nobody began to publish, which spares `standing` of
 -- `deliveries.sql`. Who waited here for a lock may not see the deliveries that the holder recorded
 -- with it; but whoever gives a mail back says why (`error`).
+-- The commit waits for no disk: a claim that a crash of Postgres takes back is of a mail that is in
+-- hand, and such a mail comes again after a crash in any case.
 WITH mine AS (
-    SELECT message_id FROM outbox
+    SELECT message_id, set_config('synchronous_commit', 'off', true) FROM outbox
     WHERE message_id = ANY(%(ids)s::uuid[]) AND (claimed_until IS NULL OR claimed_until < now())
     ORDER BY message_id
     FOR UPDATE

@@ -20,7 +20,7 @@ from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
 from shared.messages import DecryptOutcome
 from shared.rules.choosing import Choice, LeftOut, choose
-from shared.rules.facts import RuleFacts, kept, with_kept
+from shared.rules.facts import RuleFacts, all_addressed, kept, with_kept
 from shared.storage import deliveries, outbox
 from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox_rows import Claimed, Redelivery
@@ -119,7 +119,7 @@ def record(
     chosen = [
         (
             mail.id,
-            choices[mail.id].chosen | (mail.chosen or frozenset()),
+            choices[mail.id].chosen | choices[mail.id].standing,
             choices[mail.id].unsure,
         )
         for mail in ours
@@ -143,18 +143,24 @@ def rule_facts(
         folder=connection.folder if connection else "",
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
+        addressed_complete=all_addressed(headers.to, headers.cc),
         subject=headers.subject,
         size=mail.size if outcome.opened is None else outcome.opened.size,
         signature=str(security.get("signature", "none")),
         encrypted=bool(security.get("encrypted")),
-        headers=None if header is None else _fields(header),
     )
+    if header is not None:
+        found = _with_fields(found, header)
     return with_kept(found, kept(facts), opened=security.get("status") not in UNOPENED)
 
 
-def _fields(block: bytes) -> dict[str, list[str]]:
+def _with_fields(facts: RuleFacts, block: bytes) -> RuleFacts:
     found: dict[str, list[str]] = {}
-    for field in read_fields(block[:HEADER_LIMIT]).fields[:_MOST_FIELDS]:
+    fields = read_fields(block[:HEADER_LIMIT]).fields
+    cut = {""} if len(fields) > _MOST_FIELDS or len(block) > HEADER_LIMIT else set[str]()
+    for field in fields[:_MOST_FIELDS]:
         if field.name:
             found.setdefault(field.name, []).append(read_text(field.value[:_VALUE_LIMIT]).text)
-    return found
+            if len(field.value) > _VALUE_LIMIT:
+                cut.add(field.name)
+    return facts._replace(headers=found, headers_cut=cut)

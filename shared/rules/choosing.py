@@ -41,11 +41,13 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`unsure`: why a chosen handler gets a mail that its rules could not be asked about."""
+    """`standing`: of those that were chosen before, who stays so, though it may be gone now;
+    `unsure`: why a chosen handler gets a mail that its rules could not be asked about."""
 
     chosen: frozenset[int]
     left_out: tuple[LeftOut, ...]
     unsure: dict[int, str]
+    standing: frozenset[int] = frozenset()
 
 
 def choose(
@@ -68,6 +70,7 @@ def choose(
     out: list[LeftOut] = []
     unsure: dict[int, str] = {}
     holders: dict[str, str] = {}
+    given_anew = False
     ordered = sorted(candidates, key=lambda one: (one.position, one.handler_id))
     for one in ordered:
         if one.group and one.handler_id in delivered | chosen:
@@ -91,6 +94,9 @@ def choose(
             given.add(one.handler_id)
             if one.group:
                 holders[one.group] = one.name
+                given_anew = True
             if verdict is not None and verdict.takes is None:
                 unsure[one.handler_id] = verdict.reason
-    return Choice(frozenset(given), tuple(out), unsure)
+    # Whoever had a place that is given anew does not have it when it comes back.
+    gone = chosen - {one.handler_id for one in ordered} if given_anew else frozenset()
+    return Choice(frozenset(given), tuple(out), unsure, frozenset(chosen - gone))

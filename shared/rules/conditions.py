@@ -176,23 +176,27 @@ def _folded(text: str) -> str:
 
 
 def _recipient(value: str, facts: RuleFacts) -> Answer:
-    if any(_fits(value, address) for address in facts.recipients):
-        return True
-    return None if facts.envelope is None else False
+    return _of_recipients(any(_fits(value, address) for address in facts.recipients), facts)
 
 
 def _tag(value: str, facts: RuleFacts) -> Answer:
-    if any(tag_of(address) == value.lower() for address in facts.recipients):
-        return True
-    return None if facts.envelope is None else False
+    wanted = value.lower()
+    return _of_recipients(any(tag_of(one) == wanted for one in facts.recipients), facts)
+
+
+def _of_recipients(holds: bool, facts: RuleFacts) -> Answer:
+    """That one of them fits is known; that none does only where all of them are."""
+    return holds or (None if facts.envelope is None or not facts.addressed_complete else False)
 
 
 def _has_header(value: str, facts: RuleFacts) -> Answer:
     if facts.headers is None:
         return None
     name, _, text = value.partition(":")
-    found = facts.headers.get(name.lower(), ())
-    return any(_holds(one, text.strip()) for one in found)
+    name = name.lower()
+    if any(_holds(one, text.strip()) for one in facts.headers.get(name, ())):
+        return True
+    return None if facts.headers_cut & {name, ""} else False
 
 
 def _in_size(value: str, facts: RuleFacts) -> Answer:

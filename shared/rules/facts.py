@@ -5,11 +5,11 @@ A fact that is None could not be read, or was not kept: what asks it is answered
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from posthouse.mail import is_attachment
-from shared.mail.addresses import lowered
+from shared.mail.addresses import ADDRESS_LIMIT, lowered
 from shared.untrusted_text import storable
 
 #: The ledger keeps so much of each, whatever a mail holds.
@@ -27,14 +27,16 @@ class RuleFacts(NamedTuple):
     """The facts of one mail. Addresses, types and methods are in lower case.
 
     `envelope`: addresses that servers noted as the recipient; `authentication`: `dmarc=pass` …;
-    `parts`: media types, `parts_complete` where all are there; `headers`: values by name in lower
-    case; `size`: octets of the form that handlers read.
+    `addressed_complete`, `parts_complete`: whether all are there; `parts`: media types; `headers`:
+    values by name in lower case, `headers_cut` the names of those that were cut ("" for any);
+    `size`: octets of the form that handlers read.
     """
 
     connection: str = ""
     folder: str = ""
     sender: str = ""
     addressed: tuple[str, ...] = ()
+    addressed_complete: bool = True
     subject: str = ""
     size: int = 0
     signature: str = "none"
@@ -45,11 +47,17 @@ class RuleFacts(NamedTuple):
     parts_complete: bool = False
     authentication: tuple[str, ...] | None = None
     headers: Mapping[str, Sequence[str]] | None = None
+    headers_cut: Set[str] = frozenset()
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """To, Cc and what is known of the envelope."""
         return tuple(dict.fromkeys((*self.addressed, *(self.envelope or ()))))
+
+
+def all_addressed(to: Sequence[str], cc: Sequence[str]) -> bool:
+    """Whether these are all that a mail is addressed to: of more, the first ones are read."""
+    return max(len(to), len(cc)) < ADDRESS_LIMIT
 
 
 def tag_of(address: str) -> str:
@@ -102,9 +110,11 @@ def with_kept(facts: RuleFacts, found: Mapping[str, Any] | None, *, opened: bool
     if found is None or "x" in found:
         return facts
     parts = tuple(_LONG.get(one, one) for one in found.get("p", "t").split(" "))
+    envelope = tuple(found.get("d", ()))
     return facts._replace(
+        addressed_complete=facts.addressed_complete and len(envelope) < _MOST_KEPT,
         kind=found.get("k", _PERSON),
-        envelope=tuple(found.get("d", ())),
+        envelope=envelope,
         parts=parts,
         parts_complete=opened and "m" not in found,
         authentication=tuple(found.get("a", "").split()),

@@ -16,7 +16,7 @@ from shared.errors import InvalidInput
 from shared.mail.addresses import lowered
 from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
-from shared.rules.facts import RuleFacts, with_kept
+from shared.rules.facts import RuleFacts, all_addressed, with_kept
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -87,6 +87,7 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         folder=row["folder"],
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
+        addressed_complete=all_addressed(headers.to, headers.cc),
         subject=headers.subject,
         size=row["size"],
         signature=row["signature"] or "none",

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import resource
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.decryptor.choosing_handlers import rule_facts
 from shared.errors import InvalidInput
 from shared.mail.facts import read_facts
 from shared.mail.region import region
+from shared.mail.summary import read_headers
+from shared.mail_security import PLAIN
+from shared.messages import DecryptOutcome, RawRef
 from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, choose
 from shared.rules.conditions import FIELDS
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.rules.ruleset import Rules, read_rules
+from shared.storage.outbox_rows import Claimed
 
 KNOWN = RuleFacts(
     connection="Desk",
@@ -181,6 +188,28 @@ def test_in_doubt_a_handler_gets_the_mail(made: Rules) -> None:
     assert verdict.reason
 
 
+def of_mail(header: bytes) -> RuleFacts:
+    """What a decryptor asks the rules of a mail with this header."""
+    raw, now, nobody = RawRef("key", 0, 1), datetime.now(UTC), frozenset[int]()
+    read = read_headers(header)
+    mail = Claimed(UUID(int=1), 1, 1, 1, b"", raw, read, now, None, 0, True, nobody, None)
+    facts = read_facts(region(header), trusted=(), text_limit=0).to_json()
+    return rule_facts(mail, DecryptOutcome(mail.id, PLAIN), None, facts, header)
+
+
+def test_what_was_not_read_to_its_end_is_in_doubt() -> None:
+    many = b"To: " + b", ".join(b"a%d@example.org" % n for n in range(151)) + b"\r\n\r\n"
+    for rule in ({"recipient": "a150@example.org"}, {"recipient": "z@x.org"}, {"tag": "x"}):
+        assert rules(rule).judge(of_mail(many)).takes is None, rule
+    assert rules({"recipient": "a9@example.org"}).judge(of_mail(many)).takes is True
+    few = b"To: a@example.org\r\nX-Long: " + b"y " * 1500 + b"z\r\n\r\n"
+    assert rules({"recipient": "z@x.org"}).judge(of_mail(few)).takes is False
+    assert rules({"header": "X-Long: z"}).judge(of_mail(few)).takes is None
+    assert rules({"header": "X-Other: z"}).judge(of_mail(few)).takes is False
+    fields = b"".join(b"X-%d: y\r\n" % n for n in range(501)) + b"\r\n"
+    assert rules({"header": "X-500"}).judge(of_mail(fields)).takes is None
+
+
 def test_what_is_known_decides_although_something_is_not() -> None:
     assert rules({"kind": "bounce", "subject": "other"}).judge(UNREAD).takes is False
     assert rules(reject=[{"sender": "ann@example.org"}]).judge(UNREAD).takes is False
@@ -272,7 +301,13 @@ def test_what_was_decided_stands_whatever_the_rules_say() -> None:
     # Had by one of the group: nobody else of it is asked for.
     assert choose(everybody, facts, asked={2, 3}, delivered={1}).chosen == {3}
     # The one that was chosen is gone: its place is given anew.
-    assert choose([SECOND], facts, asked={2}, chosen={1}, left_out={2: BY_GROUP}).chosen == {2}
+    anew = choose([SECOND], facts, asked={2}, chosen={1, 3}, left_out={2: BY_GROUP})
+    assert anew.chosen == {2}
+    # It comes back, before anybody has the mail: one of the group gets it.
+    chosen = anew.chosen | anew.standing
+    assert choose(everybody, facts, asked={1, 2, 3}, chosen=chosen).chosen == {2, 3}
+    # Nothing is given anew: who is away for a moment stays chosen.
+    assert choose([ALONE], facts, asked={3}, chosen={1}).standing == {1}
 
 
 def test_why_an_expression_has_no_answer_can_be_kept_whatever_a_mail_says() -> None:

@@ -15,7 +15,7 @@ class SchedulerSettings(Settings):
         default=2000, ge=1, le=100_000, description="Connections taken at once by one scheduler"
     )
     polls_per_job: int = Field(
-        default=20, ge=1, le=1000, description="Idle polls that ride in one fetch job"
+        default=20, ge=1, le=1000, description="Connections that one fetch job polls"
     )
     resend_batch: int = Field(
         default=5000, ge=1, le=100_000, description="Unpublished mails sent again at once"

@@ -59,7 +59,7 @@ class NewEntry:
     """A mail to be quarantined. `id` is its message id where it was downloaded.
 
     `reason` is a sentence for people; `raw` is None where the mail was left on its server; `work`
-    is its row of the outbox, so that what was decided about it stands when it is driven again.
+    is its row of the outbox, so that what was decided about it stands when it is released.
     """
 
     id: uuid.UUID

@@ -42,7 +42,7 @@ class _Found:
     new_count: int = 0
     known_count: int = 0
     reset: list[str] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
     whole: bool = True
     #: Whether pages were left unread, as `limit` was reached.
     cut: bool = False
@@ -55,9 +55,9 @@ class _Found:
         for row in rows:
             ref = _ref(row)
             early = self.since is not None and ref.arrived is not None and ref.arrived < self.since
-            if "@removed" not in row and ref.key not in self.seen and not early:
+            if "@removed" not in row and ref.key not in self.listed and not early:
                 refs[str(ref.key)] = ref
-        self.seen.update(refs)
+        self.listed.update(refs)
         missing = self.known.missing(list(refs)) if refs else []
         wanted = {str(key) for key in missing}
         self.known_count += len(refs) - len(wanted)
@@ -183,7 +183,7 @@ def list_all(
         cursor=delta_cursor(folder, following),
         complete=found.whole,
         more=_left_out(found, folder.total),
-        listed=tuple(found.seen) if whole_folder else None,
+        listed=tuple(found.listed) if whole_folder else None,
     )
 
 

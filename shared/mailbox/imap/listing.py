@@ -39,7 +39,7 @@ _READ: Final = frozenset({b"\\seen", b"\\deleted"})
 class Selected:
     """UIDs: those that match the selection, the unread ones, and all where that was looked at.
 
-    `below`: those seen by the way whose UIDs say that they were had. `left_out`: mails that the
+    `below`: those met by the way whose UIDs say that they were fetched. `left_out`: mails that the
     folder counts and nothing shows; `miscounted`: unread ones that it counts and has not.
     `described`: what is known already of some of them.
     """
@@ -58,9 +58,9 @@ class Selected:
         return self.matching if self.every is None else self.every
 
     def missing_of(self, known: Known) -> set[Key]:
-        """Those that were not had."""
-        seen = {*self.looked_at, *self.matching, *self.unread, *self.below}
-        return set(known.missing(sorted(seen)))
+        """Those that were not fetched."""
+        listed = {*self.looked_at, *self.matching, *self.unread, *self.below}
+        return set(known.missing(sorted(listed)))
 
 
 def continued(cursor: Cursor | None, status: OpenedFolder) -> Cursor:

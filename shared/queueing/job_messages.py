@@ -63,7 +63,7 @@ def is_job(message: Any) -> bool:
 
 def count_undecodable(queue: str, data: bytes | None) -> None:
     """Counts and logs what is no job; `data` where its octets are at hand."""
-    metrics.JOBS_PUT_ASIDE.labels(label_of(queue)).inc()
+    metrics.UNDECODABLE_JOBS.labels(label_of(queue)).inc()
     UNDECODABLE_JOBS.note(label_of(queue))
     _log.error(
         "undecodable job rejected",

@@ -56,7 +56,7 @@ class RabbitmqJobs(RabbitmqBroker):
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
-            metrics.JOBS_PUT_ASIDE.labels(label_of(queue_name))  # so that the first one is a rise
+            metrics.UNDECODABLE_JOBS.labels(label_of(queue_name))  # so that the first one is a rise
             self.queues_pending.add(queue_name)
             self.emit_after("declare_queue", queue_name)
         for attempt in range(MAX_DECLARE_ATTEMPTS if ensure else 0):

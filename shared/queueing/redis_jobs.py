@@ -65,7 +65,7 @@ class RedisJobs(RedisBroker):
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
-            metrics.JOBS_PUT_ASIDE.labels(label_of(queue_name))  # so that the first one is a rise
+            metrics.UNDECODABLE_JOBS.labels(label_of(queue_name))  # so that the first one is a rise
             self.emit_after("declare_queue", queue_name)
 
     def enqueue_batch(self, messages: Sequence[dramatiq.Message[Any]]) -> None:

@@ -228,8 +228,8 @@ STORE_REQUESTS: Final = _counter(
 )
 for _operation in ("put", "get", "list", "delete"):
     STORE_REQUESTS.labels(_operation)
-JOBS_PUT_ASIDE: Final = _counter(
-    "jobs_put_aside_total",
+UNDECODABLE_JOBS: Final = _counter(
+    "undecodable_jobs_total",
     "Jobs that could not be read or have no meaning here, moved to the broker's dead letters.",
     "queue",
 )

@@ -51,11 +51,11 @@ def read(path: str) -> Any:
     return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
-def test_the_first_mail_or_job_put_aside_is_a_rise_already() -> None:
+def test_the_first_mail_or_job_that_is_rejected_is_a_rise_already() -> None:
     """A counter that only begins with its first event has never risen for Prometheus."""
     assert set(quarantine_codes()) <= counted("posthouse_quarantined", "code")
     build_broker("redis://127.0.0.1:1/0", queues=["decrypt"])
-    assert "decrypt" in counted("posthouse_jobs_put_aside", "queue")
+    assert "decrypt" in counted("posthouse_undecodable_jobs", "queue")
     assert "given-up" in counted("posthouse_alert_deliveries", "outcome")
 
 

@@ -52,16 +52,16 @@ def test_jobs_that_cannot_be_read_are_told(
         connection = watch(stack, server.port)
         stack.wait_settled(len(FEW))
         for queue, service in (("decrypt", "decryptor"), ("fetch", "fetcher")):
-            assert not telling.fires("PosthouseJobsPutAside", service)
+            assert not telling.fires("PosthouseUndecodableJobs", service)
             put(broker_url, queue, BAD)
-            counted = f'posthouse_jobs_put_aside_total{{queue="{queue}"}}'
+            counted = f'posthouse_undecodable_jobs_total{{queue="{queue}"}}'
             stack.wait(
                 lambda service=service, counted=counted: (  # type: ignore[misc]
                     (telling.metric(service, counted) or 0) >= len(BAD)
                 ),
                 "each is rejected",
             )
-            assert telling.fires("PosthouseJobsPutAside", service)
+            assert telling.fires("PosthouseUndecodableJobs", service)
         telling.log_in()
         assert "no job of this version" in telling.page("/documents/runbook")
         for queue in ("decrypt", "fetch"):

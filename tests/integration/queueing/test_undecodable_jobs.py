@@ -1,8 +1,8 @@
-"""What is no job is put aside, one by one; the others run, and nobody dies of it.
+"""What is no job is rejected, one by one; the others run, and nobody dies of it.
 
-For an administrator: `posthouse_jobs_put_aside_total`, its rule PosthouseJobsPutAside and the page
-that this leads to; a consumer thread that ended is `threads` in readiness, on the overview and in
-the alert `service-failing` (test_what_is_told_of_us.py looks at each).
+For an administrator: `posthouse_undecodable_jobs_total`, its rule PosthouseUndecodableJobs and the
+page that this leads to; a consumer thread that ended is `threads` in readiness, on the overview and
+in the alert `service-failing` (test_what_is_told_of_us.py looks at each).
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def put(url: str, queue: str, bodies: list[bytes]) -> None:
             channel.basic_publish("", queue, body)
 
 
-def put_aside(queue: str) -> float:
-    return float(metrics.JOBS_PUT_ASIDE.labels(queue)._value.get())
+def rejected(queue: str) -> float:
+    return float(metrics.UNDECODABLE_JOBS.labels(queue)._value.get())
 
 
 def left(url: str, queue: str) -> tuple[int, int]:
@@ -89,7 +89,7 @@ def left(url: str, queue: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_jobs_that_cannot_be_read_are_put_aside_and_the_others_run(
+def test_jobs_that_cannot_be_read_are_rejected_and_the_others_run(
     server: Server, queue: str, workers: Workers, threads: int
 ) -> None:
     ran: list[int] = []
@@ -103,7 +103,7 @@ def test_jobs_that_cannot_be_read_are_put_aside_and_the_others_run(
     enqueue_many(broker, [Job(queue, "work", (4,))])
     eventually(lambda: sorted(ran) == [0, 1, 2, 3, 4])
     eventually(lambda: left(server.url, queue) == (0, 2 * len(BAD)))
-    assert put_aside(queue) >= 2 * len(BAD)
+    assert rejected(queue) >= 2 * len(BAD)
     broker.close()
 
 

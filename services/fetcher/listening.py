@@ -41,7 +41,7 @@ class Listeners:
     """Sessions that listen, by the connection's id, and how many do at each place.
 
     `most`: how many may listen; `limit`: how many sessions a place may have. `end` closes a session
-    that broke. `on_push` and `on_lost` are called from the loop's thread.
+    that broke. `on_push` and `on_lost` are called from the loop's thread, or within `listen`.
     """
 
     def __init__(
@@ -105,14 +105,15 @@ class Listeners:
         self._beginning.add(connection_id)
         return True
 
-    def listen(self, connection: Connection, kept: Kept, cursor: Cursor | None) -> None:
-        """Lets a session listen, where `reserve` said so. Raises what opening the folder raises;
-        the session is ended then."""
+    def listen(self, connection: Connection, kept: Kept, cursor: Cursor | None) -> bool:
+        """Lets a session listen, where `reserve` said so; False where it is lost already. Raises
+        what opening the folder raises; the session is ended then."""
         self._add(kept, 1)
         # From here on it may be lost at any time: that is told by its key, so it is known first.
         self._sessions[connection.id] = kept
         try:
             self._loop.watch(connection.id, kept.mailbox, connection.folder, cursor)
+            return self._sessions.get(connection.id) is kept
         except BaseException:
             self._drop(connection.id)
             raise

@@ -38,7 +38,7 @@ class SessionPool:
     """The sessions of a fetcher, bounded. Thread-safe; one connection is used by one run at a time.
 
     A session belongs to a connection as it was edited last; an edit makes it useless. `on_push`
-    and `on_lost` tell of listening sessions, by the connection's id, from the loop's thread.
+    and `on_lost` tell of listening sessions, by the connection's id, mostly from another thread.
     `crowded` is told a host that turned us away although no session of this fetcher is open there,
     and says whether other fetchers have some that may give way. `table` counts the sessions at a
     server and at a mailbox over all fetchers; without one there are no others.
@@ -222,8 +222,7 @@ class SessionPool:
             ):
                 return False
             del self._waiting[connection.id]
-        self._listeners.listen(connection, kept, cursor)
-        return True
+        return self._listeners.listen(connection, kept, cursor)
 
     # ---- for all of them
 

@@ -8,18 +8,22 @@
 How a server is asked to tell is the mailbox's affair (`Pushing`); the loop waits for what comes,
 asks anew before servers log idle clients out, and gives up what does not answer. A session that
 breaks is given up and told; that nothing is missed is the interval's business.
+
+Whoever watches or releases a session talks to its server in his own thread: to hand each line to
+the loop's thread and back would cost a mail more than the lines do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
 import selectors
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from shared.errors import PosthouseError
@@ -36,19 +40,21 @@ _TICK_S = 5.0
 
 @dataclass(eq=False, slots=True)
 class _Watched:
-    """A session in the loop's hands."""
+    """A session in the loop's hands for as long as the loop knows it by its key: whoever does
+    something with it then holds `lock`."""
 
     key: Hashable
     mailbox: Mailbox
     wait: PushWait
-    released: threading.Event | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 class PushLoop:
     """Watches sessions; calls back from its own thread, so callbacks must be quick.
 
     `on_push(key)`: something arrived, or was set unread. `on_lost(key, error)`: the session broke
-    and is closed. After either nothing else is told of a lost session.
+    and is closed. After either nothing else is told of a lost session. What shows while `watch`
+    begins is told from there.
     """
 
     def __init__(
@@ -63,7 +69,6 @@ class PushLoop:
         self._renew_s = renew_s
         self._selector = selectors.DefaultSelector()
         self._watched: dict[Hashable, _Watched] = {}
-        self._requests: deque[Callable[[], None]] = deque()
         self._stopping = False
         self._here, self._there = socket.socketpair()
         self._here.setblocking(False)
@@ -112,37 +117,37 @@ class PushLoop:
                 hint="Switch push off for this connection; it is polled by its interval anyway.",
             )
         wait = mailbox.wait_for_push(folder, cursor)
-        watched = self._watched[key] = _Watched(key, mailbox, wait)
-        self._request(lambda: self._guarded(watched, self._begin))
-        if wait.changed:
-            self._request(lambda: self._notify(self._on_push, key))
+        watched = _Watched(key, mailbox, wait)
+        with watched.lock:
+            self._watched[key] = watched
+            if wait.changed:
+                self._notify(self._on_push, key)
+            self._guarded(watched, self._begin)
 
     def release(self, key: Hashable, *, timeout_s: float = 10) -> Mailbox | None:
-        """Gives the session back to the caller, in step; None where it is lost."""
-        with_answer = threading.Event()
-        found: list[_Watched] = []
-
-        def end() -> None:
-            watched = self._watched.get(key)
-            if watched is None:
-                with_answer.set()
-                return
-            found.append(watched)
-            watched.released = with_answer
-            self._guarded(watched, self._end)
-
-        self._request(end)
-        if not with_answer.wait(timeout_s) and found:
-            self._request(lambda: self._lose(found[0], _too_slow()))
+        """Gives the session back to the caller, in step; None where it is lost. Blocks until its
+        server has confirmed that the wait is over."""
+        watched = self._watched.get(key)
+        if watched is None:
             return None
-        if not found or found[0].wait.broken:
-            return None
-        return found[0].mailbox
+        with watched.lock:
+            if self._watched.get(key) is not watched:
+                return None
+            self._forget(watched)  # the loop's thread touches it no more
+        try:
+            _end(watched.wait, time.monotonic() + timeout_s)
+        except PosthouseError:
+            watched.wait.abort()
+        except Exception:  # whatever one session does, its caller has others
+            _log.exception("session of the push loop failed")
+            watched.wait.abort()
+        return None if watched.wait.broken else watched.mailbox
 
     def close(self) -> None:
         """Ends the thread and every session it watches."""
         self._stopping = True
-        self._wake()
+        with contextlib.suppress(OSError):  # closed before
+            self._there.send(b"!")
         if self._thread.is_alive():
             self._thread.join(10)
         for watched in list(self._watched.values()):
@@ -152,67 +157,41 @@ class PushLoop:
         self._here.close()
         self._there.close()
 
-    # ---- everything below runs in the loop's thread
-
-    def _request(self, request: Callable[[], None]) -> None:
-        self._requests.append(request)
-        self._wake()
-
-    def _wake(self) -> None:
-        try:
-            self._there.send(b"!")
-        except OSError:
-            pass  # full: it is awake anyway; closed: nobody is there
+    # ---- inside
 
     def _run(self) -> None:
         tick = min(_TICK_S, self._renew_s / 4)
         next_look = time.monotonic() + tick
         while not self._stopping:
             for event, _ in self._selector.select(max(next_look - time.monotonic(), 0)):
-                if event.data is None:
-                    self._take_requests()
-                else:
+                if event.data is not None:
                     self._guarded(event.data, self._read)
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + tick
                 self._renew_waiting()
 
-    def _take_requests(self) -> None:
-        try:
-            while self._here.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
-        while self._requests:
-            self._requests.popleft()()
-
     def _begin(self, watched: _Watched) -> None:
         watched.wait.begin()
-        self._selector.register(watched.wait, selectors.EVENT_READ, watched)
         # What came behind the last answer is in the buffer already: no event tells of it.
         self._read(watched)
-
-    @staticmethod
-    def _end(watched: _Watched) -> None:
-        watched.wait.end()
+        self._selector.register(watched.wait, selectors.EVENT_READ, watched)
 
     def _guarded(self, watched: _Watched, action: Callable[[_Watched], None]) -> None:
-        if self._watched.get(watched.key) is not watched:
-            return
-        try:
-            action(watched)
-        except PosthouseError as error:
-            self._lose(watched, error)
-        except Exception as error:  # whatever one session does, the thread serves all others
-            _log.exception("session of the push loop failed")
-            self._lose(watched, SessionLost(f"An unexpected {type(error).__name__}."))
+        """Does something with a session that the loop has; one that breaks over it is lost."""
+        with watched.lock:
+            if self._watched.get(watched.key) is not watched:
+                return
+            try:
+                action(watched)
+            except PosthouseError as error:
+                self._lose(watched, error)
+            except Exception as error:  # whatever one session does, the thread serves all others
+                _log.exception("session of the push loop failed")
+                self._lose(watched, SessionLost(f"An unexpected {type(error).__name__}."))
 
     def _read(self, watched: _Watched) -> None:
         arrived = watched.wait.read()
         while watched.wait.ended:
-            if watched.released is not None:
-                self._hand_back(watched)
-                break
             watched.wait.begin()
             arrived = watched.wait.read() or arrived
         if arrived:
@@ -220,31 +199,22 @@ class PushLoop:
 
     def _renew_waiting(self) -> None:
         """Renews what waited long enough, and gives up what does not answer."""
-        now = time.monotonic()
         for watched in list(self._watched.values()):
-            waited = now - watched.wait.since
-            if not watched.wait.awaits_answer and waited > self._renew_s:
-                self._guarded(watched, self._end)
-            elif watched.wait.awaits_answer and waited > _ANSWER_S:
-                self._lose(watched, _too_slow())
+            self._guarded(watched, self._renew)
 
-    def _hand_back(self, watched: _Watched) -> None:
-        self._forget(watched)
-        watched.wait.release()
-        assert watched.released is not None
-        watched.released.set()
+    def _renew(self, watched: _Watched) -> None:
+        waited = time.monotonic() - watched.wait.since
+        if not watched.wait.awaits_answer and waited > self._renew_s:
+            watched.wait.end()
+        elif watched.wait.awaits_answer and waited > _ANSWER_S:
+            raise _too_slow()
 
     def _lose(self, watched: _Watched, error: PosthouseError) -> None:
-        if self._watched.get(watched.key) is not watched:
-            return
         self._forget(watched)
         if isinstance(error, SessionLost):
             error = watched.wait.lost(error)
         watched.wait.abort()
-        if watched.released is not None:
-            watched.released.set()
-        else:
-            self._notify(self._on_lost, watched.key, error)
+        self._notify(self._on_lost, watched.key, error)
 
     @staticmethod
     def _notify(callback: Callable[..., None], *arguments: object) -> None:
@@ -259,6 +229,18 @@ class PushLoop:
             self._selector.unregister(watched.wait)
         except (KeyError, ValueError):
             pass  # closed already
+
+
+def _end(wait: PushWait, deadline: float) -> None:
+    """Ends a wait that is in nobody else's hands; raises where that is not confirmed in time."""
+    wait.end()
+    while not wait.ended:
+        answers = select.poll()
+        answers.register(wait.fileno(), select.POLLIN)
+        if not answers.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
+            raise _too_slow()
+        wait.read()
+    wait.release()
 
 
 def _too_slow() -> SessionLost:

@@ -107,6 +107,31 @@ def test_a_session_is_released_fetched_with_and_watched_again(
     assert heard.news.empty()  # our own flags were no news
 
 
+def test_sessions_come_and_go_while_the_loop_is_held_up(dovecot: Dovecot, mail_user: str) -> None:
+    """With what another one's server told: no run waits for that."""
+    held_up, go_on = threading.Event(), threading.Event()
+
+    def on_push(_: Hashable) -> None:
+        held_up.set()
+        go_on.wait(20)
+
+    lost: list[object] = []
+    users = [f"{mail_user}-{n}" for n in range(2)]
+    talking, silent = (session(dovecot, user) for user in users)
+    with PushLoop(on_push, lambda *what: lost.append(what)) as loop:
+        try:
+            loop.watch("talking", talking, "", quiet(talking))
+            loop.watch("silent", silent, "", quiet(silent))
+            dovecot.deliver_lmtp([users[0]], [mail("one")])
+            assert held_up.wait(20)
+            assert loop.release("silent", timeout_s=5) is silent
+            loop.watch("silent", silent, "", quiet(silent))
+            assert silent.transcript[-1].endswith(("IDLE", "idling"))
+        finally:
+            go_on.set()
+    assert not lost
+
+
 def test_reading_is_no_news_and_unread_again_is(
     dovecot: Dovecot, mail_user: str, heard: Heard
 ) -> None:

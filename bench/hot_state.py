@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from bench import report
 from bench.simulate import cpu_of, seed, wal_of
 from shared.jobs import FETCH_QUEUE
-from shared.storage import connections, ended_runs, leases, scheduling
+from shared.storage import begun_runs, connections, ended_runs, leases, scheduling
 from shared.storage.ended_runs import EndedRun
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
@@ -91,8 +91,8 @@ def _poll(database: Database, claimed: Sequence[Due]) -> None:
     for start in range(0, len(claimed), _POLLED):
         ids = [due.connection_id for due in claimed[start : start + _POLLED]]
         with database.autocommit() as session:
-            states = scheduling.runnable(session, ids, datetime.now(UTC))
-            found = connections.get_many(session, list(states))
+            begun = begun_runs.due(session, ids, {}, "bench", _TTL, emitted=datetime.now(UTC))
+            found = connections.get_many(session, [one.state.connection_id for one in begun])
             held = leases.acquire(session, [one.lease_key() for one in found], "bench", _TTL)
         by_key = {lease.mailbox: lease for lease in held}
         ended_runs.record(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
+from typing import NamedTuple
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -23,20 +25,35 @@ from services.fetcher.run import Run, RunReport, SessionBroke, Tools
 from services.fetcher.run_ends import POSTPONED, RunEnds
 from services.fetcher.session_opening import HostBusy
 from services.fetcher.session_pool import SessionPool
-from shared.clock import time_of
+from shared.clock import new_id, time_of
 from shared.connections import Connection
 from shared.errors import LeaseLost, OwnFailure, PosthouseError, SecretKeyMissing, TryAgain
 from shared.mailbox import wait_budget
 from shared.mailbox.base import Cursor, Mailbox
 from shared.mailbox.failures import LoginTooSoon, SessionLost
 from shared.mailbox.wait_budget import ServerTooSlow
-from shared.storage import connections, scheduling
+from shared.storage import begun_runs, connections, scheduling
+from shared.storage.begun_runs import Begun
 from shared.storage.pool import Database, Session
 from shared.storage.scheduling import RunState
 from shared.store_identity import ForeignStore
 from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
+
+
+class JobTooLate(Exception):
+    """The job was emitted too long ago, or there is no room for it: others are to take it."""
+
+
+class Announced(NamedTuple):
+    """Runs that began as `events` servers announced something: those over an open session, those
+    that have none (any more), and what they are logged under."""
+
+    events: int
+    over_open: Sequence[Run]
+    without: Sequence[Run]
+    correlation_id: str
 
 
 @dataclass(slots=True)
@@ -69,26 +86,59 @@ class Dispatcher:
         self.run_all([*without, *over_open], correlation_id, lane)
 
     def begin_runs(
-        self, connection_ids: Sequence[int], emitted: datetime, correlation_id: str
+        self,
+        connection_ids: Sequence[int],
+        emitted: datetime,
+        correlation_id: str,
+        *,
+        within: float = inf,
     ) -> tuple[list[Run], list[Run]]:
         """Where the runs of a job begin, and those end where nothing is new; returns those to be
-        run over an open session, and those that have none."""
+        run over an open session, and those that have none.
+
+        Raises JobTooLate where it was emitted longer ago than `within` seconds, by the clock of
+        Postgres, which jobs are stamped with.
+        """
+        here, renewer = self.sessions.connections(connection_ids), self.renewer
         with self.database.autocommit() as session:
-            states = scheduling.runnable(session, connection_ids, emitted)
-        runs = self._lease_runs(states.values(), changed=False, postponed=POSTPONED)
+            begun = begun_runs.due(
+                session,
+                connection_ids,
+                here,
+                renewer.owner,
+                renewer.ttl,
+                emitted=emitted,
+                within=within,
+            )
+            if not all(one.in_time for one in begun):
+                raise JobTooLate
+            runs = self._runs(session, begun, here, changed=False, postponed=POSTPONED)
         with bound_contextvars(correlation_id=correlation_id):
             return self._poll_kept_sessions(runs)
 
     def begin_announced(
-        self, states: Collection[RunState], correlation_id: str, *, postponed: float
-    ) -> tuple[list[Run], list[Run]]:
-        """The same where servers announced something new.
+        self, connection_ids: Sequence[int], *, has_room: bool, postponed: float
+    ) -> Announced | None:
+        """The same where servers announced something new; None where none is to be run now, as none
+        where there is no room for more runs: they are due at once.
 
         Where another run has the mailbox, it is due again in `postponed` seconds.
         """
-        runs = self._lease_runs(states, changed=True, postponed=postponed)
+        here, renewer = self.sessions.connections(connection_ids), self.renewer
+        with self.database.autocommit() as session:
+            begun = begun_runs.announced(
+                session, connection_ids, here, renewer.owner, renewer.ttl, has_room=has_room
+            )
+            quick = [one for one in begun if one.used and one.in_time]
+            slow = [one.state.connection_id for one in begun if one.used and not one.in_time]
+            runs = self._runs(session, quick, here, changed=True, postponed=postponed)
+            if slow:
+                scheduling.due_now(session, slow)
+        if not quick:
+            return None
+        correlation_id = str(new_id(quick[0].at))
         with bound_contextvars(correlation_id=correlation_id):
-            return self._poll_kept_sessions(runs)
+            return Announced(len(quick), *self._poll_kept_sessions(runs), correlation_id)
 
     def _poll_kept_sessions(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
         """Asks all mailboxes whose sessions wait here at once, and ends those where nothing is new.
@@ -148,49 +198,58 @@ class Dispatcher:
                 if runs:
                     self.ends.postpone(runs)
 
-    def _lease_runs(
-        self, states: Collection[RunState], *, changed: bool, postponed: float
+    def _runs(
+        self,
+        session: Session,
+        begun: Sequence[Begun],
+        here: Mapping[int, Connection],
+        *,
+        changed: bool,
+        postponed: float,
     ) -> list[Run]:
-        """Leases what may run now; the others are due again in `postponed` seconds."""
-        if not states:
-            return []
-        # Not in a transaction: each statement stands for itself, and two round trips are spared.
-        with self.database.autocommit() as session:
-            by_mailbox: dict[str, tuple[Connection, RunState]] = {}
-            waiting = []
-            for connection, state in self._connections(session, states):
-                if by_mailbox.setdefault(connection.lease_key(), (connection, state))[1] is state:
-                    continue
-                waiting.append(connection.id)
-            held = self.renewer.acquire(session, list(by_mailbox))
-            waiting += [c.id for mailbox, (c, _) in by_mailbox.items() if mailbox not in held]
+        """Those that have their lease, or get it now as nobody `here` knew what to lease; the
+        others are due again in `postponed` seconds."""
+        runs: list[Run] = []
+        waiting: list[int] = []
+        unknown: list[RunState] = []
+        for one in begun:
+            identifier = one.state.connection_id
+            if one.lease is not None:
+                run = Run(self.tools, here[identifier], one.state, one.lease, changed)
+                run.unknown_from = one.unknown_from
+                runs.append(run)
+            elif one.known:
+                waiting.append(identifier)
+            else:
+                unknown.append(one.state)
+        self.renewer.hold([run.lease for run in runs])
+        try:
+            if unknown:
+                runs += self._leased(session, unknown, waiting, changed=changed)
             if waiting:
-                try:
-                    scheduling.due_now(session, waiting, postponed)
-                except BaseException:
-                    self.renewer.forget(list(held.values()))  # nobody runs them: they run out
-                    raise
+                scheduling.due_now(session, waiting, postponed)
+        except BaseException:
+            self.renewer.forget([run.lease for run in runs])  # nobody runs them: they run out
+            raise
+        return runs
+
+    def _leased(
+        self, session: Session, states: Sequence[RunState], waiting: list[int], *, changed: bool
+    ) -> list[Run]:
+        """Reads the connections that still exist, and leases what may run now; the others are
+        `waiting`, too."""
+        by_mailbox: dict[str, tuple[Connection, RunState]] = {}
+        by_id = {state.connection_id: state for state in states}
+        for connection in connections.get_many(session, list(by_id)):
+            mine = (connection, by_id[connection.id])
+            if by_mailbox.setdefault(connection.lease_key(), mine) is not mine:
+                waiting.append(connection.id)
+        held = self.renewer.acquire(session, list(by_mailbox))
+        waiting += [c.id for mailbox, (c, _) in by_mailbox.items() if mailbox not in held]
         return [
             Run(self.tools, connection, state, held[mailbox], changed)
             for mailbox, (connection, state) in by_mailbox.items()
             if mailbox in held
-        ]
-
-    def _connections(
-        self, session: Session, states: Collection[RunState]
-    ) -> list[tuple[Connection, RunState]]:
-        """Those that still exist, by rising id. Of one whose session is open here, nothing is read
-        that was not edited since."""
-        kept = {
-            s.connection_id: self.sessions.connection(s.connection_id, s.version) for s in states
-        }
-        unknown = [number for number, connection in kept.items() if connection is None]
-        read = connections.get_many(session, unknown) if unknown else []
-        found = {c.id: c for c in [*kept.values(), *read] if c is not None}
-        return [
-            (found[s.connection_id], s)
-            for s in sorted(states, key=lambda s: s.connection_id)
-            if s.connection_id in found
         ]
 
     def _run_one(self, run: Run, lane: Lane) -> bool:

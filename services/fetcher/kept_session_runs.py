@@ -13,22 +13,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import structlog
 
-from services.fetcher.fetch_job import Dispatcher
+from services.fetcher.fetch_job import Dispatcher, JobTooLate
 from services.fetcher.lane_wait_budgets import Lane
 from services.fetcher.pipelined_polls import PATIENCE
 from services.fetcher.push_events import PushEvents
 from services.fetcher.run import Run
 from services.fetcher.run_ends import POSTPONED
-from shared.clock import new_id, time_of
+from shared.clock import time_of
 from shared.errors import PosthouseError
-from shared.jobs import FETCH_QUEUE
-from shared.storage import affinity, scheduling
+from shared.storage import scheduling
 from shared.storage.affinity import AFFINITY_GRACE
-from shared.storage.scheduling import Announced
 from shared.telemetry import metrics
 
 _log = structlog.get_logger(__name__)
@@ -56,17 +53,26 @@ class KeptSessionRuns:
     def run_job(self, connection_ids: Sequence[int], correlation_id: str) -> None:
         """Polls mailboxes whose sessions are open here; those that changed are fetched."""
         emitted = time_of(uuid.UUID(correlation_id))
-        if self._is_too_late(emitted):
-            try:
-                self.pass_on(connection_ids, correlation_id)
-            except PosthouseError:
-                with self.dispatcher.database.transaction() as session:
-                    scheduling.due_now(session, connection_ids, POSTPONED)
-                raise
+        try:
+            if self._in_hand >= self.room:
+                raise JobTooLate
+            begun = self.dispatcher.begin_runs(
+                connection_ids, emitted, correlation_id, within=AFFINITY_GRACE
+            )
+        except JobTooLate:
+            self._leave(connection_ids, correlation_id)
             return
         metrics.POLLS_OF_OPEN_SESSIONS.inc(len(connection_ids))
-        begun = self.dispatcher.begin_runs(connection_ids, emitted, correlation_id)
         self._go_on(*begun, correlation_id)
+
+    def _leave(self, connection_ids: Sequence[int], correlation_id: str) -> None:
+        """To whoever is free."""
+        try:
+            self.pass_on(connection_ids, correlation_id)
+        except PosthouseError:
+            with self.dispatcher.database.transaction() as session:
+                scheduling.due_now(session, connection_ids, POSTPONED)
+            raise
 
     def listen(self, stop: threading.Event) -> None:
         """Until `stop`: fetches where servers pushed."""
@@ -84,34 +90,15 @@ class KeptSessionRuns:
             except Exception:  # without this thread nothing is fetched at once
                 _log.exception("push event left to the next poll")
 
-    def _is_too_late(self, emitted: datetime) -> bool:
-        """Whether this fetcher has as many runs as it can hold, or comes behind with its queue."""
-        if self._in_hand >= self.room:
-            return True
-        with self.dispatcher.database.autocommit() as session:
-            return affinity.seconds_since(session, emitted) > AFFINITY_GRACE
-
     def _fetch_announced(self, connection_ids: Sequence[int]) -> None:
-        owner = self.dispatcher.renewer.owner
-        with self.dispatcher.database.autocommit() as session:
-            pushed = scheduling.announced(session, connection_ids, owner)
-        quick: list[Announced] = []
-        slow: list[int] = []
-        for one in pushed:
-            if one.used and one.lane == FETCH_QUEUE and self._in_hand < _PUSHED * self.room:
-                quick.append(one)
-            elif one.used:
-                slow.append(one.state.connection_id)
-        if slow:
-            with self.dispatcher.database.transaction() as session:
-                scheduling.due_now(session, slow)
-        if quick:
-            metrics.PUSH_RUNS.inc(len(quick))
-            correlation_id = str(new_id(quick[0].at))
-            begun = self.dispatcher.begin_announced(
-                [one.state for one in quick], correlation_id, postponed=_IN_OTHER_HANDS
-            )
-            self._go_on(*begun, correlation_id)
+        begun = self.dispatcher.begin_announced(
+            connection_ids,
+            has_room=self._in_hand < _PUSHED * self.room,
+            postponed=_IN_OTHER_HANDS,
+        )
+        if begun is not None:
+            metrics.PUSH_RUNS.inc(begun.events)
+            self._go_on(begun.over_open, begun.without, begun.correlation_id)
 
     def _go_on(self, over_open: Sequence[Run], without: Sequence[Run], correlation_id: str) -> None:
         """A job and a push event both come here, with the runs that were begun for them."""

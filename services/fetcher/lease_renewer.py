@@ -21,16 +21,20 @@ class LeaseRenewer:
     def __init__(self, database: Database, owner: str, ttl: float) -> None:
         self._database = database
         self.owner = owner
-        self._ttl = ttl
+        self.ttl = ttl
         self._lock = threading.Lock()
         self._held: set[Lease] = set()
 
     def acquire(self, session: Session, mailboxes: Sequence[str]) -> dict[str, Lease]:
         """Leases those mailboxes that are free, by lease key."""
-        taken = leases.acquire(session, mailboxes, self.owner, self._ttl)
+        taken = leases.acquire(session, mailboxes, self.owner, self.ttl)
+        self.hold(taken)
+        return {lease.mailbox: lease for lease in taken}
+
+    def hold(self, taken: Sequence[Lease]) -> None:
+        """Renews leases that were taken for this owner, for `ttl` seconds, in another statement."""
         with self._lock:
             self._held.update(taken)
-        return {lease.mailbox: lease for lease in taken}
 
     def release(self, session: Session, given_back: Sequence[Lease]) -> set[Lease]:
         """Gives them back; returns those that were still held. Of a run without its lease nothing
@@ -45,14 +49,14 @@ class LeaseRenewer:
 
     def run(self, stop: threading.Event) -> None:
         """Renews until `stop` is set, which is to be after the last run has ended."""
-        while not stop.wait(self._ttl / 3):
+        while not stop.wait(self.ttl / 3):
             with self._lock:
                 held = list(self._held)
             if not held:
                 continue
             try:
                 with self._database.transaction() as session:
-                    still = leases.renew(session, held, self._ttl)
+                    still = leases.renew(session, held, self.ttl)
             except PosthouseError as error:
                 _log.warning("leases not renewed", leases=len(held), error=str(error))
                 continue

@@ -18,6 +18,7 @@ from shared.mailbox.base import Cursor, Mailbox, MailRef
 from shared.mailbox.failures import SessionLost, StepFailed
 from shared.messages import Key, NewMessage
 from shared.storage.folder_ref import FolderRef
+from shared.storage.known_sets import KnownMails
 from shared.storage.leases import Lease
 from shared.storage.ledger import Settled
 from shared.storage.pool import Database
@@ -152,6 +153,7 @@ class Run:
 
     `changed`: its server announced something new, so that is not asked for first. `rebinding`:
     mails are compared by content, as the folder was re-created or every key in it changed.
+    `unknown_from`: from this UID on no mail was had before this run (`Begun`).
     """
 
     tools: Tools
@@ -160,10 +162,26 @@ class Run:
     lease: Lease
     changed: bool = False
     rebinding: bool = False
+    unknown_from: int | None = None
     report: RunReport = field(default_factory=RunReport)
     _mailbox: Mailbox | None = None
     _place: FolderRef | None = None
     _deadline: float = 0.0
+
+    def known_mails(self) -> KnownMails:
+        """What it had before. What needs not be asked for that is true once: then the run itself
+        has mails."""
+        place, unknown_from = self.place, self.unknown_from
+        self.unknown_from = None
+        if self.rebinding or place.uid_validity != self.state.uid_validity:
+            unknown_from = None
+        return KnownMails(
+            self.tools.database,
+            place.connection_id,
+            place.folder,
+            place.uid_validity,
+            unknown_from=unknown_from,
+        )
 
     def start(self) -> None:
         """Its time begins: it may have waited since it was leased."""

@@ -22,14 +22,14 @@ from services.fetcher.settling import settle, settle_at_end, settle_leftovers, u
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import Listing
+from shared.mailbox.base import Known, Listing
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_refusals import start_refusal
 from shared.messages import Key
 from shared.storage import leases, ledger, scheduling
 from shared.storage.folder_ref import FolderRef
 from shared.storage.key_contents import keep_vanished
-from shared.storage.known_sets import KnownMails, add_known, drop_vanished, prune
+from shared.storage.known_sets import add_known, drop_vanished, prune
 from shared.telemetry import traces
 
 #: Mails whose sizes are asked for at once; a larger backlog is listed again after these.
@@ -104,6 +104,7 @@ def _skip_existing(run: Run) -> None:
         ledger.commit_batch(session, run.lease, place, ())
         add_known(session, place.connection_id, place.folder, place.uid_validity, list(keys))
         scheduling.skipped_existing(session, place.connection_id, before=since)
+    run.unknown_from = None  # they are known now
     # Not what comes until a fresh session.
     run.state = replace(run.state, skip_existing=False, start_since=None)
 
@@ -112,8 +113,7 @@ def _arrived_since(run: Run, since: datetime) -> set[Key]:
     """What came after "from now on" was chosen and before this first look at the folder, by the
     server's dates: the server may have been away, or nobody took the connection. A date that is to
     come says nothing of when a mail came, and what was there before stays untouched."""
-    place = run.place
-    known = KnownMails(run.tools.database, place.connection_id, place.folder, place.uid_validity)
+    known = run.known_mails()
     latest = utc_now() + _CLOCKS_APART
     listed = run.mailbox.list_new(known, Selection.ALL, since=since).new
     return {ref.key for ref in listed if ref.arrived is not None and ref.arrived <= latest}
@@ -121,11 +121,10 @@ def _arrived_since(run: Run, since: datetime) -> set[Key]:
 
 def _fetch_listings(run: Run) -> None:
     """Lists and fetches until everything is handled, time is up, or a mail must be tried again."""
-    place = run.place
     run.set_deadline()
-    known = KnownMails(run.tools.database, place.connection_id, place.folder, place.uid_validity)
+    known = run.known_mails()
     while True:
-        with traces.span("list", connection=place.connection_id) as span:
+        with traces.span("list", connection=run.connection.id) as span:
             listing = run.mailbox.list_new(
                 known,
                 run.connection.selection,
@@ -140,7 +139,7 @@ def _fetch_listings(run: Run) -> None:
             return
 
 
-def _fetch_listing(run: Run, known: KnownMails, listing: Listing) -> bool:
+def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
     new, already_known, left = without_known_content(run, known, listing)
     run.report.found += len(new)
@@ -192,7 +191,7 @@ def _keep_cursor(run: Run, listing: Listing) -> None:
         end_rebinding(run)
 
 
-def _forget_vanished(run: Run, known: KnownMails, listing: Listing, left: Set[Key]) -> None:
+def _forget_vanished(run: Run, known: Known, listing: Listing, left: Set[Key]) -> None:
     """Forgets the vanished mails: whenever all is listed, else once a day. What is `left` to be
     compared stays vanished, as nobody would look at it any more.
 
@@ -217,7 +216,7 @@ def _forget_vanished(run: Run, known: KnownMails, listing: Listing, left: Set[Ke
             scheduling.pruned(session, place.connection_id)
 
 
-def _has_piled_up(run: Run, known: KnownMails, listing: Listing) -> bool:
+def _has_piled_up(run: Run, known: Known, listing: Listing) -> bool:
     """Whether it is worth asking for the key of every mail in the folder, which at Graph takes a
     request for each thousand."""
     if run.place.uid_validity is not None:

@@ -104,11 +104,10 @@ class SessionPool:
         """Whether a session of this connection is open here, and nobody uses it."""
         return connection_id in self._waiting or connection_id in self._listeners
 
-    def connection(self, connection_id: int, version: datetime) -> Connection | None:
-        """The connection of a session that is open here, where its last edit is `version`: it need
-        not be read again."""
-        kept = self._waiting.get(connection_id) or self._listeners.get(connection_id)
-        return kept.connection if kept is not None and kept.version == version else None
+    def connections(self, connection_ids: Iterable[int]) -> dict[int, Connection]:
+        """Those whose sessions are open here, as they were edited last when these were opened."""
+        kept = ((i, self._waiting.get(i) or self._listeners.get(i)) for i in connection_ids)
+        return {i: one.connection for i, one in kept if one is not None}
 
     # ---- for one run
 

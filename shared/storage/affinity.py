@@ -47,12 +47,6 @@ def release_dead(session: Session) -> tuple[list[str], int]:
     return dead, session.execute(_SQL["release_orphaned"]).rowcount
 
 
-def seconds_since(session: Session, at: datetime) -> float:
-    """By the clock of Postgres, which jobs are stamped with."""
-    row = session.execute(_SQL["seconds_since"], {"at": at}).fetchone()
-    return float(row[0]) if row else 0.0
-
-
 def release_all(session: Session, owner: str) -> None:
     """The fetcher ends: its mailboxes are free at once, and due where its queue had a job for them.
     The queue is to be deleted before the commit."""

@@ -35,12 +35,23 @@ def _uids(keys: Sequence[Key]) -> str:
 
 
 class KnownMails:
-    """`shared.mailbox.base.Known` over Postgres; one short transaction a question."""
+    """`shared.mailbox.base.Known` over Postgres; one short transaction a question.
+
+    The first question costs none where all UIDs are from `unknown_from` on: none of these was had
+    until then.
+    """
 
     def __init__(
-        self, database: Database, connection_id: int, folder: str, uid_validity: int | None
+        self,
+        database: Database,
+        connection_id: int,
+        folder: str,
+        uid_validity: int | None,
+        *,
+        unknown_from: int | None = None,
     ) -> None:
         self._database = database
+        self._unknown_from = unknown_from
         self._place = {
             "connection_id": connection_id,
             "folder": folder,
@@ -50,6 +61,11 @@ class KnownMails:
     def missing(self, keys: Sequence[Key]) -> list[Key]:
         if not keys:
             return []
+        unknown_from, self._unknown_from = self._unknown_from, None
+        if unknown_from is not None and all(
+            isinstance(key, int) and key >= unknown_from for key in keys
+        ):
+            return list(keys)
         with self._database.autocommit() as session:
             if isinstance(keys[0], int):
                 rows = session.execute(_SQL["unknown_uids"], {**self._place, "uids": _uids(keys)})

@@ -15,7 +15,7 @@ from shared.storage.arrays import array, text_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("leases")
+_SQL = Queries("leases", take=Queries("leases")["take"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.connections import Failure, Health
-from shared.storage.arrays import array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("scheduling", state=Queries("scheduling")["state"])
+_SQL = Queries("scheduling")
 #: Days for which mails are rebound after their folder was re-created, at least.
 REBINDING_DAYS = 7
 
@@ -77,27 +76,6 @@ def claim_due(session: Session, limit: int) -> list[Due]:
     return [Due(*row) for row in session.execute(_SQL["claim_due"], {"limit": limit})]
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """A connection whose server pushed; `at`, `lane` and `used` as of one that is `Due`."""
-
-    at: datetime
-    used: bool
-    lane: str
-    state: RunState
-
-
-def announced(session: Session, connection_ids: Sequence[int], affinity: str) -> list[Announced]:
-    """Those of `connection_ids` that are enabled and have this affinity"""
-    values = {"ids": array(map(str, connection_ids)), "affinity": affinity}
-    return [
-        Announced(at, used, lane, RunState(*state))
-        for at, used, lane, *state in session.execute(
-            _SQL.of("announced", len(connection_ids)), values
-        )
-    ]
-
-
 def enable(session: Session, connection_id: int) -> None:
     """Makes a connection due at once and forgets its back-off; also for an edited one."""
     session.execute(_SQL["enable"], {"id": connection_id})
@@ -132,15 +110,6 @@ def taken_first(session: Session, handler_id: int) -> None:
 def to_slow_lane(session: Session, connection_ids: Sequence[int]) -> None:
     """Due at once, in the lane whose jobs may wait for a server."""
     session.execute(_SQL["to_slow_lane"], {"ids": list(connection_ids)})
-
-
-def runnable(
-    session: Session, connection_ids: Sequence[int], emitted: datetime
-) -> dict[int, RunState]:
-    """The state of those that are enabled and have not run since `emitted`."""
-    values = {"ids": array(map(str, connection_ids)), "emitted_at": emitted}
-    rows = session.execute(_SQL.of("runnable", len(connection_ids)), values)
-    return {row[0]: RunState(*row) for row in rows}
 
 
 def fail_run(

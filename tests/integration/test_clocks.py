@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from shared.clock import utc_now
-from shared.storage import retention, scheduling
+from shared.storage import begun_runs, retention, scheduling
 from shared.storage.pool import Database
 from tests.integration.rows import Session, add_connection
 
@@ -49,7 +49,8 @@ def test_mailboxes_that_ran_in_time_to_come_are_fetched_now(
     with database.transaction() as session:
         (due,) = [due for due in scheduling.claim_due(session, 10) if due.connection_id == ahead]
     with database.transaction() as session:
-        assert set(scheduling.runnable(session, [ahead], due.at)) == {ahead}
+        (begun,) = begun_runs.due(session, [ahead], {}, "me", 60, emitted=due.at)
+        assert begun.state.connection_id == ahead
         judged = session.execute(
             "SELECT last_success_at <= now() FROM connection_state WHERE connection_id = %s",
             [ahead],

@@ -130,7 +130,10 @@ def test_what_cannot_be_passed_on_is_due_again_soon(two: TwoFetchers) -> None:
     def away(ids: object, correlation_id: str) -> None:
         raise TryAgain("The broker is away.")
 
-    two.stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+    two.stack.execute(
+        "UPDATE connection_state SET due_at = now() + interval '1 hour',"
+        " last_run_at = last_run_at - interval '1 hour'"
+    )
     two.runs.pass_on = away
     with pytest.raises(TryAgain):
         two.poll(two.ids[0], utc_now() - timedelta(seconds=20))

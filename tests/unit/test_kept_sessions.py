@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -107,16 +107,14 @@ def test_no_session_is_used_for_ever() -> None:
     assert use(sessions, wanted)
 
 
-def test_a_connection_that_was_edited_is_read_again() -> None:
-    """Where its session is open here, and it was not edited, what is known of it stands."""
+def test_of_an_open_session_is_known_whose_it_is() -> None:
     sessions = pool(Opened())
     first = connection(1)
-    assert sessions.connection(1, EDITED) is None
+    assert sessions.connections([1, 2]) == {}
     use(sessions, first)
-    assert sessions.connection(1, EDITED) is first
-    assert sessions.connection(1, EDITED + timedelta(microseconds=1)) is None
+    assert sessions.connections([1, 2]) == {1: first}
     sessions.drop([1])
-    assert sessions.connection(1, EDITED) is None
+    assert sessions.connections([1, 2]) == {}
 
 
 def test_a_session_serves_the_next_run() -> None:

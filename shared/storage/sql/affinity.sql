@@ -101,9 +101,6 @@ SELECT EXISTS (
 -- name: crowded
 SELECT host FROM crowded_host WHERE at > now() - make_interval(secs => %(seconds)s);
 
--- name: seconds_since
-SELECT extract(epoch FROM now() - %(at)s::timestamptz)::double precision;
-
 -- name: share
 -- How many mailboxes this fetcher has, all have together, and how many fetchers there are.
 SELECT count(*) FILTER (WHERE affinity = %(owner)s), count(*),

@@ -5,10 +5,14 @@
 INSERT INTO lease AS l (mailbox, owner, until, fence)
 SELECT mailbox, %(owner)s, now() + make_interval(secs => %(ttl)s), 1
 FROM unnest(%(mailboxes)s::text[]) AS mailbox ORDER BY mailbox
+{take};
+
+-- name: take
+-- The end of it, also where the mailboxes come from elsewhere.
 ON CONFLICT (mailbox) DO UPDATE
 SET owner = excluded.owner, until = excluded.until, fence = l.fence + 1
 WHERE l.until < now()
-RETURNING l.mailbox, l.fence;
+RETURNING l.mailbox, l.fence
 
 -- name: renew
 -- Not what was given back: its run may have ended since somebody looked which are held.

@@ -33,20 +33,6 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
 ) AS used, extract(epoch FROM now() - due.due_at)::double precision, taking.owner;
 
--- name: announced
--- Connections whose servers pushed to this fetcher, where they are enabled and kept there, and what
--- a run of each begins with. Their next turn stays as it is. `used` as in claim_due. Compared in a way
--- that keeps Postgres from going through all that have this affinity.
-SELECT now(), EXISTS (
-    SELECT FROM handler AS h
-    WHERE h.enabled AND (h.all_connections OR EXISTS (
-        SELECT FROM handler_connection AS hc
-        WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, s.lane, {state}
-FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND s.affinity IS NOT DISTINCT FROM %(affinity)s
-  AND s.due_at IS NOT NULL AND c.enabled;
-
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
 UPDATE connection_state
@@ -103,22 +89,6 @@ WHERE last_run_at > now() + interval '1 minute';
 UPDATE connection_state
 SET lane = 'fetch-slow', affinity = NULL, due_at = least(due_at, now())
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
-
--- name: state
--- What a run begins with, of a state `s` and its connection `c`.
-s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since, s.skip_existing,
-s.skipped_before, s.validity_changed_at, coalesce(s.pruned_at < now() - interval '1 day', true),
-EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
-        AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),
-EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id), c.updated_at
-
--- name: runnable
--- The state of connections that a job names, where they are enabled and have not run since the
--- job was emitted.
-SELECT {state}
-FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
-WHERE s.connection_id = ANY(%(ids)s::bigint[]) AND c.enabled
-  AND (s.last_run_at IS NULL OR s.last_run_at < %(emitted_at)s);
 
 -- name: fail_run
 -- Returns the health before, so that a transition can be told from a repetition.

@@ -45,6 +45,8 @@ class Batches:
         #: Mails that were listed and are gone: there is nothing to ask for at once, and a server
         #: that goes on listing them is not to be asked without a pause.
         self.some_vanished = False
+        #: It is one batch.
+        self._is_one = False
         self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
 
     def fetch(self) -> bool:
@@ -53,6 +55,7 @@ class Batches:
         Raises what stopped it, SessionBroke where a fresh session may bring more.
         """
         cut = self._cut()
+        self._is_one = len(cut) == 1
         try:
             batches_settled, complete, trouble = self._fetch_batches(cut)
         except StoreFull as full:
@@ -91,7 +94,7 @@ class Batches:
                     run,
                     committed.already_known,
                     stopped=downloads.stopped,
-                    last=len(cut) == 1 and len(committed.already_known) <= FEW,
+                    last=self._is_one and len(committed.already_known) <= FEW,
                 )
                 settled += 1
                 all_known = len(committed.already_known) == len(intake.refs)
@@ -215,7 +218,9 @@ class Batches:
     def _keep(self, intake: Intake) -> tuple[Intake, Committed]:
         with intake:
             try:
-                return intake, keep(self._run, intake, failed_before=bool(self._failed))
+                failed_before = bool(self._failed)
+                only = self._is_one and self._downloads.stopped is None
+                return intake, keep(self._run, intake, failed_before=failed_before, only=only)
             except StoreFull:
                 self._without_room = intake.octets
                 raise

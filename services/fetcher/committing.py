@@ -6,6 +6,7 @@ together says `shared.coalescing`: those that came while the batches before them
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,8 @@ from services.fetcher import gmail_dedupe, rebinding
 from services.fetcher.run import Committed, Ready, Run
 from services.fetcher.storing import Intake
 from shared.coalescing import Combiner
-from shared.errors import LeaseLost
+from shared.errors import LeaseLost, PosthouseError
+from shared.mailbox.base import Foreseeing
 from shared.messages import NewMessage
 from shared.storage import download_failures, ledger
 from shared.storage.ledger import Batch
@@ -27,14 +29,14 @@ _LARGEST: Final = 4 << 20
 FEW: Final = 50
 
 
-def keep(run: Run, intake: Intake, *, failed_before: bool = False) -> Committed:
+def keep(run: Run, intake: Intake, *, failed_before: bool = False, only: bool = False) -> Committed:
     """Makes a batch durable, commits it to the ledger and hands it on.
 
     With those of other mailboxes that are ready at this moment, where it is small and nothing has
     to be looked up for its commit (`failed_before`: a download of its mails broke off once).
-    Raises LeaseLost, or TryAgain for our own servers.
+    `only` as of `Ready`. Raises LeaseLost, or TryAgain for our own servers.
     """
-    ready = Ready(run, intake, failed_before)
+    ready = Ready(run, intake, failed_before, only)
     with traces.span("keep", connection=run.connection.id, mails=len(intake.messages)):
         committed = run.tools.commits(ready) if _joins(ready) else _alone(ready)
     if committed is None:
@@ -89,9 +91,18 @@ def _alone(ready: Ready) -> Committed:
     with traces.span("commit", connection=connection, mails=len(intake.messages)):
         committed = tools.database.perform(record, single=_is_one_statement(ready))
     tools.reached("committed")
+    _settle_next(ready)
     tools.hand_on([message.id for message in committed.messages])
     tools.reached("handed-on")
     return committed
+
+
+def _settle_next(ready: Ready) -> None:
+    """Its server opens the folder for changes while the batch is handed on."""
+    mailbox = ready.run.mailbox
+    if ready.only and isinstance(mailbox, Foreseeing):
+        with contextlib.suppress(PosthouseError):  # settling finds out, and tells
+            mailbox.settling_is_next()
 
 
 def _is_one_statement(ready: Ready) -> bool:
@@ -131,6 +142,9 @@ def _together(batches: Sequence[Ready]) -> list[Committed | None]:
         Committed(mails, ready.intake.refs) if is_held else None
         for ready, mails, is_held in zip(batches, messages, held, strict=True)
     ]
+    for ready, is_held in zip(batches, held, strict=True):
+        if is_held:
+            _settle_next(ready)
     tools.hand_on([mail.id for one in committed if one for mail in one.messages])
     tools.reached("handed-on")
     return committed

@@ -122,11 +122,13 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A batch that was downloaded. `failed_before`: a download of some of it broke off once."""
+    """A batch that was downloaded. `failed_before`: a download of some of it broke off once.
+    `only`: its run has no other, so that nothing else goes over its session meanwhile."""
 
     run: Run
     intake: Intake
     failed_before: bool = False
+    only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from services.fetcher.settling import settle, settle_at_end, settle_leftovers, u
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import Known, Listing
+from shared.mailbox.base import Foreseeing, Known, Listing
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_refusals import start_refusal
 from shared.messages import Key
@@ -50,6 +50,7 @@ def fetch(run: Run) -> None:
     run.report.settling_refused = None
     if not (run.changed or run.state.needs_look) and _is_unchanged(run):
         run.report.idle = True
+        _leave(run)
         return
     _open(run)
     if run.state.has_unsettled:
@@ -66,11 +67,20 @@ def fetch(run: Run) -> None:
                 settle_at_end(run)
         raise
     if not run.report.session_broke:
-        with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
-            run.mailbox.leave()
+        _leave(run)
     if run.report.settling_refused is not None:
         raise run.report.settling_refused
     run.tools.reached("finished")
+
+
+def _leave(run: Run) -> None:
+    mailbox, connection = run.mailbox, run.connection
+    listens = connection.push and mailbox.capabilities.push and not run.report.again
+    with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
+        if listens and isinstance(mailbox, Foreseeing):
+            mailbox.waiting_is_next(connection.folder)
+        else:
+            mailbox.leave()
 
 
 def _is_unchanged(run: Run) -> bool:
@@ -78,7 +88,16 @@ def _is_unchanged(run: Run) -> bool:
 
 
 def _open(run: Run) -> None:
-    status = run.mailbox.open(run.connection.folder)
+    state, mailbox = run.state, run.mailbox
+    looks_first = not (state.has_unsettled or state.skip_existing)
+    if state.cursor is not None and looks_first and isinstance(mailbox, Foreseeing):
+        mailbox.listing_is_next(
+            run.connection.selection,
+            state.start_since,
+            state.cursor,
+            count_known=state.looks_at_all,
+        )
+    status = mailbox.open(run.connection.folder)
     run.place = FolderRef(run.connection.id, run.connection.folder, status.uid_validity)
     note_uid_validity(run, status.cursor)
 

@@ -361,3 +361,23 @@ class Pollable(Protocol):
     def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
         """The answer, as `changed_since` gives it; `within` seconds, or the session is lost."""
         ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A mailbox that can be told what comes next: it asks for what that needs, and nobody waits for
+    the answer (IMAP has it). Something else may come all the same."""
+
+    def listing_is_next(
+        self, selection: Selection, since: datetime | None, cursor: Cursor, *, count_known: bool
+    ) -> None:
+        """`open`, and then `list_new` with these: what that asks goes out with `open`."""
+        ...
+
+    def settling_is_next(self) -> None:
+        """`settle`, of mails that are durable and committed here."""
+        ...
+
+    def waiting_is_next(self, folder: str) -> None:
+        """`wait_for_push` in this folder; the one that is open is left (`leave`)."""
+        ...

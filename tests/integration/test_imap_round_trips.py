@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
 
 from shared.connection_editing import edit
 from shared.connections import AfterDownload, Selection
@@ -16,23 +18,29 @@ from tests.rig.mails import mail
 from tests.servers.dovecot import Dovecot
 
 
-def test_a_mail_alone_takes_seven_round_trips_to_its_server(plain_dovecot: Dovecot) -> None:
-    """Opened, searched, downloaded, opened for changes, flagged, left, opened to listen."""
-    plain_dovecot.deliver("seven", [mail(1, 2000), mail(2, 2000)])
+@pytest.fixture
+def mailbox(plain_dovecot: Dovecot, mail_user: str) -> Iterator[ImapMailbox]:
+    """With two mails."""
+    plain_dovecot.deliver(mail_user, [mail(1, 2000), mail(2, 2000)])
     fields = {
-        "name": "seven",
+        "name": "alone",
         "mode": "imap",
         "host": "127.0.0.1",
         "port": plain_dovecot.imap_port,
         "security": "none",
-        "username": "seven",
+        "username": mail_user,
         "password": plain_dovecot.password,
     }
-    connection = edit(None, fields).connection
-    mailbox = open_mailbox(
-        connection, Login("seven", password=plain_dovecot.password), read_timeout_s=20
-    )
-    assert isinstance(mailbox, ImapMailbox)
+    login = Login(mail_user, password=plain_dovecot.password)
+    opened = open_mailbox(edit(None, fields).connection, login, read_timeout_s=20)
+    assert isinstance(opened, ImapMailbox)
+    yield opened
+    opened.close()
+
+
+def test_a_mail_alone_takes_six_round_trips_to_its_server(mailbox: ImapMailbox) -> None:
+    """Opened, searched, downloaded, opened for changes, flagged, left and opened to listen. For the
+    fourth and the last nobody waits who has something else to do."""
     stream = mailbox.session.stream
     stream.socket = sent = _Counting(stream.socket)  # type: ignore[assignment]
     cursor = {**mailbox.open("").cursor, "uid_next": 2, "messages": 1}
@@ -42,11 +50,45 @@ def test_a_mail_alone_takes_seven_round_trips_to_its_server(plain_dovecot: Dovec
     sink = _Kept()
     mailbox.download(listing.new, sink, limit=1 << 20)
     assert sink.mails == [mail(2, 2000)]
+    assert sent.count == 3
+    mailbox.settling_is_next()
+    assert sent.count == 4
     assert [ref.key for ref in mailbox.settle(listing.new, AfterDownload.MARK_READ)] == [2]
-    mailbox.leave()
-    assert not mailbox.wait_for_push("", mailbox.open("").cursor).changed
-    assert sent.count - 1 == 7, "one of the last two opens it to have something to compare"
-    mailbox.close()
+    assert sent.count == 5
+    mailbox.waiting_is_next("")
+    assert sent.count == 6
+    assert mailbox.wait_for_push("", None).changed
+    assert sent.count == 6
+
+
+def test_what_comes_next_is_another_thing_than_was_foreseen(mailbox: ImapMailbox) -> None:
+    """Each of these finds what it would have found else."""
+    cursor = mailbox.open("").cursor
+    listed = mailbox.list_new(_OnlyFirst(), Selection.ALL).new
+    otherwise: dict[str, tuple[Callable[[], object], object]] = {
+        "opened": (lambda: mailbox.open("").cursor, cursor),
+        "asked": (lambda: mailbox.changed_since("", cursor), None),
+        "folders": (lambda: {one.name for one in mailbox.folders()} >= {"INBOX"}, True),
+        "alive": (mailbox.is_alive, True),
+        "left": (mailbox.leave, None),
+        "foreseen again": (lambda: mailbox.waiting_is_next(""), None),
+    }
+    for name, (do, expected) in otherwise.items():
+        for foreseen in (mailbox.settling_is_next, lambda: mailbox.waiting_is_next("")):
+            mailbox.open("")
+            foreseen()
+            assert do() == expected, name
+            assert mailbox.open("").cursor == cursor, name
+    within: dict[str, Callable[[], object]] = {
+        "listed": lambda: mailbox.list_new(_OnlyFirst(), Selection.ALL).new,
+        "keys": lambda: list(mailbox.keys()),
+    }
+    expected = {"listed": listed, "keys": [1, 2]}
+    for name, do in within.items():
+        mailbox.open("")
+        mailbox.settling_is_next()
+        assert do() == expected[name], name
+        assert [ref.key for ref in mailbox.settle(listed, AfterDownload.MARK_READ)] == [2], name
 
 
 class _Counting:

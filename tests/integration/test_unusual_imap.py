@@ -12,7 +12,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Listing, MailRef
+from shared.mailbox.base import Foreseeing, Listing, MailRef
 from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachable
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
@@ -153,7 +153,8 @@ def test_without_unselect_a_folder_is_left_without_expunging() -> None:
     assert b"EXPUNGE" not in said
 
 
-def test_a_folder_that_is_re_created_in_between_is_not_touched() -> None:
+@pytest.mark.parametrize("asked", ["as it settles", "before", "before, and more"])
+def test_a_folder_that_is_re_created_in_between_is_not_touched(asked: str) -> None:
     def reborn(talk: Conversation, tag: bytes, rest: bytes) -> None:
         talk.send(b"* 3 EXISTS\r\n* OK [UIDVALIDITY 8] new\r\n* OK [READ-WRITE] ok\r\n")
         talk.ok(tag)
@@ -161,7 +162,12 @@ def test_a_folder_that_is_re_created_in_between_is_not_touched() -> None:
     with ScriptedServer(imap({"SELECT": reborn})) as server:
         with opened(connection_to(server.port)) as mailbox:
             mailbox.open("")
+            assert isinstance(mailbox, Foreseeing)
             with pytest.raises(Unreachable) as caught:
+                if asked != "as it settles":
+                    mailbox.settling_is_next()
+                if asked == "before, and more":
+                    mailbox.keys()
                 mailbox.settle(REFS, AfterDownload.DELETE)
         assert caught.value.code == "uid-validity-changed"
         assert not any(b"STORE" in line or b"EXPUNGE" in line for line in server.heard)

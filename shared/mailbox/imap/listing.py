@@ -20,10 +20,11 @@ from shared.mailbox.imap.metadata import (
     Described,
     fetch_metadata,
     from_on,
+    next_ones,
     search_date,
     taking,
 )
-from shared.mailbox.imap.search import Beside, completed, searches
+from shared.mailbox.imap.search import Beside, completed, found_ahead, searches, send_ahead
 from shared.mailbox.imap.session import ImapSession
 from shared.mailbox.imap.status import OpenedFolder
 from shared.messages import Key
@@ -78,25 +79,39 @@ def continued(cursor: Cursor | None, status: OpenedFolder) -> Cursor:
     return cursor
 
 
-def search_folder(
-    session: ImapSession,
-    status: OpenedFolder,
-    selection: Selection,
-    since: datetime | None,
-    cursor: Cursor | None,
-    *,
-    everything: bool,
-    by_flags: bool = False,
-) -> Selected:
-    """Which mails come into question, in one round trip.
+class Look:
+    """What `search_folder` will ask of a folder with this `cursor`, sent with what opens it."""
 
-    `everything`: the whole folder is looked at. `by_flags`: where searches leave mails out, the
-    flags of all are read; else `left_out` says so.
+    def __init__(
+        self,
+        session: ImapSession,
+        selection: Selection,
+        since: datetime | None,
+        cursor: Cursor,
+        *,
+        everything: bool,
+    ) -> None:
+        self._session = session
+        self.queries = _queries(selection, since, cursor, everything=everything)
+        self.described: Described = {}
+        following = int(cursor.get("uid_next", 0))
+        command = next_ones(session, following, _FEW) if following else None
+        self._beside = Beside(command, taking(self.described)) if command else None
+        self._tags: list[bytes] = []
+        #: What each query found; None where it has to be asked again.
+        self.found: list[list[int]] | None = None
 
-    UIDNEXT is no bound of what was had: it may be too high, and mails below it would never come.
-    The highest UID that was seen is one (`highest` of the cursor).
-    """
-    before = continued(cursor, status)
+    def send(self) -> None:
+        self._tags = send_ahead(self._session, self.queries, self._beside)
+
+    def read(self) -> None:
+        """Reads the answers, whatever became of the folder."""
+        self.found = found_ahead(self._session, self._tags, self._beside)
+
+
+def _queries(
+    selection: Selection, since: datetime | None, before: Cursor, *, everything: bool
+) -> list[bytes]:
     highest = int(before.get("highest", 0))
     unread_only = selection is Selection.UNREAD
     all_of_it = everything or (not unread_only and not highest)
@@ -108,16 +123,44 @@ def search_folder(
     if since is not None:
         # Compared by the day, in a time zone of the server's choice: a day more, checked later.
         queries.append(b"SINCE " + search_date(since.astimezone(UTC) - timedelta(days=1)))
+    return queries
+
+
+def search_folder(
+    session: ImapSession,
+    status: OpenedFolder,
+    selection: Selection,
+    since: datetime | None,
+    cursor: Cursor | None,
+    *,
+    everything: bool,
+    by_flags: bool = False,
+    look: Look | None = None,
+) -> Selected:
+    """Which mails come into question, in one round trip.
+
+    `everything`: the whole folder is looked at. `by_flags`: where searches leave mails out, the
+    flags of all are read; else `left_out` says so. `look`: what was asked as it was opened.
+
+    UIDNEXT is no bound of what was had: it may be too high, and mails below it would never come.
+    The highest UID that was seen is one (`highest` of the cursor).
+    """
+    before = continued(cursor, status)
+    highest = int(before.get("highest", 0))
+    unread_only = selection is Selection.UNREAD
+    all_of_it = everything or (not unread_only and not highest)
+    queries = _queries(selection, since, before, everything=everything)
     counted_unread = (status.unread or 0) - int(before.get("miscounted", 0))
     arrived = status.total - int(before.get("messages", status.total))
     promised = {queries[0]: counted_unread}
     if not unread_only and not all_of_it:
         promised[queries[1]] = arrived
-    described: Described = {}
+    found = look.found if look is not None and look.queries == queries else None
+    described = look.described if look is not None else {}
     beside, had = None, int(before.get("uid_next", 1))
-    if 0 < int(status.cursor["uid_next"]) - had <= _FEW:
+    if found is None and 0 < int(status.cursor["uid_next"]) - had <= _FEW:
         beside = Beside(from_on(session, had), taking(described))
-    answers = searches(session, queries, {} if by_flags else promised, beside)
+    answers = searches(session, queries, {} if by_flags else promised, beside, found)
     unread, left_out = answers[0], 0
     every = answers[queries.index(b"ALL")] if all_of_it else None
     searched = len(unread) + len(every or ())

@@ -23,12 +23,13 @@ from shared.mailbox.base import (
     MailRef,
     Sink,
 )
-from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachable
+from shared.mailbox.failures import SessionLost, StepFailed
 from shared.mailbox.imap.download import fetch_bodies
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.headers import fetch_headers
 from shared.mailbox.imap.idle import IdleWait
 from shared.mailbox.imap.listing import (
+    Look,
     Selected,
     all_there,
     arrived_since,
@@ -37,14 +38,12 @@ from shared.mailbox.imap.listing import (
     search_folder,
 )
 from shared.mailbox.imap.metadata import fetch_metadata
+from shared.mailbox.imap.open_folder import OpenFolder
 from shared.mailbox.imap.search import refusal, searches
-from shared.mailbox.imap.session import ImapSession, Reply, string
+from shared.mailbox.imap.session import ImapSession
 from shared.mailbox.imap.settle import settle
 from shared.mailbox.imap.status import (
     OpenedFolder,
-    opened_folder,
-    send_status,
-    status_of,
     unchanged,
 )
 from shared.messages import Key
@@ -66,12 +65,11 @@ class ImapMailbox:
         self._session = session
         self._connection = connection
         self._folders = ImapFolders(session)
-        self._selected: bytes | None = None
-        self._writable = False
-        self._status: OpenedFolder | None = None
+        self._open = OpenFolder(session, self._folders)
         self._poll: _Poll | None = None
-        #: Of what was sent to leave a folder, and whose answers nobody waited for.
-        self._left: list[bytes] = []
+        #: What is to be asked with the next `open`, and what was asked with the last one.
+        self._next_look: Look | None = None
+        self._look: Look | None = None
 
     # ---- what it is
 
@@ -107,6 +105,7 @@ class ImapMailbox:
 
     def folders(self) -> list[Folder]:
         with self._step("folder"):
+            self._open.await_answers()
             return self._folders.offered()
 
     def changed_since(self, folder: str, cursor: Cursor | None) -> FolderStatus | None:
@@ -115,9 +114,7 @@ class ImapMailbox:
 
     def poll_send(self, folder: str, cursor: Cursor | None) -> None:
         with self._step("folder"):
-            name = self._folders.name_of(folder)
-            left = self._leave(more=True)
-            self._poll = _Poll([*left, send_status(self._session, name)], folder, cursor)
+            self._poll = _Poll(self._open.send_status(folder), folder, cursor)
 
     def poll_receive(self, *, within: float | None = None) -> FolderStatus | None:
         if self._poll is None:
@@ -127,7 +124,7 @@ class ImapMailbox:
         with self._step("folder"), self._session.stream.bounded(within):
             for tag in poll.tags[:-1]:
                 self._session.reply(tag)
-            status = self._status_of(self._session.reply(poll.tags[-1]), poll.folder)
+            status = self._open.status_of(self._session.reply(poll.tags[-1]), poll.folder)
         return None if cursor is not None and unchanged(cursor, status.cursor) else status
 
     def wait_for_push(self, folder: str, cursor: Cursor | None) -> IdleWait:
@@ -135,23 +132,15 @@ class ImapMailbox:
         return IdleWait(self._session, changed=cursor is None or not unchanged(cursor, now))
 
     def open(self, folder: str) -> OpenedFolder:
+        self._look, self._next_look = self._next_look, None
         with self._step("folder"):
-            name = self._folders.name_of(folder)
-            left = self._leave(more=True)
-            asked = send_status(self._session, name, more=True)
-            examined = self._session.begin(b"EXAMINE ", string(name), self._condstore())
-            for tag in left:
-                self._session.reply(tag)
-            reported, reply = self._session.reply(asked), self._session.reply(examined)
-            # Whichever was carried out first: each answer tells by itself what it is about.
-            reported.untagged = reply.untagged = [*reported.untagged, *reply.untagged]
-            status = self._status_of(reported, folder)
-            if not reply.ok:
-                raise self._folders.why_not(folder, reply)
-            self._selected, self._writable = name, False
-            self._same_folder(reply, status)
-            self._status = opened = opened_folder(status, reply)
-            return opened
+            return self._open.open(folder, self._look)
+
+    def listing_is_next(
+        self, selection: Selection, since: datetime | None, cursor: Cursor, *, count_known: bool
+    ) -> None:
+        if {"ESEARCH", "IMAP4REV2"} & self._session.capabilities:
+            self._next_look = Look(self._session, selection, since, cursor, everything=count_known)
 
     # ---- what is new
 
@@ -175,7 +164,7 @@ class ImapMailbox:
         if below:
             found = self._matching(selection, since, cursor, everything=True)
             missing = found.missing_of(known)
-        status = self._opened()
+        status = self._open.in_step()
         looked = found.looked_at
         with self._step("list"):
             new = [uid for uid in found.matching if uid in missing]
@@ -204,10 +193,11 @@ class ImapMailbox:
     ) -> Selected:
         """Where a search leaves out what the folder counts, somebody may just have read or removed
         a mail: both are asked once more, and then the flags of all mails."""
-        status = self._opened()
+        status, look = self._open.in_step(), self._look
+        self._look = None
         with self._step("list"):
             asked = (selection, since, cursor)
-            found = search_folder(self._session, status, *asked, everything=everything)
+            found = search_folder(self._session, status, *asked, everything=everything, look=look)
             if not found.left_out:
                 return found
         again = self._opened_again()
@@ -215,7 +205,7 @@ class ImapMailbox:
             return search_folder(self._session, again, *asked, everything=everything, by_flags=True)
 
     def keys(self) -> Sequence[Key]:
-        status, left_out = self._opened(), 0
+        status, left_out = self._open.in_step(), 0
         for by_flags in (False, True):
             with self._step("list"):
                 found, left_out = searches(self._session, [b"ALL"])[0], 0
@@ -227,12 +217,8 @@ class ImapMailbox:
         raise not_listed(status, left_out)
 
     def _opened_again(self) -> OpenedFolder:
-        """The folder that is open, with what it counts now."""
-        before = self._opened()
-        status = self.open(before.folder)
-        if status.uid_validity != before.uid_validity:
-            raise self._made_anew()
-        return status
+        with self._step("folder"):
+            return self._open.open_again()
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
@@ -246,7 +232,7 @@ class ImapMailbox:
         return after
 
     def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-        self._opened()
+        self._open.in_step()
         found = fetch_headers(self._session, refs)
         while True:
             with self._step("list"):
@@ -256,28 +242,31 @@ class ImapMailbox:
             yield pair
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
-        self._opened()
+        self._open.in_step()
         with self._step("download"):
             fetch_bodies(self._session, refs, sink, limit)
 
     # ---- what changes the mailbox
 
     def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
-        status = self._opened()
         if not refs:
             return []
         with self._step("settle"):
+            self._open.select()
             trash = self._trash_folder() if action is AfterDownload.DELETE else None
-            self._select(status)
             return settle(self._session, refs, action, trash)
 
     def leave(self) -> None:
-        if self._selected is None or not self._writable or self._session.stream.broken:
-            return
         with self._step("settle"):
-            # Whoever uses the session next has the answer before his own: no wait for it here.
-            self._left = self._leave()
-            self._writable = False
+            self._open.leave()
+
+    def settling_is_next(self) -> None:
+        with self._step("settle"):
+            self._open.send_select()
+
+    def waiting_is_next(self, folder: str) -> None:
+        with self._step("folder"):
+            self._open.send_open(folder)
 
     # ---- the session itself
 
@@ -285,6 +274,7 @@ class ImapMailbox:
         if self._session.stream.broken:
             return False
         try:
+            self._open.await_answers()
             alive = self._session.command(b"NOOP").ok
         except StepFailed:
             return False
@@ -323,69 +313,7 @@ class ImapMailbox:
             error.transcript = error.transcript or self.transcript
             raise
 
-    def _opened(self) -> OpenedFolder:
-        if self._status is None or self._selected is None:
-            raise AssertionError("no folder is open")
-        return self._status
-
-    def _condstore(self) -> bytes:
-        return b" (CONDSTORE)" if "CONDSTORE" in self._session.capabilities else b""
-
-    def _status_of(self, reply: Reply, folder: str) -> FolderStatus:
-        if not reply.ok:
-            raise self._folders.why_not(folder, reply)
-        return status_of(self._session, reply, folder)
-
-    def _leave(self, *, more: bool = False) -> list[bytes]:
-        """Leaves the open folder, as STATUS of it may be stale (RFC 3501 section 6.3.10).
-
-        Returns the tags of what was sent for it and not yet answered. `more` as of `session.send`.
-        """
-        self._session.stream.start_clock()
-        left, self._left = self._left, []
-        name, self._selected, self._status = self._selected, None, None
-        if name is None:
-            return left
-        if {"UNSELECT", "IMAP4REV2"} & self._session.capabilities:
-            return [*left, self._session.send(b"UNSELECT", more=more)]
-        reply = self._session.command(b"EXAMINE ", string(name))
-        if reply.ok and "READ-ONLY" in reply.codes():
-            # Of a folder opened read-only CLOSE expunges nothing (RFC 3501 section 6.4.2).
-            return [*left, self._session.send(b"CLOSE", more=more)]
-        return left
-
-    def _select(self, status: FolderStatus) -> None:
-        """Opens the folder for changes; it must still be the one that was looked at."""
-        if self._writable or self._selected is None:
-            return
-        reply = self._session.command(b"SELECT ", string(self._selected), self._condstore())
-        if not reply.ok:
-            raise self._folders.why_not(status.folder, reply)
-        self._same_folder(reply, status)
-        if "READ-ONLY" in reply.codes():
-            raise Refused(
-                "The folder is read-only for this account: mails can be neither marked nor "
-                "deleted.",
-                step="settle",
-                code="read-only",
-                hint="Give the account the right to change flags and to delete in this folder.",
-            )
-        self._writable = True
-
-    def _same_folder(self, reply: Reply, status: FolderStatus) -> None:
-        validity = reply.codes().get("UIDVALIDITY", "")
-        if validity.isdigit() and int(validity) != status.uid_validity:
-            raise self._made_anew()
-
-    def _made_anew(self) -> Unreachable:
-        self._session.stream.broken = True
-        return Unreachable(
-            "The folder was re-created while we were at it.",
-            step="folder",
-            code="uid-validity-changed",
-        )
-
     def _trash_folder(self) -> bytes | None:
         """Where deleted mails go on Gmail; None where they are deleted in place."""
         trash = self._folders.trash() if self._moves_to_trash else None
-        return trash if trash != self._selected else None
+        return trash if trash != self._open.name else None

@@ -64,6 +64,11 @@ def from_on(session: ImapSession, uid: int) -> bytes:
     return b"UID FETCH %d:* " % uid + _items(session)
 
 
+def next_ones(session: ImapSession, uid: int, count: int) -> bytes:
+    """The command that asks for those mails that have one of so many UIDs from this one on."""
+    return b"UID FETCH %d:%d " % (uid, uid + count - 1) + _items(session)
+
+
 def taking(found: Described) -> Callable[[Untagged], bool]:
     """Puts what is answered into `found`."""
 

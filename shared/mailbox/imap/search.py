@@ -52,19 +52,44 @@ def searches(
     queries: Sequence[bytes],
     promised: Mapping[bytes, int] | None = None,
     beside: Beside | None = None,
+    found: Sequence[list[int]] | None = None,
 ) -> list[list[int]]:
     """Several searches, in one round trip where answers say what they answer (ESEARCH).
 
-    `promised`: of a query, how many mails there must be, or a few less.
+    `promised`: of a query, how many mails there must be, or a few less. `found`: what was answered
+    already (`found_ahead`).
     """
     promised = promised or {}
-    answers = _answers(session, queries, beside)
+    if found is None:
+        answers = _answers(session, queries, beside)
+    else:
+        answers = [(uids, False) for uids in found]
     return [
         completed(session, query, found)
         if len(found) >= _LONG or cut or len(found) < promised.get(query, 0)
         else found
         for query, (found, cut) in zip(queries, answers, strict=True)
     ]
+
+
+def send_ahead(
+    session: ImapSession, queries: Sequence[bytes], beside: Beside | None
+) -> list[bytes]:
+    """Sends such searches, where a server has ESEARCH, behind what opens the folder; their tags."""
+    return session.send_all([*map(_with_esearch, queries), *([beside.command] if beside else [])])
+
+
+def found_ahead(
+    session: ImapSession, tags: Sequence[bytes], beside: Beside | None
+) -> list[list[int]] | None:
+    """What was answered to `send_ahead`; None where a search was refused or shortened."""
+    searched = tags[:-1] if beside else tags
+    found, replies = _read(session, searched, beside.take if beside else _no_other)
+    if beside:
+        session.stream.start_clock()
+        session.reply(tags[-1], on_untagged=beside.take)
+    whole = all(reply.ok and not is_limited(reply) for reply in replies)
+    return [sorted(found[tag]) for tag in searched] if whole else None
 
 
 def completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]:
@@ -96,7 +121,7 @@ def _answers(
         # `* SEARCH` names no command, and commands may be answered in any order.
         return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
     session.stream.start_clock()
-    commands = [b"UID SEARCH RETURN (ALL) " + query for query in queries]
+    commands = list(map(_with_esearch, queries))
     if beside is None:
         return _results(session, session.send_all(commands))
     *tags, last = session.send_all([*commands, beside.command])
@@ -107,13 +132,34 @@ def _answers(
     return found
 
 
+def _with_esearch(query: bytes) -> bytes:
+    return b"UID SEARCH RETURN (ALL) " + query
+
+
+def _no_other(_: Untagged) -> bool:
+    return False
+
+
 def _results(
     session: ImapSession,
     tags: Sequence[bytes],
-    take_other: Callable[[Untagged], bool] = lambda _: False,
+    take_other: Callable[[Untagged], bool] = _no_other,
 ) -> list[tuple[list[int], bool]]:
+    found, replies = _read(session, tags, take_other)
+    for tag, reply in zip(tags, replies, strict=True):
+        if not reply.ok and not (is_limited(reply) and found[tag]):
+            raise refusal(reply, "list")
+    return [
+        (sorted(found[tag]), is_limited(reply)) for tag, reply in zip(tags, replies, strict=True)
+    ]
+
+
+def _read(
+    session: ImapSession, tags: Sequence[bytes], take_other: Callable[[Untagged], bool]
+) -> tuple[dict[bytes, set[int]], list[Reply]]:
+    """The UIDs that each found, and how each ended."""
     found: dict[bytes, set[int]] = {tag: set() for tag in tags}
-    cut: dict[bytes, bool] = {}
+    replies: list[Reply] = []
     patience = time.monotonic() + _LONGEST_SEARCH
 
     def take(line: Untagged) -> bool:
@@ -136,12 +182,8 @@ def _results(
 
     for tag in tags:
         session.stream.start_clock()
-        reply = session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take)
-        limited = is_limited(reply)
-        if not reply.ok and not (limited and found[tag]):
-            raise refusal(reply, "list")
-        cut[tag] = limited
-    return [(sorted(found[tag]), cut[tag]) for tag in tags]
+        replies.append(session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take))
+    return found, replies
 
 
 def is_limited(reply: Reply) -> bool:

@@ -52,13 +52,15 @@ _MAY_CERTIFY, _MAY_ENCRYPT = 0x01, 0x0C
 
 
 class Subkey(NamedTuple):
-    """A part that decrypts: its key id and fingerprint (lower-case hex), Sequoia's handle, and its
-    algorithm (RFC 9580 section 9.1)."""
+    """A part that decrypts: its key id and fingerprint (lower-case hex), Sequoia's handle, its
+    algorithm (RFC 9580 section 9.1), and the bits of the first number of its public key, which for
+    RSA are its length."""
 
     key_id: str
     fingerprint: str
     decryptor: PyDecryptor
     algorithm: int
+    bits: int
 
 
 class Parts(NamedTuple):
@@ -94,7 +96,9 @@ def decrypting_parts(secret: Tsk, password: str | None) -> Parts:
         assert packet.key_id is not None
         assert packet.fingerprint is not None
         algorithm = packet.body[5]  # behind the version and the time of creation
-        found.append(Subkey(packet.key_id, packet.fingerprint, decryptor, algorithm))
+        start = 10 if packet.body[0] == 6 else 6
+        bits = int.from_bytes(packet.body[start : start + 2])
+        found.append(Subkey(packet.key_id, packet.fingerprint, decryptor, algorithm, bits))
     return Parts(tuple(found), protected, tuple(dict.fromkeys(unknown)))
 
 

@@ -44,9 +44,11 @@ from shared.mail.region import Region, region
 
 #: Subkeys that are tried: a message to hidden recipients is tried with every key.
 MAX_TRIES = 64
-#: Operations with private keys that one message may ask for: recipients that are hidden, or named
-#: twice, are tried one after the other, and each costs some milliseconds (RSA of 4096 bits: ten).
+#: Operations with private keys that one message may ask for, each of the cost of one with RSA of
+#: 4096 bits (ten milliseconds): recipients that are hidden, or named twice, are tried one after the
+#: other.
 MAX_OPERATIONS = 64
+_LONG_RSA = 4096
 #: With more copies of the session key only those that may be meant here are given to Sequoia, which
 #: takes the square of their number.
 _MANY = 2_000
@@ -107,16 +109,16 @@ def decrypt_message(
         raise Unsupported("The message is too long for a form of GnuPG's own.")
     path = _path(message, to, spool)
     copies = Counter(to.session_keys)
-    operations = 0
+    operations = 0.0
     for key, subkey in fitting[:MAX_TRIES]:
         used, where, many = message, path, len(to.session_keys) > _MANY
         wanted = _copies_for(subkey, (ANYONE, *_names(subkey)))
         count = sum(copies[one] for one in wanted)
-        if operations + count > MAX_OPERATIONS:
+        if operations + count * _cost(subkey) > MAX_OPERATIONS:
             # Somebody who is named need not be kept out by those who are hidden.
             wanted, many = _copies_for(subkey, _names(subkey)), True
             count = sum(copies[one] for one in wanted)
-            if not count or operations + count > MAX_OPERATIONS:
+            if not count or operations + count * _cost(subkey) > MAX_OPERATIONS:
                 raise Unsupported(_TOO_MANY)
         if many and not count:
             continue
@@ -125,7 +127,7 @@ def decrypt_message(
                 raise Unsupported(_TOO_MANY)
             used = region(narrowed(message, wanted))
             where = _path(used, to, spool)
-        operations += count
+        operations += count * _cost(subkey)
         try:
             if where is None:
                 return _by_reencryption(used, key, subkey, rings, spool, limit)
@@ -146,6 +148,11 @@ def decrypt_message(
 def _path(message: Region, to: Addressed, spool: Spool) -> Path | None:
     """A file of the message for Sequoia; None where it does not open its form."""
     return None if to.form.needs_reencryption else _written(message.windows(), spool)
+
+
+def _cost(subkey: Subkey) -> float:
+    """Of one operation: with RSA it grows with the third power of the length."""
+    return (subkey.bits / _LONG_RSA) ** 3 if subkey.algorithm in _RSA else 1.0
 
 
 def _copies_for(subkey: Subkey, names: Iterable[str]) -> set[EncryptedSessionKey]:

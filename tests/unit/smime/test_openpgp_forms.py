@@ -144,6 +144,22 @@ def test_the_operations_with_a_key_that_a_mail_asks_for_are_bounded(
         assert "too many recipients" in opened.security.reason
 
 
+def test_short_keys_are_tried_with_more_copies(gnupg: GnuPG, opener: Opener) -> None:
+    """Seven RSA keys and ten hidden recipients were too many, whatever the length of the keys."""
+    gnupg.key("rsa@example.org", "rsa2048")
+    parsed = parse_certificate(gnupg.secret("rsa@example.org"))
+    stored = ("rsa", parsed.kind, parsed.certificate, parsed.private_key)
+    opener.identities = IdentityIndex.load([stored])
+    made = gnupg("-e", "--throw-keyids", "-r", "rsa@example.org", data=ENTITY)
+    ((_, sealed), *_) = packets_of(made)
+    rest = made[made.index(sealed) + len(sealed) :]
+    decoy = packet(1, sealed[:-8] + bytes(8))
+    for count, status in ((100, "decrypted"), (1_000, "unsupported")):
+        message = decoy * count + packet(1, sealed) + rest
+        with opener(HEADER + multipart_encrypted(base64.encodebytes(message), b"base64")) as opened:
+            assert opened.security.status == status, opened.security
+
+
 @pytest.mark.parametrize("blank", [b" ", b"\t ", b""])
 def test_the_empty_line_of_an_armour_may_hold_white_space(
     blank: bytes, gnupg: GnuPG, opener: Opener

@@ -107,6 +107,11 @@ def taken_first(session: Session, handler_id: int) -> None:
     session.execute(_SQL["taken_first"], {"handler_id": handler_id})
 
 
+def credential_changed(session: Session, credential_id: int) -> None:
+    """Ends the back-off of those that log in with it: perhaps it was the cure."""
+    session.execute(_SQL["credential_changed"], {"credential_id": credential_id})
+
+
 def to_slow_lane(session: Session, connection_ids: Sequence[int]) -> None:
     """Due at once, in the lane whose jobs may wait for a server."""
     session.execute(_SQL["to_slow_lane"], {"ids": list(connection_ids)})

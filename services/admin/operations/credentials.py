@@ -24,7 +24,7 @@ from shared.credentials import (
 from shared.errors import Conflict, InvalidInput, NotFound, Refusals, User
 from shared.microsoft_certificates import client_certificate_of, pem_of
 from shared.microsoft_clouds import check_use, cloud_named
-from shared.storage import authorisations, credentials
+from shared.storage import authorisations, credentials, scheduling
 from shared.storage.pool import Session
 from shared.vault import client_certificate_path, client_secret_path
 
@@ -93,6 +93,7 @@ def update_credential(
             # Refresh tokens would go to another authorisation server than the one that gave them.
             authorisations.forget_credential(session, credential_id)
         _keep_secrets(ctx, session, credential_id, changes)
+        scheduling.credential_changed(session, credential_id)
         given = {name: changes[name] for name in SECRET_FIELDS if changes.get(name)}
         ctx.record(
             session,

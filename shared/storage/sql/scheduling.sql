@@ -77,6 +77,23 @@ SET awaited_since = now(), due_at = least(s.due_at, now() + make_interval(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 
+-- name: credential_changed
+-- As `enable`, for those that log in with it: those that failed begin one after the other, 200 a second.
+-- One that is locked is being claimed right now.
+WITH users AS (
+    SELECT s.connection_id, s.health IN ('failing', 'needs-authorisation') AS failed
+    FROM connection AS c JOIN connection_state AS s ON s.connection_id = c.id
+    WHERE c.credential_id = %(credential_id)s AND s.due_at IS NOT NULL
+    FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE connection_state AS s
+SET awaited_since = now(), failures = 0,
+    lane = CASE WHEN u.failed THEN 'fetch' ELSE s.lane END,
+    health = CASE WHEN u.failed THEN 'pending' ELSE s.health END,
+    due_at = CASE WHEN u.failed THEN least(s.due_at, now() + make_interval(
+        secs => (SELECT count(*) FROM users) / 200.0 * random())) ELSE s.due_at END
+FROM users AS u WHERE s.connection_id = u.connection_id;
+
 -- name: clock_was_set_back
 -- What was recorded in time to come happened just now.
 UPDATE connection_state

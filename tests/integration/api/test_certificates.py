@@ -238,6 +238,42 @@ def test_a_credential_is_reused_and_not_deleted_while_in_use(api: Api) -> None:
     assert (kept["name"], kept["has_client_secret"]) == ("Renamed", True)
 
 
+@pytest.mark.promise("A1", "M15")
+def test_mailboxes_that_failed_are_tried_with_the_new_secret_at_once(api: Api) -> None:
+    """The secret of an application ends, and all of its mailboxes with it: each would wait for up
+    to half an hour after it was renewed."""
+    body = {"name": "App", "provider": "google", "client_id": "id", "client_secret": "old"}
+    number = api.http.post("credentials", json=body).json()["id"]
+    made = [
+        api.create(name=name, mode="google-imap", credential_id=number, host=None, password=None)[
+            "id"
+        ]
+        for name in ("failed", "worked", "disabled")
+    ]
+    api.execute(
+        "UPDATE connection_state SET health = 'failing', failures = 6, lane = 'fetch-slow',"
+        " awaited_since = now() - interval '1 day', due_at = now() + interval '30 minutes'"
+    )
+    failed, worked, disabled = made
+    api.execute(
+        "UPDATE connection_state SET health = 'working' WHERE connection_id = %(id)s", id=worked
+    )
+    api.execute(
+        "UPDATE connection_state SET due_at = NULL WHERE connection_id = %(id)s", id=disabled
+    )
+    answer = api.http.patch(f"credentials/{number}", json={"client_secret": "new"})
+    assert answer.status_code == 200, answer.text
+    assert api.execute(
+        "SELECT connection_id, health, failures, due_at < now() + interval '1 minute'"
+        " FROM connection_state WHERE connection_id = ANY(%(made)s) ORDER BY connection_id",
+        made=made,
+    ) == [
+        (failed, "pending", 0, True),
+        (worked, "working", 0, False),
+        (disabled, "failing", 6, None),
+    ]
+
+
 @pytest.mark.promise("A1")
 @pytest.mark.parametrize(
     ("change", "field"),

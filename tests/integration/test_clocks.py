@@ -58,6 +58,26 @@ def test_mailboxes_that_ran_in_time_to_come_are_fetched_now(
     assert judged == (True,)
 
 
+@pytest.mark.promise("M2")
+def test_a_turn_that_was_given_away_in_time_to_come_comes_again(
+    database: Database, owner: Session
+) -> None:
+    """Nobody did its job: until that time nothing would be fetched, and all be green."""
+    ahead, disabled = add_connection(owner, "ahead"), add_connection(owner, "disabled")
+    owner.execute(
+        "UPDATE connection_state SET last_run_at = NULL, last_success_at = NULL,"
+        " emitted_at = now() + interval '1 hour', due_at = now() + interval '61 minutes'"
+    )
+    owner.execute("UPDATE connection_state SET due_at = NULL WHERE connection_id = %s", [disabled])
+    with database.transaction() as session:
+        assert scheduling.clock_was_set_back(session) == 2
+    rows = owner.execute(
+        "SELECT connection_id, due_at <= now(), last_run_at, last_success_at FROM connection_state"
+        " ORDER BY connection_id"
+    ).fetchall()
+    assert rows == [(ahead, True, None, None), (disabled, None, None, None)]
+
+
 def test_a_chore_that_was_begun_in_time_to_come_is_done(database: Database, owner: Session) -> None:
     every = timedelta(minutes=5)
     assert retention.claim_chore(database, "housekeeping", every)

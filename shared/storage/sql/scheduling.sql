@@ -95,11 +95,16 @@ SET awaited_since = now(), failures = 0,
 FROM users AS u WHERE s.connection_id = u.connection_id;
 
 -- name: clock_was_set_back
--- What was recorded in time to come happened just now.
+-- What was recorded in time to come happened just now: a run, or that its turn was given to a job that
+-- nobody did. (Of null and a time `least` would take the time.)
 UPDATE connection_state
-SET last_run_at = now(), emitted_at = least(emitted_at, now()), due_at = least(due_at, now()),
-    last_success_at = least(last_success_at, now()), awaited_since = least(awaited_since, now())
-WHERE last_run_at > now() + interval '1 minute';
+SET last_run_at = CASE WHEN last_run_at > now() THEN now() ELSE last_run_at END,
+    last_success_at = CASE WHEN last_success_at > now() THEN now() ELSE last_success_at END,
+    emitted_at = CASE WHEN emitted_at > now() THEN now() ELSE emitted_at END,
+    due_at = CASE WHEN due_at > now() THEN now() ELSE due_at END,
+    awaited_since = least(awaited_since, now())
+WHERE greatest(last_run_at, last_success_at, emitted_at, awaited_since)
+      > now() + interval '1 minute';
 
 -- name: to_slow_lane
 -- Their sessions are gone or keep us waiting: whoever has time to wait opens new ones.

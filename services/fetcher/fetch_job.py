@@ -194,9 +194,11 @@ class Dispatcher:
                             self.ends.finish(ended)
                             ended = []
             finally:
-                self.ends.finish(ended)
-                if runs:
-                    self.ends.postpone(runs)
+                try:
+                    self.ends.finish(ended)
+                finally:
+                    if runs:
+                        self.ends.postpone(runs)
 
     def _runs(
         self,

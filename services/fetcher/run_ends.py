@@ -126,14 +126,7 @@ class RunEnds:
         connection, report = run.connection, run.report
         silent = self.push_events.ran(connection.id, productive=report.downloaded > 0)
         if silent is not None:
-            with self.database.transaction() as session:
-                if scheduling.push_is_silent(session, connection.id, silent) and silent:
-                    _log.warning(
-                        "new mails not announced by IDLE",
-                        connection=connection.id,
-                        hint="New mails are found by the interval: make it short.",
-                    )
-            self.push_events.silence_recorded(connection.id, silent=silent)
+            self._note_silence(connection, silent)
         if report.again or run.tools.stopping():
             return
         if not self.push_events.may_listen(connection.id, connection.updated_at):
@@ -146,6 +139,21 @@ class RunEnds:
                 self.push_events.listening(connection.id)
         except PosthouseError as error:
             self.push_events.lost(connection.id, error)
+
+    def _note_silence(self, connection: Connection, silent: bool) -> None:
+        """Where Postgres is away, another run says it again: this one has ended well."""
+        try:
+            with self.database.transaction() as session:
+                if scheduling.push_is_silent(session, connection.id, silent) and silent:
+                    _log.warning(
+                        "new mails not announced by IDLE",
+                        connection=connection.id,
+                        hint="New mails are found by the interval: make it short.",
+                    )
+        except DatabaseUnavailable as outage:
+            _log.warning("silence of a server not recorded", error=str(outage))
+            return
+        self.push_events.silence_recorded(connection.id, silent=silent)
 
     def failed(self, run: Run, error: PosthouseError) -> None:
         """Records why, and when the next attempt is due."""

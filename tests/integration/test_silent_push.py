@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from shared.storage import scheduling
+from shared.storage.pool import DatabaseUnavailable
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
@@ -19,9 +21,13 @@ def taken_and_never_told(talk: Conversation, tag: bytes, _: bytes) -> None:
     talk.ok(tag)
 
 
+def away(*_: object) -> bool:
+    raise DatabaseUnavailable("Postgres does not answer.")
+
+
 @pytest.mark.promise("M27")
 def test_polls_notice_that_idle_never_tells(
-    redis_url: str, build_stack: Callable[..., Stack]
+    redis_url: str, build_stack: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {1: mail(1, 300, seed=9)}
     script = imap(
@@ -48,9 +54,10 @@ def test_polls_notice_that_idle_never_tells(
                 assert stack.query(silent) == [(False,)], uid
                 minutes[0] += 1
                 there[uid] = mail(uid, 300, seed=9)
-                fetcher.run(number)
+                with monkeypatch.context() as patched:
+                    if uid == 6:  # where Postgres is away, the next run says it
+                        patched.setattr(scheduling, "push_is_silent", away)
+                    fetcher.run(number)
                 assert stack.count("message") == uid
-                if uid == 6:
-                    break
             assert stack.query(silent) == [(True,)]
         stack.stop()

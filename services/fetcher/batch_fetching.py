@@ -97,7 +97,7 @@ class Batches:
                     last=self._is_one and len(committed.already_known) <= FEW,
                 )
                 settled += 1
-                all_known = len(committed.already_known) == len(intake.refs)
+                all_known = len(committed.already_known) + len(committed.kept) == len(intake.refs)
                 left = [ref for ref, why in intake.postponed if why.code != "mail-vanished"]
                 self.some_vanished |= len(left) < len(intake.postponed)
                 complete = complete and not left and all_known

@@ -69,8 +69,8 @@ def _begin_rebinding(run: Run, *, another_folder: bool = False) -> None:
 def without_known_content(
     run: Run, known: Known, listing: Listing
 ) -> tuple[Sequence[MailRef], Sequence[MailRef], Set[Key]]:
-    """The new mails, those that came before under another key and may be settled, and the keys of
-    which it is still to be found out whether they name other mails now."""
+    """The new mails, those that came before and are to be settled, and the keys of which it is
+    still to be found out whether they name other mails now."""
     found = reused(run, listing.listed)
     listing = replace(listing, new=(*found.other, *listing.new)) if found.other else listing
     new, already_known = _recognised(run, known, listing)
@@ -93,17 +93,22 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch (`ledger.commit_batch`) but for what is known under another key, where the
     server showed no headers before. Raises LeaseLost."""
     contents = {message.native_key: message.header_digest for message in intake.messages}
-    had_before = rebind_keys(session, run.place, (), contents)
-    new = [m for m in intake.messages if m.native_key not in had_before]
+    rebound = rebind_keys(session, run.place, (), contents)
+    new = [m for m in intake.messages if m.native_key not in rebound.keys]
     ledger.commit_batch(session, run.lease, run.place, new, intake.refused)
-    return Committed(new, intake.refs)
+    kept = rebound.keys - rebound.unsettled if run.removes else frozenset[str]()
+    return Committed(
+        new,
+        [ref for ref in intake.refs if ref.key not in kept],
+        [ref for ref in intake.refs if ref.key in kept],
+    )
 
 
 def end_rebinding(run: Run) -> None:
     """Everything that can be seen was compared; what else the old folder had is vanished, as far as
     nobody still copies mails to where they are now."""
     with run.tools.database.transaction() as session:
-        ledger.drop_stale_settlements(session, run.place)
+        ledger.drop_stale_settlements(session, run.place, scheduling.REBINDING_DAYS)
         if run.connection.selection is Selection.ALL or run.place.uid_validity is None:
             scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
 
@@ -125,7 +130,8 @@ def _every_key_changed(known: Known, listing: Listing) -> bool:
 
 
 def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
-    """Of the new mails those that are really new, and those that were known under another key.
+    """Of the new mails those that are really new, and those that were known under another key and
+    are to be settled: where they are gone then, only what was to go before.
 
     A mail that was skipped when the connection was enabled has no digest; it is told by its date,
     and is neither. Where the server shows no headers, all seem new: see `commit`.
@@ -144,22 +150,25 @@ def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRe
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]
-        already_known = rebind_keys(session, run.place, listed, digests)
-        passed_over = [key for key in skipped if key not in already_known]
+        rebound = rebind_keys(session, run.place, listed, digests)
+        passed_over = [key for key in skipped if key not in rebound.keys]
         if passed_over:
             known_sets.add_known(
                 session, run.place.connection_id, run.place.folder, None, passed_over
             )
-    left_out = {*already_known, *passed_over}
+    left_out = {*rebound.keys, *passed_over}
+    to_settle = rebound.unsettled if run.removes else rebound.keys
     return (
         [ref for ref in listing.new if ref.key not in left_out],
-        [ref for ref in listing.new if ref.key in already_known],
+        [ref for ref in listing.new if ref.key in to_settle],
     )
 
 
 def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     """Those of `refs` that are really new. The others become known under their new UIDs, and are
-    to be settled where the folder shows them as they were before (a restored backup).
+    to be marked read where the folder shows them unread as before (a restored backup). What we
+    deleted is not known any more, so those that are recognised are deleted only where that was
+    still to be done.
 
     Mails skipped when the connection was enabled have no digest; they are told by their arrival.
     """
@@ -174,16 +183,14 @@ def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
         for ref in refs
         if skipped_before is not None and ref.arrived is not None and ref.arrived < skipped_before
     ]
-    unsettled = {
-        ref.key
-        for ref in refs
-        if isinstance(ref.key, int)
-        and (run.connection.after_download is AfterDownload.DELETE or ref.seen is not True)
+    marks = run.connection.after_download is AfterDownload.MARK_READ
+    unread = {
+        ref.key for ref in refs if marks and isinstance(ref.key, int) and ref.seen is not True
     }
     where = (place.connection_id, place.folder, place.uid_validity)
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
-        known = known_sets.rebind(session, *where, digests, unsettled)
+        known = known_sets.rebind(session, *where, digests, unread)
         if skipped:
             known_sets.add_known(session, *where, skipped)
     return [ref for ref in refs if ref.key not in known and ref.key not in skipped]

@@ -17,7 +17,13 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
 from shared.storage import leases
-from shared.storage.key_contents import reappeared, rebind_keys, set_aside
+from shared.storage.key_contents import (
+    Vanished,
+    reappeared,
+    rebind_keys,
+    set_aside,
+    settle_again,
+)
 
 #: Mails whose headers are compared before time is asked for.
 _AT_ONCE: Final = 200
@@ -40,14 +46,16 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
 
     A server that showed an empty mailbox for an hour lists all of them again, as does one that
     takes deletions and keeps the mails. Once so many in a row are the same, the others are believed
-    to be; where they are to be deleted once more they wait for the next look.
+    to be; those of them that are to be settled once more wait for the next look.
     """
     if not listed or not run.mailbox.capabilities.reuses_keys:
         return Reused()
     place = run.place
     with run.tools.database.autocommit() as session:
         before = reappeared(session, place, [str(key) for key in listed])
-    deletes = run.connection.after_download is AfterDownload.DELETE
+    if not before:
+        return Reused()
+    again = _settled_again(run, before)
     left = [MailRef(key, 0) for key in listed if key in before]
     compared: list[MailRef] = []
     other: dict[Key, bytes] = {}
@@ -57,18 +65,28 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
         found = _other(run, before, piece)
         other.update(found)
         if not found:
-            left = left if deletes else []
+            left = [ref for ref in left if ref.key in again]
             break
-    had = _set_aside(run, listed, other) if other else frozenset[str]()
-    same = [ref for ref in compared if ref.key not in other and before[str(ref.key)]]
+    same = {str(ref.key) for ref in compared if ref.key not in other}
+    rebound, back = _record(run, listed, other, same & again)
     return Reused(
-        [MailRef(key, 0) for key in listed if key in other and key not in had],
-        [*same, *(MailRef(key, 0) for key in had)] if deletes else [],
+        [MailRef(key, 0) for key in listed if key in other and key not in rebound],
+        [MailRef(key, 0) for key in listed if key in back],
         {ref.key for ref in left},
     )
 
 
-def _other(run: Run, before: Mapping[str, bytes], refs: Sequence[MailRef]) -> dict[Key, bytes]:
+def _settled_again(run: Run, before: Mapping[str, Vanished]) -> Set[str]:
+    """Which keys' mails are to be settled once more where they are the same: what we deleted, not
+    what the server lists no more for a while. In a window all, as it stands still over them."""
+    if run.connection.after_download is AfterDownload.DELETE:
+        return {key for key, one in before.items() if one.content and one.deleted}
+    if run.mailbox.capabilities.window:
+        return {key for key, one in before.items() if one.content}
+    return frozenset()
+
+
+def _other(run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef]) -> dict[Key, bytes]:
     """The digests of those that are other mails than `before`; empty where none is shown."""
     blocks: dict[Key, bytes] = {}
     if run.mailbox.capabilities.dates:
@@ -80,22 +98,31 @@ def _other(run: Run, before: Mapping[str, bytes], refs: Sequence[MailRef]) -> di
     }
 
 
-def _set_aside(run: Run, listed: Sequence[Key], other: Mapping[Key, bytes]) -> Set[str]:
-    """Sets aside what these keys named; which of them name a mail now that is known under a key
-    that is not listed, as one whose key was changed and changed back."""
+def _record(
+    run: Run, listed: Sequence[Key], other: Mapping[Key, bytes], again: Set[str]
+) -> tuple[Set[str], Set[str]]:
+    """Sets aside what the keys of `other` mails named, and records what is to be settled `again`.
+
+    Returns which of those keys name a mail now that is known under a key that is not listed, as one
+    whose key was changed and changed back; and all that are to be settled.
+    """
+    if not other and not again:
+        return frozenset(), frozenset()
     digests = {str(key): digest for key, digest in other.items() if digest}
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
+        settle_again(session, run.place, again)
         set_aside(session, run.place, [str(key) for key in other])
-        return rebind_keys(session, run.place, [str(key) for key in listed], digests)
+        rebound = rebind_keys(session, run.place, [str(key) for key in listed], digests)
+    return rebound.keys, again | (rebound.unsettled if run.removes else rebound.keys)
 
 
-def _is_other(run: Run, content: bytes, header: bytes | None) -> bool:
-    """Whether a mail with this header is another one than that with this digest (empty: it was
-    never fetched)."""
-    if header is None:  # not shown: who had his mail deleted is believed to have another one now
-        return run.connection.after_download is AfterDownload.DELETE
-    if content:
-        return header_digest(header) != content
+def _is_other(run: Run, before: Vanished, header: bytes | None) -> bool:
+    """Whether a mail with this header is another one than that of `before`."""
+    if header is None:  # not shown: where we deleted the mail, it is believed to be another one
+        deletes = run.connection.after_download is AfterDownload.DELETE
+        return deletes if before.deleted is None else before.deleted
+    if before.content:
+        return header_digest(header) != before.content
     arrived, skipped_before = first_date(header), run.state.skipped_before
     return skipped_before is None or arrived is None or arrived >= skipped_before

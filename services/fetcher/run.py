@@ -10,7 +10,7 @@ from typing import Final
 
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.storing import Intake
-from shared.connections import Connection
+from shared.connections import AfterDownload, Connection
 from shared.errors import TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox import wait_budget
@@ -114,10 +114,12 @@ class SessionBroke(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """`messages` are in the ledger, `already_known` (of the intake's refs) may be settled."""
+    """`messages` are in the ledger. Of the intake's refs `already_known` may be settled; `kept` are
+    known under another key, and stay on the server as they are."""
 
     messages: Sequence[NewMessage]
     already_known: Sequence[MailRef]
+    kept: Sequence[MailRef] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,16 @@ class Run:
     def place(self, place: FolderRef) -> None:
         self._place = place
         self.report.uid_validity = place.uid_validity
+
+    @property
+    def removes(self) -> bool:
+        """Whether settled mails are gone from the server: what was kept there on purpose, before
+        the connection was changed or at another server, is then not settled again. At Gmail it is:
+        its window would stand still."""
+        capabilities = self.mailbox.capabilities
+        return self.connection.after_download is AfterDownload.DELETE or (
+            capabilities.expires_days == 0 and not capabilities.window
+        )
 
     def set_deadline(self) -> None:
         """It lasts a slice; where the next login has to wait, others gain nothing from that.

@@ -55,11 +55,10 @@ def settle_at_end(run: Run) -> None:
 
 def settle_leftovers(run: Run) -> None:
     """Finishes what an earlier run committed and could not tell the server any more."""
-    place = run.place
     with run.tools.database.transaction() as session:
-        waiting = ledger.unsettled(session, place.connection_id, place.folder, _UNSETTLED_AT_ONCE)
+        waiting = ledger.unsettled(session, run.place, _UNSETTLED_AT_ONCE)
     with _refusal_noted(run):
-        settle(run, [MailRef(key, 0) for where, key in waiting if where == place])
+        settle(run, [MailRef(key, 0) for key in waiting])
     run.report.again = run.report.again or len(waiting) == _UNSETTLED_AT_ONCE
 
 

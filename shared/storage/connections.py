@@ -17,7 +17,7 @@ from shared.connections import Connection, Failure, Health
 from shared.errors import Conflict, NotFound
 from shared.field_descriptions import fields_of, words_of
 from shared.quantities import counted
-from shared.storage import scheduling
+from shared.storage import known_sets, scheduling
 from shared.storage.constraint_violations import refused
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -195,13 +195,19 @@ def forget_mailbox(session: Session, connection_id: int) -> None:
 
 def begin_rebinding(session: Session, connection_id: int) -> None:
     """Forgets by which keys mails are known, and not the mails: for a connection that now reads its
-    mailbox on another server. They are recognised by their content, and settled once more."""
-    values = {"id": connection_id, "below": scheduling.next_aside(session, connection_id)}
+    mailbox on another server. They are recognised by their content, and what was still to be
+    settled is settled there."""
+    rows = session.execute(_SQL["unsettled_keys"], {"id": connection_id})
+    values = {
+        "id": connection_id,
+        "below": scheduling.next_aside(session, connection_id),
+        "unsettled": [known_sets.key_digest(key) for (key,) in rows],
+    }
     for name in (
         "forget_uids",
         "set_contents_aside",
         "set_keys_aside",
-        "forget_settlements",
+        "set_settlements_aside",
         "keys_changed",
     ):
         session.execute(_SQL[name], values)

@@ -5,9 +5,11 @@ key changed: after a migration, or when a server began to form its keys in anoth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
-from shared.storage.arrays import octets_array
+from shared.clock import new_id
+from shared.storage.arrays import octets_array, text_array
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import key_digest
 from shared.storage.pool import Session
@@ -16,16 +18,34 @@ from shared.storage.queries import Queries
 _SQL = Queries("key_contents")
 
 
+@dataclass(frozen=True, slots=True)
+class Rebound:
+    """Keys of mails that were known under other ones, and those of them (`unsettled`) that we had
+    deleted, or that were still to be settled."""
+
+    keys: Set[str] = frozenset()
+    unsettled: Set[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """What a key named that the server had no more: the digest of the mail's header (empty where
+    none was kept), and whether we `deleted` it; None where that is not known."""
+
+    content: bytes
+    deleted: bool | None
+
+
 def rebind_keys(
     session: Session, place: FolderRef, listed: Sequence[str], digests: Mapping[str, bytes]
-) -> set[str]:
+) -> Rebound:
     """Which of the new mails (key → header digest) are known under a key that is not `listed`.
 
     Each earlier mail stands for one mail at most. Those that are found become known under their
     new keys, together with what was still to be settled.
     """
     if not digests:
-        return set()
+        return Rebound()
     columns = place.columns()
     now = [key_digest(key) for key in {*listed, *digests}]
     # Not prepared, as in `known.rebind`: only a plan that sees the arrays hashes them.
@@ -34,26 +54,30 @@ def rebind_keys(
         {**columns, "contents": list(set(digests.values())), "listed": now},
         prepare=False,
     ).fetchall()
-    earlier: dict[bytes, list[bytes]] = defaultdict(list)
-    for digest, content in rows:
-        earlier[bytes(content)].append(bytes(digest))
+    earlier: dict[bytes, list[tuple[bool, bytes]]] = defaultdict(list)
+    # Of equal mails those first that are not deleted.
+    for digest, content, deleted in sorted(rows, key=lambda row: not row[2]):
+        earlier[bytes(content)].append((deleted, bytes(digest)))
     moved = {key: earlier[content].pop() for key, content in digests.items() if earlier[content]}
     if not moved:
-        return set()
-    session.execute(_SQL["give_up"], {**columns, "digests": list(moved.values())})
+        return Rebound()
+    session.execute(_SQL["give_up"], {**columns, "digests": [old for _, old in moved.values()]})
     add_contents(session, place, {key: digests[key] for key in moved})
-    _move_settlements(session, place, {old: key for key, old in moved.items()})
-    return set(moved)
+    waiting = _move_settlements(session, place, {old: key for key, (_, old) in moved.items()})
+    again = {key for key, (deleted, _) in moved.items() if deleted}
+    settle_again(session, place, again - waiting)
+    return Rebound(set(moved), again | waiting)
 
 
-def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dict[str, bytes]:
-    """Which of the listed keys the server had no more for a while, with the header digest of the
-    mail that they named; empty where none was kept."""
+def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dict[str, Vanished]:
+    """Which of the listed keys the server had no more for a while, and what they named."""
     by_digest = {key_digest(key): key for key in listed}
     if not by_digest:
         return {}
     rows = session.execute(_SQL["vanished"], {**place.columns(), "digests": list(by_digest)})
-    return {by_digest[key]: bytes(content or b"") for key, content in rows}
+    return {
+        by_digest[key]: Vanished(bytes(content or b""), deleted) for key, content, deleted in rows
+    }
 
 
 def keep_vanished(session: Session, place: FolderRef, keys: Iterable[str]) -> None:
@@ -68,6 +92,15 @@ def set_aside(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
     values = {**place.columns(), "digests": [key_digest(key) for key in keys]}
     session.execute(_SQL["drop_aside"], values)
     session.execute(_SQL["set_aside"], values)
+
+
+def settle_again(session: Session, place: FolderRef, keys: Iterable[str]) -> None:
+    """These mails were settled, and are on their server as before."""
+    if wanted := sorted(keys):
+        session.execute(
+            _SQL["settle_again"],
+            {**place.columns(), "keys": text_array(wanted), "message_id": new_id()},
+        )
 
 
 def add_contents(session: Session, place: FolderRef, contents: Mapping[str, bytes]) -> None:
@@ -85,7 +118,8 @@ def add_contents(session: Session, place: FolderRef, contents: Mapping[str, byte
         )
 
 
-def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, str]) -> None:
+def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, str]) -> set[str]:
+    """Returns the new keys of those that wait."""
     rows = session.execute(_SQL["settlements"], place.columns()).fetchall()
     old_keys, new_keys = [], []
     for (native_key,) in rows:
@@ -98,3 +132,4 @@ def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, 
             _SQL["move_settlements"],
             {**place.columns(), "old_keys": old_keys, "new_keys": new_keys},
         )
+    return set(new_keys)

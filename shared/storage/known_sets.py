@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from hashlib import blake2b
 
+from shared.clock import new_id
 from shared.messages import Key
 from shared.storage import header_digests
 from shared.storage.arrays import array, octets_array
@@ -184,7 +185,7 @@ def rebind(
         contents = octets_array(wanted[move[3]] for move in packed)
         session.execute(_SQL["unpack"], {**place, "uids": uids, "digests": contents})
     unsettled = sorted(rebound & again)
-    session.execute(_SQL["settle_rebound"], {**place, "uids": unsettled})
+    session.execute(_SQL["settle_rebound"], {**place, "uids": unsettled, "unknown": new_id()})
     add_known(session, connection_id, folder, uid_validity, sorted(rebound))
     return rebound
 

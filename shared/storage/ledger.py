@@ -221,20 +221,10 @@ def _quarantine(session: Session, place: FolderRef, item: LeftOnServer) -> None:
     quarantine.add(session, entry)
 
 
-def unsettled(
-    session: Session, connection_id: int, folder: str, limit: int
-) -> list[tuple[FolderRef, Key]]:
+def unsettled(session: Session, place: FolderRef, limit: int) -> list[Key]:
     """Mails of this folder that are safe here and whose server was not told yet."""
-    rows = session.execute(
-        _SQL["unsettled"], {"connection_id": connection_id, "folder": folder, "limit": limit}
-    )
-    return [
-        (
-            FolderRef(connection_id, folder, validity or None),
-            int(key) if validity else key,
-        )
-        for validity, key, _ in rows
-    ]
+    rows = session.execute(_SQL["unsettled"], {**place.columns(), "limit": limit})
+    return [int(key) if place.uid_validity else key for (key,) in rows]
 
 
 def flagged(session: Session, place: FolderRef) -> list[Key]:
@@ -342,9 +332,9 @@ def _places(places: Iterable[FolderRef]) -> dict[str, str]:
     }
 
 
-def drop_stale_settlements(session: Session, place: FolderRef) -> None:
-    """After a re-created folder was recognised: what is not in it any more is settled."""
-    session.execute(_SQL["drop_stale_settlements"], place.columns())
+def drop_stale_settlements(session: Session, place: FolderRef, days: int) -> None:
+    """Some days after a folder was re-created: what did not come back is settled."""
+    session.execute(_SQL["drop_stale_settlements"], {**place.columns(), "days": days})
 
 
 def record_run(

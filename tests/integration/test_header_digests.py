@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -84,8 +85,7 @@ def test_packed_mails_are_known_again_each_once(database: Database, place: Folde
         assert had == {*again}
         # Each stood for one mail: what comes once more is another mail.
         assert not rebind(session, place, {6000 + n: d for n, d in enumerate(again.values())})
-        moved = ledger.unsettled(session, place.connection_id, place.folder, 2000)
-        assert {(where.uid_validity, key) for where, key in moved} == {(NEW, uid) for uid in had}
+        assert set(ledger.unsettled(session, replace(place, uid_validity=NEW), 2000)) == had
         assert rows(session, b"packed_content") == 0
         # And once more, from under the new UIDs.
         known_sets.prune(session, place.connection_id, place.folder, NEW, sorted(had), packing=True)
@@ -105,10 +105,10 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
         mails = {11: message(1).header_digest, 12: message(2).header_digest}
         had = known_sets.rebind(session, place.connection_id, place.folder, NEW, mails, {12})
         assert had == {11, 12}
-        waiting = ledger.unsettled(session, place.connection_id, place.folder, 10)
-        assert waiting == [(FolderRef(place.connection_id, place.folder, NEW), 12)]
-        ledger.all_settled(session, [Settled(waiting[0][0], [12], deleted=False)])
-        assert not ledger.unsettled(session, place.connection_id, place.folder, 10)
+        now = replace(place, uid_validity=NEW)
+        assert ledger.unsettled(session, now, 10) == [12]
+        ledger.all_settled(session, [Settled(now, [12], deleted=False)])
+        assert not ledger.unsettled(session, now, 10)
 
 
 def test_packed_mails_that_vanish_are_forgotten(database: Database, place: FolderRef) -> None:

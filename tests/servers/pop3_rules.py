@@ -184,6 +184,10 @@ class RuledPop3:
         with self._lock:
             return [mail.raw for mail in self._mails.get(user, [])]
 
+    def stored(self, user: str) -> list[Stored]:
+        """Everything that exists, to be changed."""
+        return self._mails[user]
+
     def client(self, user: str, password: str = PASSWORD) -> AbstractContextManager[Any]:
         raise NotImplementedError("this server speaks POP3 only")
 

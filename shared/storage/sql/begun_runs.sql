@@ -18,6 +18,7 @@ a.mailbox, coalesce(a.version = c.updated_at, false) AS known,
 s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since, s.skip_existing,
 s.skipped_before, s.validity_changed_at, coalesce(s.pruned_at < now() - interval '1 day', true),
 EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
+        AND t.folder = c.folder AND t.uid_validity = coalesce(s.uid_validity, 0)
         AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),
 EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id), c.updated_at
 

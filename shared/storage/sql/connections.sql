@@ -96,10 +96,23 @@ UPDATE known_content SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND uid_validity > 0;
 
 -- name: set_keys_aside
--- Likewise, under digests that no key has.
+-- Likewise, under digests that no key has, nor what was set aside before. What was still to be deleted
+-- is to be deleted where it is found.
 UPDATE known_key
-SET digest = substring(sha256(digest) FOR 16), vanished_on = coalesce(vanished_on, current_date)
+SET digest = substring(sha256(digest || convert_to(now()::text, 'UTF8')) FOR 16),
+    vanished_on = coalesce(vanished_on, current_date),
+    deleted = CASE WHEN digest = ANY(%(unsettled)s::bytea[]) THEN true
+                   WHEN vanished_on IS NULL THEN false
+                   ELSE deleted END
 WHERE connection_id = %(id)s;
+
+-- name: unsettled_keys
+DELETE FROM settlement WHERE connection_id = %(id)s AND uid_validity = 0 RETURNING native_key;
+
+-- name: set_settlements_aside
+-- With the contents.
+UPDATE settlement SET uid_validity = -uid_validity - %(below)s::bigint
+WHERE connection_id = %(id)s AND uid_validity > 0;
 
 -- name: keys_changed
 UPDATE connection_state SET validity_changed_at = now(), cursor = NULL

@@ -5,19 +5,19 @@ INSERT INTO known_key (connection_id, folder, digest, content)
 SELECT %(connection_id)s, %(folder)s, digest, content
 FROM unnest(%(digests)s::bytea[], %(contents)s::bytea[]) AS k(digest, content)
 ON CONFLICT (connection_id, folder, digest)
-DO UPDATE SET vanished_on = NULL, content = excluded.content;
+DO UPDATE SET vanished_on = NULL, deleted = NULL, content = excluded.content;
 
 -- name: earlier
 -- Known mails with one of these contents, under keys that the server does not list now.
-SELECT digest, content FROM known_key
+SELECT digest, content, deleted IS TRUE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND content = ANY(%(contents)s::bytea[]) AND digest <> ALL(%(listed)s::bytea[]);
 
 -- name: vanished
 -- Of those that are listed, as in `known_keys` (ledger.sql): a mailbox whose mails are deleted lists
 -- few and has a month of vanished ones.
-SELECT digest, content FROM unnest(%(digests)s::bytea[]) AS asked(listed) CROSS JOIN LATERAL (
-    SELECT k.digest, k.content FROM known_key AS k
+SELECT digest, content, deleted FROM unnest(%(digests)s::bytea[]) AS asked(listed) CROSS JOIN LATERAL (
+    SELECT k.digest, k.content, k.deleted FROM known_key AS k
     WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
       AND k.digest = asked.listed AND k.vanished_on IS NOT NULL
     LIMIT 1) AS known;
@@ -40,9 +40,16 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s
 
 -- name: give_up
 -- They live on under other keys.
-UPDATE known_key SET content = NULL, vanished_on = coalesce(vanished_on, current_date)
+UPDATE known_key
+SET content = NULL, vanished_on = coalesce(vanished_on, current_date), deleted = false
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND digest = ANY(%(digests)s::bytea[]);
+
+-- name: settle_again
+-- The row of the ledger that they had is not known any more. (Ids tell how long something waits.)
+INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
+SELECT %(connection_id)s, %(folder)s, 0, key, %(message_id)s FROM unnest(%(keys)s::text[]) AS key
+ON CONFLICT DO NOTHING;
 
 -- name: settlements
 SELECT native_key FROM settlement

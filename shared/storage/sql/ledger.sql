@@ -83,8 +83,9 @@ WHERE message_id = %(id)s;
 
 -- name: unsettled
 -- What could only be flagged waits a while before the server is asked to remove it again.
-SELECT uid_validity, native_key, message_id FROM settlement
+SELECT native_key FROM settlement
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND uid_validity = %(uid_validity)s
   AND (flagged_at IS NULL OR flagged_at < now() - interval '10 minutes')
 ORDER BY message_id LIMIT %(limit)s;
 
@@ -152,7 +153,7 @@ WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity
 -- name: add_keys
 INSERT INTO known_key (connection_id, folder, digest)
 SELECT %(connection_id)s, %(folder)s, digest FROM unnest(%(digests)s::bytea[]) AS digest
-ON CONFLICT (connection_id, folder, digest) DO UPDATE SET vanished_on = NULL;
+ON CONFLICT (connection_id, folder, digest) DO UPDATE SET vanished_on = NULL, deleted = NULL;
 
 -- name: known_keys
 -- One look into the index for each. `digest = ANY(...)` was a filter over all keys of the mailbox once
@@ -178,7 +179,7 @@ WITH deleted AS MATERIALIZED (
     SELECT * FROM unnest(%(connections)s::bigint[], %(folders)s::text[], %(digests)s::bytea[])
         AS d(connection_id, folder, digest)
 )
-UPDATE known_key AS k SET vanished_on = current_date FROM deleted AS d
+UPDATE known_key AS k SET vanished_on = current_date, deleted = true FROM deleted AS d
 WHERE (k.connection_id, k.folder, k.digest) = (d.connection_id, d.folder, d.digest);
 
 -- name: prune_keys
@@ -189,7 +190,8 @@ WHERE (k.connection_id, k.folder, k.digest) = (d.connection_id, d.folder, d.dige
 -- that just grew by thousands: a join of the two was a nested loop then, 25 million comparisons for
 -- 5,000 keys.
 UPDATE known_key
-SET vanished_on = CASE WHEN vanished_on IS NULL THEN current_date END
+SET vanished_on = CASE WHEN vanished_on IS NULL THEN current_date END,
+    deleted = CASE WHEN vanished_on IS NULL THEN false END
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND (vanished_on IS NULL) = (digest NOT IN (SELECT unnest(%(digests)s::bytea[])));
 
@@ -245,10 +247,11 @@ WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
 
 -- name: settle_rebound
 -- In a folder made anew from an older state the mails are as they were before they were settled.
--- Of those that were packed it is not known any more which row of the ledger they had.
+-- Of those that were packed it is not known any more which row of the ledger they had. (Ids tell how
+-- long something waits: theirs is of now.)
 INSERT INTO settlement (connection_id, folder, uid_validity, native_key, message_id)
 SELECT connection_id, folder, uid_validity, uid::text,
-       coalesce(message_id, '00000000-0000-0000-0000-000000000000') FROM known_content
+       coalesce(message_id, %(unknown)s) FROM known_content
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s AND uid = ANY(%(uids)s)
 ON CONFLICT DO NOTHING;
@@ -261,12 +264,16 @@ FROM unnest(%(uids)s::bigint[], %(digests)s::bytea[]) AS c(uid, digest)
 ON CONFLICT DO NOTHING;
 
 -- name: drop_stale_settlements
--- Mails of an earlier UIDVALIDITY that are gone from the folder need no settling any more.
+-- Mails of an earlier UIDVALIDITY that are gone from the folder need no settling any more. Those that
+-- were not seen yet may still be copied to it, as in `rebinding_over` (scheduling.sql); but for what was
+-- flagged every look costs all headers.
 WITH gone AS (
-    DELETE FROM settlement
-    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-      AND uid_validity <> %(uid_validity)s
-    RETURNING message_id
+    DELETE FROM settlement AS t USING connection_state AS s
+    WHERE t.connection_id = %(connection_id)s AND t.folder = %(folder)s
+      AND t.uid_validity <> %(uid_validity)s AND s.connection_id = t.connection_id
+      AND (t.flagged_at IS NOT NULL
+           OR s.validity_changed_at < now() - make_interval(days => %(days)s))
+    RETURNING t.message_id
 )
 UPDATE message SET settled_at = now(), settled_as = 'vanished'
 WHERE id = ANY(ARRAY(SELECT message_id FROM gone));

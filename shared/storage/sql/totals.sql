@@ -46,7 +46,10 @@ SELECT
     (SELECT message_id FROM outbox ORDER BY message_id LIMIT 1),
     (SELECT count(*) FROM settlement),
     (SELECT t.message_id FROM settlement AS t JOIN connection_state AS s USING (connection_id)
-     WHERE s.due_at IS NOT NULL ORDER BY t.message_id LIMIT 1),
+     JOIN connection AS c ON c.id = s.connection_id
+     WHERE s.due_at IS NOT NULL AND t.folder = c.folder
+       AND t.uid_validity = coalesce(s.uid_validity, 0)
+     ORDER BY t.message_id LIMIT 1),
     (SELECT count(*) FROM quarantine)
 
 -- name: handlers

@@ -10,7 +10,7 @@ from services.admin.context import Context
 from services.admin.operations.tag_rights import visible
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
-from shared.storage import connections, known_sets, quarantine, scheduling
+from shared.storage import connections, known_sets, leases, quarantine, scheduling
 from shared.storage.pool import Session
 from shared.storage.quarantine import Quarantined as Quarantined
 
@@ -83,7 +83,8 @@ def drop(ctx: Context, entry_id: uuid.UUID) -> None:
 
 
 def release_many(ctx: Context, ids: Sequence[uuid.UUID]) -> int:
-    """Returns how many; those that are gone already are no error."""
+    """Returns how many; those that are gone already are no error, and those that cannot be released
+    stay. Raises Conflict where that are all."""
     return _many(ctx, ids, release)
 
 
@@ -102,13 +103,19 @@ def _get(ctx: Context, session: Session, entry_id: uuid.UUID) -> Quarantined:
 
 
 def _many(ctx: Context, ids: Sequence[uuid.UUID], act: Callable[[Context, uuid.UUID], None]) -> int:
+    """How many. Raises Conflict where that keeps all of them from it."""
     done = 0
+    refused: Conflict | None = None
     for entry_id in ids:
         try:
             act(ctx, entry_id)
             done += 1
         except NotFound:
             continue
+        except Conflict as error:
+            refused = refused or error
+    if refused is not None and not done:
+        raise refused
     return done
 
 
@@ -123,6 +130,14 @@ def _release(session: Session, entry: Quarantined) -> None:
             hint="Drop it.",
             code="connection-gone",
         )
+    if found[0].folder != entry.folder:
+        raise Conflict(
+            "Its connection reads another folder now: it would not be fetched.",
+            hint="Fetch that folder again, or drop it.",
+            code="another-folder",
+        )
+    # A run that listed the mails before would end with a cursor, after which nobody looks at it.
+    leases.take_away(session, found[0].lease_key())
     key: Key = int(entry.native_key) if found[0].kind.numbered else entry.native_key
     known_sets.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
     quarantine.drop(session, entry.id)

@@ -56,8 +56,6 @@ class GraphMailbox:
         self._folder: GraphFolder | None = None
         self._name = ""
         self._found_at = 0.0
-        #: The last cursor that was compared, so that a listing goes on from it.
-        self._compared: Cursor | None = None
         self._given = graph_download.Given()
         self._closed = False
 
@@ -104,7 +102,6 @@ class GraphMailbox:
                 and cursor.get("folder") == found.id
                 and cursor.get("kind") == self._connection.selection
             )
-            self._compared = cursor if usable else None
             if cursor is not None and usable and not self._has_changed(found, cursor):
                 return None
             return self._status(self._fresh(folder))
@@ -139,11 +136,15 @@ class GraphMailbox:
         with self._step("list"):
             folder = self._opened()
             if selection is Selection.UNREAD:
+                # Asked before the list, as the counts are: what comes in between shows as a change.
+                asks = folder.unread > 0 and limit != 0
+                newest = graph_listing.newest_change(self._graph, folder) if asks else None
                 listing = graph_listing.list_unread(
                     self._graph, folder, known, since=since, limit=limit
                 )
-                if listing.complete and listing.cursor["unread"]:
-                    newest = graph_listing.newest_change(self._graph, folder)
+                if listing.complete and folder.unread:
+                    if newest is None:
+                        newest = graph_listing.newest_change(self._graph, folder)
                     listing = replace(listing, cursor=graph_listing.unread_cursor(folder, newest))
             else:
                 listing = graph_listing.list_all(
@@ -269,13 +270,12 @@ class GraphMailbox:
         return graph_listing.all_keys(self._graph, self._opened())
 
     def _delta_from(self, cursor: Cursor | None, folder: GraphFolder) -> Cursor | None:
-        start = cursor or self._compared
         usable = (
-            start is not None
-            and start.get("kind") == Selection.ALL
-            and start.get("folder") == folder.id
+            cursor is not None
+            and cursor.get("kind") == Selection.ALL
+            and cursor.get("folder") == folder.id
         )
-        return start if usable else None
+        return cursor if usable else None
 
     def _status(self, folder: GraphFolder) -> FolderStatus:
         return FolderStatus(

@@ -55,6 +55,10 @@ def fetch(run: Run) -> None:
     _open(run)
     if run.state.has_unsettled:
         settle_leftovers(run)
+        if run.mailbox.capabilities.expires_days == 0:
+            # Before a look into other mails, which QUIT could confirm as well: where the server
+            # wants time between logins, it would never be said.
+            settle_at_end(run)
     _check_start(run)
     if run.state.skip_existing:
         _skip_existing(run)

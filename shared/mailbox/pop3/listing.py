@@ -139,6 +139,7 @@ class Pop3List:
                 digest = hashlib.sha256(session.headers())
                 digest.update(b"%d" % sizes.get(number, 0))
                 found[number] = "top:" + digest.hexdigest()[:40]
+                session.used_top(found[number])
             elif not self.has_uidl:
                 raise Refused(
                     "The mail server offers neither UIDL nor TOP: mails cannot be told apart.",

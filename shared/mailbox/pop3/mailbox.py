@@ -6,8 +6,9 @@ where the counts do not add up is the whole list asked for.
 
 QUIT is the only word that changes a mailbox: it deletes what was marked (RFC 1939 section 6), and a
 server may delete or hide whatever was retrieved in the session (section 8; EXPIRE 0, RFC 2449
-section 6.7). So it is said only where every mail that was retrieved was given to `settle`, by a
-caller who has it safe. In all other cases the connection is closed, and the server begins anew.
+section 6.7), perhaps already by TOP. So it is said only where every mail that was looked into was
+given to `settle`, by a caller who has it safe. In all other cases the connection is closed, and the
+server begins anew.
 """
 
 from __future__ import annotations
@@ -254,11 +255,11 @@ class Pop3Mailbox:
                 for (_, ref), answer in zip(batch, answers, strict=True):
                     if answer.ok:
                         found.append((ref, session.headers()))
+                        session.used_top(ref.key)
             yield from found
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
         with self._step("download"):
-            self._renew_unless_plain()
             numbered, gone = self._numbered(refs)
             for ref in gone:
                 sink.abandon(ref, mail_vanished())
@@ -355,14 +356,9 @@ class Pop3Mailbox:
         return session is None or (
             not self._to_delete
             and not session.stream.broken
-            and not session.used_top
             and session.retrieved <= self._safe
+            and session.topped <= self._safe
         )
-
-    def _renew_unless_plain(self) -> None:
-        """What TOP may have confirmed is never said with what RETR does: a session of its own."""
-        if self._session is not None and self._session.used_top:
-            self._drop_session()
 
     def _drop_session(self, *, polite: bool = True, said_quit: bool = False) -> None:
         polite = polite and self._may_quit()

@@ -59,8 +59,8 @@ class Pop3Answer:
 class Pop3Session:
     """Sends commands and reads their answers, in order.
 
-    `retrieved` holds the keys of the mails that were asked for with RETR, and `used_top` those
-    of which TOP was read where the server may take that for a retrieval: what QUIT could confirm.
+    `retrieved` holds the keys of the mails that were asked for with RETR, and `topped` those of
+    which TOP was read where the server may take that for a retrieval: what QUIT could confirm.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -70,7 +70,7 @@ class Pop3Session:
         #: How a password could be given, the best way first.
         self.login_ways: tuple[str, ...] = ()
         self.retrieved: set[Key] = set()
-        self.used_top = False
+        self.topped: set[Key] = set()
         #: False once a mail showed that the server does not double dots at the start of lines.
         self.stuffs = True
 
@@ -150,12 +150,15 @@ class Pop3Session:
 
     def headers(self) -> bytes:
         """The answer to `TOP n 0`, octet for octet; read to its end, cut at HEADER_LIMIT."""
-        # RFC 1939 section 8 counts RETR alone and leaves it to the server what TOP means where
-        # what was downloaded is deleted. What Gmail makes of it is not documented.
-        self.used_top = self.used_top or self.expires_days == 0
         kept = bytearray()
         read_text(self.stream, lambda piece: kept.extend(piece[: HEADER_LIMIT - len(kept)]))
         return bytes(kept)
+
+    def used_top(self, key: Key) -> None:
+        """RFC 1939 section 8 counts RETR alone and leaves it to the server what TOP means where
+        what was downloaded is deleted. What Gmail makes of it is not documented."""
+        if self.expires_days == 0:
+            self.topped.add(key)
 
     # ---- before the login
 

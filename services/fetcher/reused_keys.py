@@ -19,6 +19,8 @@ from shared.messages import Key
 from shared.storage import leases
 from shared.storage.key_contents import (
     Vanished,
+    contents,
+    give_up_settling,
     reappeared,
     rebind_keys,
     set_aside,
@@ -74,6 +76,33 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
         [MailRef(key, 0) for key in listed if key in back],
         {ref.key for ref in left},
     )
+
+
+def replaced(run: Run, waiting: Sequence[Key]) -> bool:
+    """Whether keys of mails that an earlier run committed and did not settle name other mails by
+    now, which settling would remove unseen. Those become new; where one of them is a mail that
+    waited under another key, it waits under this one."""
+    capabilities, place = run.mailbox.capabilities, run.place
+    if not (waiting and capabilities.reuses_keys and capabilities.dates):
+        return False
+    if not (run.removes or capabilities.expires_days == 0):
+        return False
+    with run.tools.database.autocommit() as session:
+        before = contents(session, place, [str(key) for key in waiting])
+    now = {
+        str(ref.key): header_digest(header_octets(block))
+        for ref, block in run.mailbox.headers([MailRef(key, 0) for key in before])
+    }
+    other = {key: digest for key, digest in now.items() if digest != before[key]}
+    if other:
+        every = run.mailbox.keys()
+        listed = [str(key) for key in every]
+        with run.tools.database.transaction() as session:
+            leases.assert_held(session, run.lease)
+            give_up_settling(session, place, list(other))
+            set_aside(session, place, list(other))
+            rebind_keys(session, place, listed, other)
+    return bool(other)
 
 
 def _settled_again(run: Run, before: Mapping[str, Vanished]) -> Set[str]:

@@ -8,11 +8,13 @@ from typing import Final
 
 import structlog
 
+from services.fetcher.reused_keys import replaced
 from services.fetcher.run import Run
 from shared.connections import AfterDownload
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.mailbox.failures import LoginTooSoon, SessionLost, StepFailed
+from shared.messages import Key
 from shared.storage import leases, ledger
 from shared.storage.ledger import Settled
 from shared.telemetry import metrics, traces
@@ -55,11 +57,18 @@ def settle_at_end(run: Run) -> None:
 
 def settle_leftovers(run: Run) -> None:
     """Finishes what an earlier run committed and could not tell the server any more."""
-    with run.tools.database.transaction() as session:
-        waiting = ledger.unsettled(session, run.place, _UNSETTLED_AT_ONCE)
+    waiting = _waiting(run)
+    compared = {ref.key for ref in run.report.unsettled}
+    if replaced(run, [key for key in waiting if key not in compared]):
+        waiting = _waiting(run)
     with _refusal_noted(run):
         settle(run, [MailRef(key, 0) for key in waiting])
     run.report.again = run.report.again or len(waiting) == _UNSETTLED_AT_ONCE
+
+
+def _waiting(run: Run) -> list[Key]:
+    with run.tools.database.transaction() as session:
+        return ledger.unsettled(session, run.place, _UNSETTLED_AT_ONCE)
 
 
 @contextlib.contextmanager

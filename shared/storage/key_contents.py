@@ -87,6 +87,21 @@ def keep_vanished(session: Session, place: FolderRef, keys: Iterable[str]) -> No
     session.execute(_SQL["keep_vanished"], {**place.columns(), "digests": digests})
 
 
+def contents(session: Session, place: FolderRef, keys: Sequence[str]) -> dict[str, bytes]:
+    """The header digests of the mails that these keys named, where they were fetched."""
+    by_digest = {key_digest(key): key for key in keys}
+    rows = session.execute(_SQL["contents"], {**place.columns(), "digests": list(by_digest)})
+    return {by_digest[bytes(key)]: bytes(content) for key, content in rows}
+
+
+def give_up_settling(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
+    """These mails were to be settled, and are not on the server under these keys any more: where
+    they come back, they are as good as deleted."""
+    digests = [key_digest(key) for key in keys]
+    session.execute(_SQL["to_be_deleted"], {**place.columns(), "digests": digests})
+    session.execute(_SQL["give_up_settling"], {**place.columns(), "keys": text_array(keys)})
+
+
 def set_aside(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
     """These keys name other mails now: what they named stays known by its content alone."""
     values = {**place.columns(), "digests": [key_digest(key) for key in keys]}

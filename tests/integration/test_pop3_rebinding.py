@@ -311,3 +311,27 @@ def test_a_server_that_keeps_what_was_deleted_is_not_asked_for_all_of_it(
         here.stack.execute("UPDATE known_key SET vanished_on = vanished_on - 31")
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)
+
+
+@pytest.mark.promise("I1", "M7", "I9")
+@pytest.mark.parametrize("then", ["all are others", "they moved up"])
+@pytest.mark.parametrize("expire", [None, 0])
+def test_an_id_that_is_given_again_before_its_mail_was_settled_deletes_no_other(
+    then: str, expire: int | None, here: FetcherHere
+) -> None:
+    """Killed before QUIT, and another program deletes mails meanwhile."""
+    with Counting(expire=expire) as server:
+        connection = watch(here, server, "mark-read" if expire == 0 else "delete")
+        server.deliver("alice", MAILS[:3])
+        here.fail_at("committed", lambda: SystemExit(9))
+        with pytest.raises(SystemExit):
+            here.run(connection)
+        here.stop_failing()
+        server.vanish("alice", MAILS[0])
+        if then == "all are others":
+            server.remove("alice")
+        server.deliver("alice", LATER)
+        here.run_until_idle(connection)
+        assert here.had() == digests([*MAILS[:3], *LATER])
+        assert server.left("alice") == []
+        assert here.stack.count("settlement") == 0

@@ -27,6 +27,26 @@ UPDATE known_key SET vanished_on = current_date
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND digest = ANY(%(digests)s::bytea[]) AND vanished_on < current_date;
 
+-- name: contents
+SELECT digest, content FROM known_key
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND digest = ANY(%(digests)s::bytea[]) AND content IS NOT NULL;
+
+-- name: to_be_deleted
+UPDATE known_key SET vanished_on = current_date, deleted = true
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+  AND digest = ANY(%(digests)s::bytea[]);
+
+-- name: give_up_settling
+WITH gone AS (
+    DELETE FROM settlement
+    WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = 0
+      AND native_key = ANY(%(keys)s::text[])
+    RETURNING message_id
+)
+UPDATE message SET settled_at = now(), settled_as = 'vanished'
+WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
+
 -- name: drop_aside
 DELETE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s

@@ -40,7 +40,13 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
         # be another one when the next run comes.
         with run.tools.database.transaction() as session:
             leases.assert_held(session, run.lease)
-            scheduling.first_validity(session, place.connection_id, place.uid_validity)
+            earlier = known_sets.knows_earlier(
+                session, place.connection_id, place.folder, place.uid_validity
+            )
+            if not earlier:
+                scheduling.first_validity(session, place.connection_id, place.uid_validity)
+        if earlier:  # the connection read it once, and another folder in between
+            _begin_rebinding(run)
     elif state.uid_validity != place.uid_validity:
         _begin_rebinding(run)
     elif state.cursor is not None and is_another_folder(state.cursor, now):
@@ -80,7 +86,9 @@ def without_known_content(
 def _recognised(
     run: Run, known: Known, listing: Listing
 ) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
-    if run.place.uid_validity is None and (run.rebinding or _every_key_changed(known, listing)):
+    if run.place.uid_validity is None and (
+        run.rebinding or _every_key_changed(run, known, listing)
+    ):
         if not run.rebinding:
             _begin_rebinding(run)
         return _rebind_keys(run, listing)
@@ -113,14 +121,16 @@ def end_rebinding(run: Run) -> None:
             scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
 
 
-def _every_key_changed(known: Known, listing: Listing) -> bool:
+def _every_key_changed(run: Run, known: Known, listing: Listing) -> bool:
     """Whether a full listing has (nearly) none of the keys that are known.
 
     Somebody who clears a mailbox makes it look the same: then no content is known either, and
     the look at the headers was in vain. An empty one counts: it may be that of another server, to
-    which the mails are still to be copied.
+    which the mails are still to be copied. Not where the server lets go of what was retrieved.
     """
     if listing.listed is None:
+        return False
+    if not listing.listed and run.mailbox.capabilities.expires_days == 0:
         return False
     already_known = known.count()
     if not already_known:

@@ -188,9 +188,15 @@ def forget_mailbox(session: Session, connection_id: int) -> None:
         "forget_keys",
         "forget_contents",
         "forget_settlements",
-        "forget_validity",
+        "forget_folder",
     ):
         session.execute(_SQL[name], {"id": connection_id})
+
+
+def forget_folder(session: Session, connection_id: int) -> None:
+    """Forgets in which state the folder was, and what was skipped there: for a connection that now
+    reads another one of the same mailbox. What is known of each folder stays."""
+    session.execute(_SQL["forget_folder"], {"id": connection_id})
 
 
 def begin_rebinding(session: Session, connection_id: int) -> None:

@@ -201,6 +201,8 @@ def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:
         connections.forget_mailbox(session, connection_id)
     elif is_other_server(before, after):
         connections.begin_rebinding(session, connection_id)
+    if before.folder != after.folder:
+        connections.forget_folder(session, connection_id)
     elif change.other_mails:
         connections.forget_cursor(session, connection_id)
     if change.asks:

@@ -82,8 +82,10 @@ DELETE FROM known_content WHERE connection_id = %(id)s
 -- name: forget_settlements
 DELETE FROM settlement WHERE connection_id = %(id)s
 
--- name: forget_validity
-UPDATE connection_state SET uid_validity = NULL, cursor = NULL WHERE connection_id = %(id)s
+-- name: forget_folder
+UPDATE connection_state
+SET uid_validity = NULL, cursor = NULL, skipped_before = NULL, validity_changed_at = NULL
+WHERE connection_id = %(id)s
 
 -- name: set_contents_aside
 -- Under numbers that no server gives, as in `set_aside_content` (scheduling.sql). What is there

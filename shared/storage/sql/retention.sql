@@ -46,7 +46,10 @@ DELETE FROM message_rest WHERE id IN (
     SELECT m.id FROM message_rest m
     WHERE m.id < %(before)s
       AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.message_id = m.id)
-      AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.message_id = m.id)
+      AND NOT EXISTS (  -- of another folder than the connection reads now nobody settles any
+          SELECT 1 FROM settlement s
+          JOIN connection c ON c.id = s.connection_id AND c.folder = s.folder
+          WHERE s.message_id = m.id)
       AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.id = m.id)
       AND (m.id < %(at_last)s OR NOT EXISTS (
           SELECT 1 FROM delivery d

@@ -44,7 +44,8 @@ LEFT JOIN connection c ON c.id = o.connection_id
 SELECT
     (SELECT count(*) FROM outbox),
     (SELECT message_id FROM outbox ORDER BY message_id LIMIT 1),
-    (SELECT count(*) FROM settlement),
+    (SELECT count(*) FROM settlement AS t JOIN connection AS c ON c.id = t.connection_id
+     WHERE t.folder = c.folder),
     (SELECT t.message_id FROM settlement AS t JOIN connection_state AS s USING (connection_id)
      JOIN connection AS c ON c.id = s.connection_id
      WHERE s.due_at IS NOT NULL AND t.folder = c.folder

@@ -12,7 +12,7 @@ from typing import Final
 
 from services.fetcher.run import Run
 from shared.connections import AfterDownload
-from shared.mail.summary import header_digest, header_octets
+from shared.mail.summary import MailHeaders, header_digest, header_octets, read_headers
 from shared.mailbox.base import MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
@@ -26,6 +26,7 @@ from shared.storage.key_contents import (
     set_aside,
     settle_again,
 )
+from shared.storage.quarantine import left_on_server
 
 #: Mails whose headers are compared before time is asked for.
 _AT_ONCE: Final = 200
@@ -120,10 +121,33 @@ def _other(run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef]) ->
     blocks: dict[Key, bytes] = {}
     if run.mailbox.capabilities.dates:
         blocks = {ref.key: header_octets(block) for ref, block in run.mailbox.headers(refs)}
+    never_had = {key for key in blocks if not before[str(key)].content}
+    quarantined = _quarantined(run, {str(key): blocks[key] for key in never_had})
     return {
         ref.key: header_digest(blocks[ref.key]) if ref.key in blocks else b""
         for ref in refs
         if _is_other(run, before[str(ref.key)], blocks.get(ref.key))
+        and str(ref.key) not in quarantined
+    }
+
+
+def _quarantined(run: Run, shown: Mapping[str, bytes]) -> Set[str]:
+    """Which of these mails (key → header) lie in quarantine without their octets."""
+    if not shown:
+        return frozenset()
+    with run.tools.database.autocommit() as session:
+        entries = left_on_server(session, run.place, list(shown))
+    said = {key: read_headers(header) for key, header in shown.items()}
+    return {
+        key
+        for key, entry in entries.items()
+        if entry
+        == MailHeaders(
+            message_id=said[key].message_id,
+            sender=said[key].sender,
+            subject=said[key].subject,
+            date=said[key].date,
+        )
     }
 
 

@@ -16,6 +16,7 @@ from shared.errors import NotFound
 from shared.mail.summary import MailHeaders
 from shared.messages import Key, RawRef
 from shared.storage import alerts
+from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Session, after_commit
 from shared.storage.queries import Queries
 from shared.storage.searching import contains
@@ -162,6 +163,19 @@ def never_downloaded(
         "keys": [str(key) for key in keys],
     }
     return len(session.execute(_SQL["never_downloaded"], values).fetchall())
+
+
+def left_on_server(
+    session: Session, place: FolderRef, keys: Sequence[str]
+) -> dict[str, MailHeaders]:
+    """What is known of the headers of mails that were quarantined without their octets, by key."""
+    values = {**place.columns(), "keys": list(keys)}
+    return {
+        key: MailHeaders(message_id=message_id, sender=sender, subject=subject, date=sent_at)
+        for key, message_id, sender, subject, sent_at in session.execute(
+            _SQL["left_on_server"], values
+        )
+    }
 
 
 def count(session: Session, part: Sequence[str] = ()) -> int:

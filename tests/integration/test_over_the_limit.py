@@ -10,9 +10,11 @@ import pytest
 from shared.person_erasure import erase_person
 from shared.storage import quarantine
 from shared.store import FileStore
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
+from tests.servers.pop3_rules import RuledPop3
 
 
 @pytest.mark.promise("H4")
@@ -45,3 +47,30 @@ def test_a_mail_over_the_limit_shows_what_its_header_says_and_is_found_by_it(
     assert erased.messages == 1
     with stack.database.transaction() as session:
         assert [one.subject for one in quarantine.entries(session)] == ["Mail number 3"]
+
+
+@pytest.mark.promise("H4", "I9")
+def test_a_mail_over_the_limit_that_is_listed_again_is_quarantined_once(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """A POP3 server showed an empty mailbox for once. Another mail under its id is another one."""
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    large = [mail(number, 50_000) for number in range(2)]
+    with (
+        RuledPop3() as server,
+        FetcherHere(stack, max_message_bytes="20000").working() as here,
+    ):
+        connection = stack.add_plain_connection(server.pop3_port, name="large", mode="pop3")
+        for delivered, entries in (
+            (large[:1], 1),
+            ([], 1),
+            (large[:1], 1),
+            ([], 1),
+            (large[1:], 2),
+        ):
+            server.forget_user("alice")
+            server.deliver("alice", delivered)
+            server.rename("alice", lambda _: "the-same-id")
+            here.run_until_idle(connection)
+            assert stack.count("quarantine") == entries

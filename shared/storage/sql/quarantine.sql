@@ -39,6 +39,12 @@ SELECT q.native_key FROM quarantine AS q
 WHERE q.connection_id = %(connection_id)s AND q.folder = %(folder)s
   AND q.uid_validity = %(uid_validity)s AND q.native_key = ANY(%(keys)s) AND q.raw_key IS NULL
 
+-- name: left_on_server
+-- What the headers of mails said that were never had here, under keys of the server's.
+SELECT q.native_key, q.message_id, q.sender, q.subject, q.sent_at FROM quarantine AS q
+WHERE q.connection_id = %(connection_id)s AND q.folder = %(folder)s
+  AND q.native_key = ANY(%(keys)s::text[]) AND q.raw_key IS NULL
+
 -- name: count
 SELECT count(*) FROM quarantine
 WHERE %(part)s::text[] IS NULL

@@ -59,6 +59,7 @@ def fetch(run: Run) -> None:
             # Before a look into other mails, which QUIT could confirm as well: where the server
             # wants time between logins, it would never be said.
             settle_at_end(run)
+            run.report.settled.clear()  # the list does not have them
     _check_start(run)
     if run.state.skip_existing:
         _skip_existing(run)

@@ -9,6 +9,7 @@ from services.decryptor.author import ambiguity
 from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
 from shared.mail.findings import Finding, FindingKind
+from shared.mail.parameters import TELLING_PARAMETERS
 from shared.mail.region import Region
 from shared.mail.structure import MESSAGE_TYPES, Entity, Multipart, Part, entity, read_entity
 from shared.mail_security import Signature
@@ -19,8 +20,6 @@ _HARMLESS = re.compile(
     rb"|multi-?part) )*message(?: in MIME format)?(?: \(RFC [0-9]{4}(?: and [0-9]{4})?\))?\.?\s*"
 )
 _LONGEST_HARMLESS = 200
-#: Parameters that change what is read; a file name does not.
-_TELLING = ("", "boundary", "charset", "protocol", "delsp", "format", "type")
 _STRUCTURE = frozenset(
     (
         FindingKind.MALFORMED_CONTENT_TYPE,
@@ -93,7 +92,7 @@ def doubt_about(*findings: Iterable[Finding]) -> str:
         if one.kind in _STRUCTURE
         or (
             one.kind in (FindingKind.DUPLICATE_PARAMETER, FindingKind.MALFORMED_PARAMETER)
-            and one.detail in _TELLING
+            and one.detail in TELLING_PARAMETERS
         )
     ]
     return ", ".join(dict.fromkeys(kinds))

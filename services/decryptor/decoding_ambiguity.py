@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
+from shared.mail.charsets import codec_of
 from shared.mail.region import Region
 from shared.mail.structure import PART_FIELDS, Entity
 
@@ -105,8 +106,9 @@ def _found(pattern: re.Pattern[bytes], part: Region) -> bool:
 
 @lru_cache(maxsize=256)
 def _is_known(label: str) -> bool:
-    """Whether a character set is known here and writes ASCII as ASCII: not UTF-7 or UTF-16."""
+    """Whether a character set is known here and writes ASCII as ASCII: not UTF-7 or UTF-16, and no
+    codec of Python's that is none, as `idna`, which takes a second for a megabyte."""
     try:
-        return _PRINTABLE.decode(label) == _PRINTABLE.decode("ascii")
+        return bool(codec_of(label)) and _PRINTABLE.decode(label) == _PRINTABLE.decode("ascii")
     except (LookupError, UnicodeError, ValueError):
         return False

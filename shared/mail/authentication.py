@@ -26,7 +26,9 @@ _QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
 _PLACE: Final = re.compile(rb"\0(\d+)\0")
 _SERVER: Final = re.compile(rb"\s*([^\s;=]+)(?:\s+\d+)?\s*")
 _METHOD: Final = re.compile(rb"\s*([A-Za-z][A-Za-z0-9-]*)(?:\s*/\s*[0-9]+)?\s*=\s*([A-Za-z0-9_-]+)")
-_PROPERTY: Final = re.compile(rb"([A-Za-z]+)\s*\.\s*([A-Za-z0-9_-]+)\s*=\s*([^\s;]+)")
+_PROPERTY: Final = re.compile(
+    rb"(?<![A-Za-z])([A-Za-z]++)\s*+\.\s*+([A-Za-z0-9_-]+)\s*=\s*([^\s;]+)"
+)
 #: What a property says for whom a method vouches (RFC 8601 section 2.7).
 _DOMAINS: Final = ("header.d", "header.i", "header.from", "smtp.mailfrom", "smtp.helo")
 METHODS: Final = ("spf", "dkim", "dmarc", "arc")

@@ -21,7 +21,7 @@ WORD_START = re.compile(rb"=\?([^?\s=<>]{1,80})\?([bBqQ])\?")
 _WORD_END = b"?="
 #: What comes first behind the beginning of a word: its end, or the beginning of another.
 _NEXT_OF_WORD = re.compile(rb"(\?=)|" + WORD_START.pattern)
-_FOLD = re.compile(rb"[ \t]*\r?\n[ \t]*")
+_FOLD = re.compile(rb"(?<![ \t])[ \t]*+\r?\n[ \t]*+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")

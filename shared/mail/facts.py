@@ -16,7 +16,7 @@ from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock, KnownNames, unfold
-from shared.mail.findings import Finding, FindingKind
+from shared.mail.findings import Finding, FindingKind, first_of_each
 from shared.mail.kinds import Evidence, MailKind, classify
 from shared.mail.message_ids import read_message_ids
 from shared.mail.parameters import read_parameters
@@ -222,7 +222,7 @@ def _of_any(
         next((one.path for one in placed if one.part is html), "") if html else "",
         authentication.read_results(fields, trusted) if trusted else (),
         authentication.read_spam(_named(root.entity.header), trusted) if trusted else None,
-        root.all_findings,
+        first_of_each(root.all_findings),
     )
 
 

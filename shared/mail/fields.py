@@ -19,6 +19,8 @@ from shared.mail.region import Region, made
 HEADER_LIMIT = 256 * 1024
 _SHORT_HEADER = 256
 _KNOWN_NAMES = 4096
+#: Nobody repeats a longer one but to fill the memory.
+_LONGEST_KNOWN = 64
 _LF = 10
 
 _LINES = rb".*+(?:\n[ \t].*+)*+"
@@ -107,7 +109,7 @@ class KnownNames(dict[bytes, str]):
         name = raw.decode("ascii").lower()
         if name not in self.wanted:
             name = ""
-        if len(self) < _KNOWN_NAMES:
+        if len(self) < _KNOWN_NAMES and len(raw) <= _LONGEST_KNOWN:
             self[raw] = name
         return name
 
@@ -269,7 +271,13 @@ def _read(octets: bytes) -> tuple[HeaderField, ...]:
         name, value = match.groups()
         if value[-1:] == b"\r" and octets[end - 1] == _LF:
             value = value[:-1]
-        found.append(made(HeaderField, (_name(name) if name else "", value, start, end)))
+        if name is None:
+            name = ""
+        elif len(name) <= _LONGEST_KNOWN:
+            name = _name(name)
+        else:
+            name = name.decode("ascii").lower()
+        found.append(made(HeaderField, (name, value, start, end)))
     return tuple(found)
 
 

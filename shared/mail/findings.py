@@ -6,8 +6,13 @@ have read it differently, and an attacker chooses for whom a mail says what.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+#: How many findings are told of a mail, and how much of what each is about.
+FINDING_LIMIT: Final = 50
+DETAIL_LIMIT: Final = 80
 
 
 class FindingKind(StrEnum):
@@ -99,3 +104,16 @@ class Finding(NamedTuple):
     where: int
     #: What it is about: the name of a field or parameter, `preamble`, `epilogue`; may be empty.
     detail: str = ""
+
+
+def first_of_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The first of each kind about each thing, at most `FINDING_LIMIT` of them, for what is told of
+    a mail: a sender can make as many as there are octets."""
+    found: dict[tuple[FindingKind, str], Finding] = {}
+    for kind, where, detail in findings:
+        if len(found) == FINDING_LIMIT:
+            break
+        key = kind, detail[:DETAIL_LIMIT]
+        if key not in found:
+            found[key] = Finding(kind, where, key[1])
+    return tuple(found.values())

@@ -19,8 +19,15 @@ from shared.mail.findings import Finding, FindingKind
 
 #: Octets of one value that are read.
 VALUE_LIMIT = 1 << 13
+#: How often what follows a name is looked for up to the end in vain, as in a comment without one.
+_MOST_UNREAD = 8
 #: What is shorter is remembered: senders write few different values, again and again.
 _SHORT_VALUE = 256
+
+#: Those that change what is read; a file name does not. "" stands for what has no name.
+TELLING_PARAMETERS = ("", "boundary", "charset", "protocol", "delsp", "format", "type")
+#: Findings about other parameters that are said of one value.
+_MOST_FINDINGS = 50
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _COMMENT = re.compile(rb"\s*+\([^()]*+\)\s*+")
@@ -78,7 +85,12 @@ def _read(folded: bytes) -> Parameterised:
     pieces = _pieces(value, stop, found) if stop < len(value) else {}
     parameters = {name: _joined(name, parts, found) for name, parts in pieces.items()}
     text = kind.decode("ascii", "replace").lower()
-    return Parameterised(text, parameters, tuple(sorted(found, key=lambda one: one.where)))
+    found.sort(key=lambda one: one.where)
+    if len(found) > _MOST_FINDINGS:
+        once = list({(kind, detail): one for one in found for kind, _, detail in (one,)}.values())
+        found = [one for one in once if one.detail in TELLING_PARAMETERS]
+        found += [one for one in once if one.detail not in TELLING_PARAMETERS][:_MOST_FINDINGS]
+    return Parameterised(text, parameters, tuple(found))
 
 
 _read_again = lru_cache(maxsize=512)(_read)
@@ -129,7 +141,8 @@ def _pieces(
     """The parameters, by name and number of the section; -1 is one without a number."""
     pieces: dict[str, dict[int, _ParameterPiece]] = {}
     last = ""
-    while position < len(value):
+    unread = 0
+    while position < len(value) and unread < _MOST_UNREAD:
         # Stands before the semicolon that begins the next parameter.
         start = position = _skip(value, position, found)
         if value[position : position + 1] == b";":
@@ -145,6 +158,7 @@ def _pieces(
         if name is None or value[after : after + 1] != b"=":
             found.append(Finding(FindingKind.MALFORMED_PARAMETER, start))
             position = _next(value, position)
+            unread += after >= len(value)
             continue
         last = name[0].decode("ascii", "replace").lower()
         position = _skip(value, after + 1, found)

@@ -100,12 +100,12 @@ class PlacedPart(NamedTuple):
         placed = _disposition(fields)
         told = (
             path,
-            media_type,
+            media_type[:LONGEST_NAME],
             _file_name(part, placed),
-            placed.value,
+            placed.value[:LONGEST_NAME],
             _content_id(fields),
             decoded_size(body, encoding),
-            _charset(media_type, parameters),
+            _charset(media_type, parameters)[:LONGEST_NAME],
         )
         return made(PartFacts, told)
 

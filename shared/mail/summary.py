@@ -26,7 +26,7 @@ from shared.mail.fields import (
     read_fields,
     unfold,
 )
-from shared.mail.findings import Finding, FindingKind
+from shared.mail.findings import DETAIL_LIMIT, FINDING_LIMIT, Finding, FindingKind
 from shared.mail.parameters import read_parameters
 
 _TEXT_LIMIT: Final = 998
@@ -34,8 +34,6 @@ _TEXT_LIMIT: Final = 998
 MESSAGE_ID_LIMIT: Final = 998
 #: Octets of a subject or message id that are read.
 _VALUE_LIMIT: Final = 16 * 1024
-_FINDING_LIMIT: Final = 50
-_DETAIL_LIMIT: Final = 80
 _KINDS: Final = frozenset(FindingKind)
 _WANTED: Final = Names("message-id", "from", "to", "cc", "subject", "date")
 #: What a server that keeps a mailbox in one file writes into its mails: flags, UIDs, UIDVALIDITY.
@@ -153,8 +151,8 @@ class _Summary:
             self.say(one.kind, one.where, one.detail)
 
     def say(self, kind: FindingKind, where: int, detail: str) -> None:
-        detail = detail[:_DETAIL_LIMIT]
-        if (kind, detail) not in self.findings and len(self.findings) < _FINDING_LIMIT:
+        detail = detail[:DETAIL_LIMIT]
+        if (kind, detail) not in self.findings and len(self.findings) < FINDING_LIMIT:
             self.findings[kind, detail] = Finding(kind, where, detail)
 
     def first(self, name: str) -> HeaderField | None:

@@ -17,6 +17,8 @@ _NEXT = re.compile(
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _ANGLE = re.compile(rb'<(?:"(?:[^"\\]|\\.)*+"|\((?:[^()\\]|\\.)*+\)|[^<>"(])*+>', re.DOTALL)
 _UNCLOSED_ANGLE = re.compile(rb"<[^<>,;\"]*+")
+#: Behind so many angle brackets without a partner none is looked for: each look may take all.
+_MOST_UNCLOSED = 32
 
 
 class Token(NamedTuple):
@@ -32,7 +34,7 @@ def tokens(value: bytes, say: Callable[[FindingKind, int, str], None]) -> Iterat
     """Every octet of a value in one token; a delimiter without a partner is said."""
     closing = _parentheses(value) if b"(" in value else {}
     last_quote = value.rfind(b'"')
-    position = 0
+    unclosed = position = 0
     while position < len(value):
         match = _NEXT.match(value, position)
         if match is None:
@@ -71,8 +73,9 @@ def tokens(value: bytes, say: Callable[[FindingKind, int, str], None]) -> Iterat
             else:
                 yield Token("comment", start, position)
         elif char == b"<":
-            angle = _ANGLE.match(value, start)
+            angle = _ANGLE.match(value, start) if unclosed < _MOST_UNCLOSED else None
             if angle is None:
+                unclosed += 1
                 say(FindingKind.UNBALANCED_DELIMITER, start, "<")
                 angle = _UNCLOSED_ANGLE.match(value, start)
                 assert angle is not None

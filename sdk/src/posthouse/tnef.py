@@ -200,7 +200,7 @@ def _read_properties(stream: _TnefStream, end: int, draft: _Draft, codepage: str
         if base in _FIXED:
             stream.skip(_FIXED[base] * (stream.number() if kind & _MULTIPLE else 1))
         elif base in (_OBJECT, _STRING, _UNICODE, _BINARY):
-            for _ in range(stream.number()):
+            for _ in range(min(stream.number(), _MOST_PROPERTIES)):
                 size = stream.number()
                 start = stream.position
                 if start + size > end:

@@ -31,6 +31,9 @@ MAX_SERIAL = 64
 #: OCTET STRING of each begins.
 _RSA_KEYS = tuple((size, b"\x04\x82" + size.to_bytes(2)) for size in (256, 384, 512))
 
+#: The longest of the names that are remembered, in octets: others are no certificate's.
+_REMEMBERED = 1 << 13
+
 
 class RecipientId(NamedTuple):
     """Which certificate: by issuer (Name element) and serial number, or by key id."""
@@ -144,7 +147,8 @@ def usual_transport(buffer: Buffer, start: int, stop: int) -> CmsRecipient | Non
     for size, beginning in _RSA_KEYS:
         key = stop - size
         if key - 4 > start and buffer[key - 4 : key] == beginning:
-            known = _before_key(bytes(buffer[start : key - 4]))
+            before = bytes(buffer[start : key - 4])
+            known = _before_key(before) if len(before) <= _REMEMBERED else _read_before(before)
             if known is not None:
                 wrapped = bytes(buffer[key:stop])
                 return made(CmsRecipient, ("transport", *known, wrapped, None, b"", b"", None))
@@ -168,6 +172,10 @@ def any_transport(buffer: Buffer, start: int, stop: int) -> CmsRecipient:
 # A mailbox gets mail for the same few certificates all day: only the wrapped key is new.
 @lru_cache(maxsize=2048)
 def _before_key(content: bytes) -> tuple[RecipientId, Algorithm] | None:
+    return _read_before(content)
+
+
+def _read_before(content: bytes) -> tuple[RecipientId, Algorithm] | None:
     """What stands before the wrapped key of a KeyTransRecipientInfo; None where it is not that."""
     try:
         fields = items(content, 0, len(content))

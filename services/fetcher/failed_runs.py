@@ -23,7 +23,8 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
     """Records the reason and the next attempt, and gives the lease back.
 
     Where Postgres is away, nothing is recorded: the lease runs out. Nor where the lease was taken
-    away: what an edit has mended is not failing, and is due at once.
+    away: what an edit has mended is not failing, and is due at once. Where an edit or a new grant
+    came that takes no lease away (another password), the failure stands in the history alone.
     """
     connection, report = run.connection, run.report
     metrics.DOWNLOADED_MESSAGES.labels(connection.mode.value).inc(report.downloaded)
@@ -51,13 +52,14 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
 def _record(session: Session, run: Run, error: PosthouseError, duration_ms: int) -> None:
     connection, report = run.connection, run.report
     failure, health = described(error), health_after(error)
-    before, failures = scheduling.fail_run(
+    failed = scheduling.fail_run(
         session,
         connection.id,
         duration_ms=duration_ms,
         health=health,
         error=failure,
         delay=_delay(run, error),
+        awaited_since=run.state.awaited_since,
     )
     ledger.record_run(
         session,
@@ -68,6 +70,9 @@ def _record(session: Session, run: Run, error: PosthouseError, duration_ms: int)
         octets=report.octets,
         error=failure,
     )
+    if failed is None:
+        return
+    before, failures = failed
     if before != health:
         alert = _alert(connection, failure, health, failures)
         alerts.raise_failing(session, alert, _silence(run, health))

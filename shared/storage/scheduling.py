@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.connections import Failure, Health
+from shared.storage.affinity import AFFINITY_GRACE
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -50,6 +51,8 @@ class RunState:
     has_failed_downloads: bool
     #: The connection's last edit.
     version: datetime
+    #: When it was enabled, edited or authorised last: from then on runs are awaited.
+    awaited_since: datetime
 
     @property
     def needs_look(self) -> bool:
@@ -98,8 +101,15 @@ def due_after(session: Session, connection_id: int, seconds: float) -> None:
 def clock_was_set_back(session: Session) -> int:
     """Makes due what ran last in time to come, as the clock of Postgres was set back or another
     server with another clock took over: until then nothing would be fetched, and no mailbox be
-    overdue. How many there were. Reads every state."""
-    return session.execute(_SQL["clock_was_set_back"]).rowcount
+    overdue. How many there were. Reads every state.
+
+    Likewise what was held in that time, as far as that goes on for longer than any setting allows.
+    """
+    late = session.execute(_SQL["clock_was_set_back"]).rowcount
+    if late:
+        session.execute(_SQL["free_mails"])
+        session.execute(_SQL["doubt_fetchers"], {"grace": AFFINITY_GRACE})
+    return late
 
 
 def taken_first(session: Session, handler_id: int) -> None:
@@ -125,8 +135,13 @@ def fail_run(
     health: Health,
     error: Failure,
     delay: float,
-) -> tuple[str, int]:
-    """Records a failure; due again in `delay` seconds. Returns (health before, failures now)."""
+    awaited_since: datetime,
+) -> tuple[str, int] | None:
+    """Records a failure; due again in `delay` seconds. Returns (health before, failures now).
+
+    `awaited_since`: as of `RunState`. None, and nothing is recorded, where it is another one by
+    now: the connection was edited, or authorised, which may be the cure, and is due at once.
+    """
     row = session.execute(
         _SQL["fail_run"],
         {
@@ -135,9 +150,10 @@ def fail_run(
             "health": health.value,
             "error": Jsonb(error.to_json()),
             "delay": delay,
+            "awaited_since": awaited_since,
         },
     ).fetchone()
-    return (row[0], row[1]) if row else ("", 0)
+    return (row[0], row[1]) if row else None
 
 
 def skipped_existing(session: Session, connection_id: int, *, before: datetime | None) -> None:

@@ -8,10 +8,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from services.fetcher.backoff import described
 from shared.clock import utc_now
-from shared.storage import begun_runs, retention, scheduling
+from shared.connections import Health
+from shared.errors import NeedsAuthorisation
+from shared.storage import affinity, authorisations, begun_runs, leases, retention, scheduling
 from shared.storage.pool import Database
-from tests.integration.rows import Session, add_connection
+from tests.integration.rows import Session, add_connection, add_message
 
 
 @pytest.fixture
@@ -76,6 +79,72 @@ def test_a_turn_that_was_given_away_in_time_to_come_comes_again(
         " ORDER BY connection_id"
     ).fetchall()
     assert rows == [(ahead, True, None, None), (disabled, None, None, None)]
+
+
+@pytest.mark.promise("M2", "I2")
+def test_what_dead_processes_held_in_time_to_come_is_free(
+    database: Database, owner: Session
+) -> None:
+    """Their leases, their claims and their queues would have been left alone for hours."""
+    number = add_connection(owner)
+    add_message(owner, number, utc_now(), published=False)
+    with database.transaction() as session:
+        leases.acquire(session, ["mailbox"], "dead", 60)
+        affinity.heartbeat(session, "dead", 60, takes_jobs=True)
+        affinity.heartbeat(session, "dead", 60, takes_jobs=True)
+    ahead = "now() + interval '5 hours'"
+    owner.execute(f"UPDATE lease SET until = {ahead}")
+    owner.execute(f"UPDATE fetcher SET until = {ahead}, takes_jobs_until = {ahead}")
+    owner.execute(f"UPDATE connection_state SET last_run_at = {ahead}")
+    owner.execute(f"UPDATE outbox SET next_attempt_at = {ahead}, claimed_until = {ahead}")
+    with database.transaction() as session:
+        (taken,) = leases.acquire(session, ["mailbox"], "other", 60)
+        assert taken.fence == 2
+        assert leases.acquire(session, ["mailbox"], "third", 900) == []
+        scheduling.clock_was_set_back(session)
+    held = owner.execute(
+        "SELECT until <= now() + interval '15 minutes', takes_jobs_until <= now() + interval '5 s'"
+        " FROM fetcher"
+    ).fetchall()
+    assert held == [(True, True)]
+    waits = owner.execute(
+        "SELECT claimed_until <= now() + interval '1 hour', next_attempt_at <= now() + interval"
+        " '15 minutes' FROM outbox"
+    ).fetchall()
+    assert waits == [(True, True)]
+
+
+@pytest.mark.promise("M15", "M19")
+def test_a_run_with_the_tokens_of_before_says_nothing_of_a_new_grant(
+    database: Database, owner: Session
+) -> None:
+    """Somebody authorises while a run is told that the old grant is lost."""
+    number = add_connection(owner)
+    owner.execute("UPDATE connection_state SET health = 'needs-authorisation', failures = 3")
+    with database.transaction() as session:
+        (begun,) = begun_runs.due(session, [number], {}, "me", 60, emitted=utc_now())
+    with database.transaction() as session:
+        authorisations.grant(
+            session,
+            connection_id=number,
+            sealed_tokens=b"sealed",
+            account="inbox@mail.example",
+            by="somebody",
+            expires_at=utc_now(),
+        )
+    with database.transaction() as session:
+        recorded = scheduling.fail_run(
+            session,
+            number,
+            duration_ms=1,
+            health=Health.NEEDS_AUTHORISATION,
+            error=described(NeedsAuthorisation("The grant is lost.")),
+            delay=600,
+            awaited_since=begun.state.awaited_since,
+        )
+    assert recorded is None
+    after = owner.execute("SELECT health, failures, due_at <= now() FROM connection_state")
+    assert after.fetchall() == [("pending", 0, True)]
 
 
 def test_a_chore_that_was_begun_in_time_to_come_is_done(database: Database, owner: Session) -> None:

@@ -23,7 +23,7 @@ from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import PASSWORD
 from tests.servers.pop3_rules import RuledPop3, Stored
 from tests.servers.processes import free_port
-from tests.servers.scripted import Conversation, ScriptedServer
+from tests.servers.scripted import MAILS, Conversation, ScriptedServer, imap
 
 OLD = [mail(number, 500, seed=64) for number in range(3)]
 NEW = [mail(number, 500, seed=65) for number in range(3)]
@@ -208,3 +208,30 @@ def test_a_run_that_fails_at_the_old_server_says_nothing_of_the_new_one(
     assert stack.count("alert") == 0
     here.run(connection)
     assert here.had() == digests(NEW)
+
+
+@pytest.mark.promise("M15", "M19")
+def test_a_run_that_fails_with_the_old_password_says_nothing_of_the_new_one(
+    here: FetcherHere,
+) -> None:
+    """Somebody mends it while a run logs in: that leaves neither a reason nor a back-off behind."""
+    stack, correct = here.stack, "another password"
+
+    def log_in(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if correct.encode() in rest:
+            talk.ok(tag)
+            return
+        edit(stack, connection, password=correct)
+        talk.send(tag + b" NO [AUTHENTICATIONFAILED] Invalid credentials\r\n")
+
+    with ScriptedServer(imap({"LOGIN": log_in})) as server:
+        connection = stack.add_plain_connection(server.port, name="mended", mode="imap")
+        here.run(connection)
+        state = "SELECT health, error, failures, lane, due_at <= now() FROM connection_state"
+        assert stack.query(state) == [("pending", None, 0, "fetch", True)]
+        assert stack.count("alert") == 0
+        here.run(connection)
+        assert here.had() == digests(list(MAILS.values()))
+    # The history has both.
+    runs = "SELECT error->>'code', downloaded FROM fetch_run ORDER BY id"
+    assert stack.query(runs) == [("login-refused", 0), (None, 3)]

@@ -32,13 +32,14 @@ ON CONFLICT (connection_id) DO UPDATE SET
     lost_at = NULL
 
 -- name: resume
--- The backlog goes on by itself: what waited for an authorisation is due at once.
+-- The backlog goes on by itself: what waited for an authorisation is due at once. A run that began
+-- with the tokens of before has nothing to say of these.
 UPDATE connection_state s
-SET health = 'pending', error = NULL, failures = 0,
+SET health = 'pending', error = NULL, failures = 0, awaited_since = now(),
     due_at = CASE WHEN c.enabled THEN now() ELSE s.due_at END
 FROM connection c
 WHERE c.id = s.connection_id AND s.connection_id = %(connection_id)s
-  AND s.health IN ('needs-authorisation', 'failing')
+  AND s.health <> 'working'
 
 -- name: read_cache
 SELECT cache FROM authorisation

@@ -20,7 +20,8 @@ s.skipped_before, s.validity_changed_at, coalesce(s.pruned_at < now() - interval
 EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
         AND t.folder = c.folder AND t.uid_validity = coalesce(s.uid_validity, 0)
         AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),
-EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id), c.updated_at
+EXISTS (SELECT FROM download_failure AS f WHERE f.connection_id = s.connection_id), c.updated_at,
+s.awaited_since
 
 -- name: announced
 -- Connections whose servers pushed to this fetcher, where they are enabled and kept there. Their next

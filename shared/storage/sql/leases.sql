@@ -1,7 +1,8 @@
 -- At most one fetch per mailbox folder at a time, over all replicas.
 
 -- name: acquire
--- Free or run-out leases of these mailboxes, each with a fence higher than any before.
+-- Free or run-out leases of these mailboxes, each with a fence higher than any before. One that ends
+-- later than any setting allows was given before the clock was set back: its owner may have died.
 INSERT INTO lease AS l (mailbox, owner, until, fence)
 SELECT mailbox, %(owner)s, now() + make_interval(secs => %(ttl)s), 1
 FROM unnest(%(mailboxes)s::text[]) AS mailbox ORDER BY mailbox
@@ -11,7 +12,7 @@ FROM unnest(%(mailboxes)s::text[]) AS mailbox ORDER BY mailbox
 -- The end of it, also where the mailboxes come from elsewhere.
 ON CONFLICT (mailbox) DO UPDATE
 SET owner = excluded.owner, until = excluded.until, fence = l.fence + 1
-WHERE l.until < now()
+WHERE l.until < now() OR l.until > now() + interval '16 minutes'
 RETURNING l.mailbox, l.fence
 
 -- name: renew

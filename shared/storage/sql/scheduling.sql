@@ -106,6 +106,21 @@ SET last_run_at = CASE WHEN last_run_at > now() THEN now() ELSE last_run_at END,
 WHERE greatest(last_run_at, last_success_at, emitted_at, awaited_since)
       > now() + interval '1 minute';
 
+-- name: free_mails
+-- A decryptor that died had them, or they were to be tried again a while later. Who lives renews.
+UPDATE outbox
+SET claimed_until = least(claimed_until, now() + interval '1 hour'),
+    next_attempt_at = least(next_attempt_at, now() + interval '15 minutes')
+WHERE claimed_until > now() + interval '1 hour' OR next_attempt_at > now() + interval '15 minutes';
+
+-- name: doubt_fetchers
+-- Who lives says so in a moment.
+UPDATE fetcher
+SET until = least(until, now() + interval '15 minutes'),
+    takes_jobs_until = least(takes_jobs_until, now() + make_interval(secs => %(grace)s))
+WHERE until > now() + interval '15 minutes'
+   OR takes_jobs_until > now() + make_interval(secs => %(grace)s);
+
 -- name: to_slow_lane
 -- Their sessions are gone or keep us waiting: whoever has time to wait opens new ones.
 UPDATE connection_state
@@ -113,9 +128,11 @@ SET lane = 'fetch-slow', affinity = NULL, due_at = least(due_at, now())
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
 -- name: fail_run
--- Returns the health before, so that a transition can be told from a repetition.
+-- Returns the health before, so that a transition can be told from a repetition. Nothing where another
+-- run is awaited since this one began.
 WITH before AS (
-    SELECT connection_id, health FROM connection_state WHERE connection_id = %(id)s FOR UPDATE
+    SELECT connection_id, health FROM connection_state
+    WHERE connection_id = %(id)s AND awaited_since = %(awaited_since)s FOR UPDATE
 )
 UPDATE connection_state AS s
 SET last_run_at = now(),

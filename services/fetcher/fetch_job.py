@@ -113,7 +113,7 @@ class Dispatcher:
             if not all(one.in_time for one in begun):
                 raise JobTooLate
             runs = self._runs(session, begun, here, changed=False, postponed=POSTPONED)
-        with bound_contextvars(correlation_id=correlation_id):
+        with bound_contextvars(correlation_id=correlation_id), self.ends.unless_ended(runs):
             return self._poll_kept_sessions(runs)
 
     def begin_announced(
@@ -133,11 +133,12 @@ class Dispatcher:
             slow = [one.state.connection_id for one in begun if one.used and not one.in_time]
             runs = self._runs(session, quick, here, changed=True, postponed=postponed)
             if slow:
-                scheduling.due_now(session, slow)
+                with self.ends.unless_ended(runs):
+                    scheduling.due_now(session, slow)
         if not quick:
             return None
         correlation_id = str(new_id(quick[0].at))
-        with bound_contextvars(correlation_id=correlation_id):
+        with bound_contextvars(correlation_id=correlation_id), self.ends.unless_ended(runs):
             return Announced(len(quick), *self._poll_kept_sessions(runs), correlation_id)
 
     def _poll_kept_sessions(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
@@ -170,11 +171,13 @@ class Dispatcher:
                 # Asked together, so each is told its share of the time: nobody's server is slow.
                 took = (time.monotonic() - started) / len(asking)
                 run.report = RunReport(idle=True, started=time.monotonic() - took)
-                self.ends.succeeded(run)
                 idle.append(run)
             else:
                 run.changed = answer is PollAnswer.CHANGED
                 over_open.append(run)
+        # Not before all sessions are back in their places: Postgres may be away.
+        for run in idle:
+            self.ends.succeeded(run)
         self.ends.finish(idle)
         return over_open, without
 
@@ -258,7 +261,7 @@ class Dispatcher:
         """One run to its end, whatever the end is; False where it failed (and is recorded so)."""
         connection = run.connection
         run.start()
-        with bound_contextvars(connection=connection.id):
+        with bound_contextvars(connection=connection.id), self.ends.unless_ended([run]):
             try:
                 # Before a login: whose store is wrong has no use for what the server would give.
                 self.tools.store.refuse_foreign()

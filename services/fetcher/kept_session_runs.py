@@ -102,7 +102,8 @@ class KeptSessionRuns:
 
     def _go_on(self, over_open: Sequence[Run], without: Sequence[Run], correlation_id: str) -> None:
         """A job and a push event both come here, with the runs that were begun for them."""
-        self.dispatcher.ends.to_slow_lane(without)
+        with self.dispatcher.ends.unless_ended(over_open):
+            self.dispatcher.ends.to_slow_lane(without)
         for run in over_open:
             with self._lock:
                 self._in_hand += 1
@@ -110,12 +111,14 @@ class KeptSessionRuns:
             self.executor.submit(copy_context().run, self._run, run, correlation_id)
 
     def _run(self, run: Run, correlation_id: str) -> None:
+        ends = self.dispatcher.ends
         try:
             # A thread of this executor waits for no login: others have mails to fetch.
-            if self.dispatcher.sessions.wake(run.connection, PATIENCE):
-                self.dispatcher.run_all([run], correlation_id, Lane.COMMON)
-            else:
-                self.dispatcher.ends.to_slow_lane([run])
+            with ends.unless_ended([run]):
+                if self.dispatcher.sessions.wake(run.connection, PATIENCE):
+                    self.dispatcher.run_all([run], correlation_id, Lane.COMMON)
+                else:
+                    ends.to_slow_lane([run])
         except PosthouseError as error:
             _log.warning("run not recorded", error=str(error))
         except Exception:  # nobody asks for this future

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -169,18 +170,18 @@ class RunEnds:
 
     def postpone(self, runs: Sequence[Run]) -> None:
         """Gives up before anything was done; the connections are due again a little later."""
-        with self.database.transaction() as session:
+        with self._ending(runs) as session:
             scheduling.due_now(session, self._given_back(session, runs), POSTPONED)
 
     def wait(self, run: Run, seconds: float) -> None:
         """Due again when the server takes a login; not earlier, whatever the interval."""
-        with self.database.transaction() as session:
+        with self._ending([run]) as session:
             for connection_id in self._given_back(session, [run]):
                 scheduling.due_after(session, connection_id, seconds)
 
     def leave(self, run: Run) -> None:
         """Leaves it to other fetchers: nothing that it has was found wanting."""
-        with self.database.transaction() as session:
+        with self._ending([run]) as session:
             held = self._given_back(session, [run])
             affinity.release(session, self.renewer.owner, [run.connection.id])
             scheduling.due_now(session, held, POSTPONED)
@@ -189,8 +190,24 @@ class RunEnds:
         """Leaves them to those who may wait for a server."""
         if not runs:
             return
-        with self.database.transaction() as session:
+        with self._ending(runs) as session:
             scheduling.to_slow_lane(session, self._given_back(session, runs))
+
+    @contextlib.contextmanager
+    def _ending(self, runs: Sequence[Run]) -> Iterator[Session]:
+        """A transaction that gives the leases of these back. Where there is none they run out: one
+        that went on being renewed would keep everybody from its mailbox until this process ends."""
+        with self.unless_ended(runs), self.database.transaction() as session:
+            yield session
+
+    @contextlib.contextmanager
+    def unless_ended(self, runs: Sequence[Run]) -> Iterator[None]:
+        """Nobody goes on with these runs where the block raises: their leases run out."""
+        try:
+            yield
+        except BaseException:
+            self.renewer.forget([run.lease for run in runs])
+            raise
 
     def _given_back(self, session: Session, runs: Sequence[Run]) -> list[int]:
         """The connections of those whose leases were still held."""

@@ -1,0 +1,107 @@
+"""Runs whose end cannot be recorded, as Postgres goes away then: their mailboxes are free again.
+
+A lease that nobody works with and that was renewed all the same kept everybody from the mailbox for
+as long as that fetcher lived.
+
+For an administrator: the service says that Postgres does not answer, and mailboxes are overdue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+
+import pytest
+
+from services.fetcher import run_phases
+from services.fetcher.run import Run
+from services.fetcher.session_opening import HostBusy
+from shared.clock import new_id
+from shared.errors import SecretKeyMissing
+from shared.mailbox.failures import LoginTooSoon
+from shared.storage import alerts
+from shared.storage.folder_ref import FolderRef
+from shared.storage.ledger import Settled
+from shared.storage.pool import Database, DatabaseUnavailable, Session
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import digests
+from tests.rig.stack import Stack
+from tests.servers.scripted import MAILS, ScriptedServer, imap
+
+
+class Once(Event):
+    """Renews once, and ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.turns += 1
+        return self.turns > 1
+
+
+def away(*_: object, **__: object) -> None:
+    raise DatabaseUnavailable("Postgres does not answer.")
+
+
+class Away(Database):
+    """Gives no connection."""
+
+    def __init__(self) -> None:
+        pass
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        away()
+        yield  # type: ignore[misc]
+
+
+def raising(error: Exception) -> Callable[[Run], None]:
+    """A run that the server ends like this, after it had confirmed something."""
+
+    def fetch(run: Run) -> None:
+        place = FolderRef(run.connection.id, run.connection.folder, 7)
+        run.report.confirmed.append(Settled(place, [], deleted=False))
+        raise error
+
+    return fetch
+
+
+ENDS: dict[str, Callable[[Run], None] | None] = {
+    "no session at the host": raising(HostBusy("The server takes no more sessions.")),
+    "too soon": raising(LoginTooSoon("Wait.", retry_after=60)),
+    "for other fetchers": raising(SecretKeyMissing("The key is not here.")),
+    "a good end": None,
+}
+
+
+@pytest.mark.promise("I2", "I5")
+@pytest.mark.parametrize("end", ENDS)
+def test_its_mailbox_is_free_again(
+    end: str,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    fetch = ENDS[end]
+    with ScriptedServer(imap()) as server, FetcherHere(stack).working() as here:
+        number = stack.add_plain_connection(server.port, name="inbox", mode="imap")
+        dispatcher = here.fetcher.dispatcher
+        with monkeypatch.context() as patched, pytest.raises(DatabaseUnavailable):
+            if fetch is None:  # an alert of before is taken back
+                patched.setattr(alerts, "recover", away)
+            else:
+                patched.setattr(run_phases, "fetch", fetch)
+                patched.setattr(dispatcher.ends, "database", Away())
+            dispatcher.run_job([number], str(new_id()))
+        # Its time runs out, unless somebody goes on renewing it.
+        stack.execute("UPDATE lease SET until = now() - interval '1 second'")
+        dispatcher.renewer.run(Once())
+        stack.hurry()
+        dispatcher.run_job([number], str(new_id()))
+        assert here.had() == digests(list(MAILS.values()))
+        assert stack.query("SELECT health FROM connection_state") == [("working",)]

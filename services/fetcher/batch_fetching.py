@@ -42,9 +42,6 @@ class Batches:
         self._without_room = 0
         #: What was had, refused or postponed.
         self._handled: set[Key] = set()
-        #: Mails that were listed and are gone: there is nothing to ask for at once, and a server
-        #: that goes on listing them is not to be asked without a pause.
-        self.some_vanished = False
         #: It is one batch.
         self._is_one = False
         self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
@@ -99,7 +96,9 @@ class Batches:
                 settled += 1
                 all_known = len(committed.already_known) + len(committed.kept) == len(intake.refs)
                 left = [ref for ref, why in intake.postponed if why.code != "mail-vanished"]
-                self.some_vanished |= len(left) < len(intake.postponed)
+                run.report.vanished |= {ref.key for ref, _ in intake.postponed}.difference(
+                    ref.key for ref in left
+                )
                 complete = complete and not left and all_known
         return settled, complete, trouble
 

@@ -77,6 +77,9 @@ class RunReport:
     waited_in_full: bool = False
     #: Mails that broke a session when asked for alone, and how: not asked for again in this run.
     broke_alone: dict[Key, TryAgain] = field(default_factory=dict)
+    #: Mails that were listed and are gone: not asked for again in this run, so that those behind
+    #: them come. There is no cursor then, as a damaged index may have them again.
+    vanished: set[Key] = field(default_factory=set)
     #: Mails for which the store has no room now, and the error that says so: smaller ones go on.
     no_room_for: set[Key] = field(default_factory=set)
     #: Octets of a batch for which it has room, where that was found out.

@@ -8,8 +8,8 @@ fetcher, goes on from what the ledger says.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Set
-from dataclasses import replace
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -150,7 +150,7 @@ def _fetch_listings(run: Run) -> None:
     while True:
         with traces.span("list", connection=run.connection.id) as span:
             listing = run.mailbox.list_new(
-                known,
+                _ButVanished(known, run.report.vanished),
                 run.connection.selection,
                 since=run.state.start_since,
                 limit=_LISTED_AT_ONCE,
@@ -163,6 +163,20 @@ def _fetch_listings(run: Run) -> None:
             return
 
 
+@dataclass(frozen=True, slots=True)
+class _ButVanished:
+    """`Known` that asks for no mail again which was listed in this run and is gone."""
+
+    known: Known
+    vanished: Set[Key]
+
+    def missing(self, keys: Sequence[Key]) -> list[Key]:
+        return [key for key in self.known.missing(keys) if key not in self.vanished]
+
+    def count(self) -> int:
+        return self.known.count()
+
+
 def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
     new, already_known, left = without_known_content(run, known, listing)
@@ -172,9 +186,8 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     if run.rebinding:
         settle_leftovers(run)
     settle(run, [*already_known, *labelled.duplicates])
-    batches = Batches(run, new, more=not listing.complete)
-    handled = batches.fetch()
-    undecided = labelled.undecided or batches.some_vanished or bool(left)
+    handled = Batches(run, new, more=not listing.complete).fetch()
+    undecided = labelled.undecided or bool(left)
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
     if not run.report.session_broke and listing.not_listed is None:
@@ -192,8 +205,7 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     if not handled:
         run.report.again = True
         return True
-    if undecided:
-        run.report.again |= batches.some_vanished and not listing.complete
+    if undecided or (run.report.vanished and listing.complete):
         run.report.again |= bool(left and new)
         return True  # without a cursor: the next interval looks again
     if listing.complete:
@@ -201,7 +213,8 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         # A server that lists its oldest mails only has others once these are let go of.
         run.report.again = run.mailbox.capabilities.window and bool(new)
         return True
-    run.report.again = run.report.again or run.is_over
+    # A server that goes on listing what is gone is not to be asked for that without a pause.
+    run.report.again |= run.is_over and bool(run.report.downloaded or not run.report.vanished)
     return run.is_over
 
 

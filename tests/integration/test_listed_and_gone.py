@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from services.fetcher import run_phases
 from shared.clock import new_id
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests
@@ -50,3 +51,39 @@ def test_a_mail_that_is_listed_and_is_not_there_is_asked_for_once_an_interval(
         asked = [line for line in server.heard if b"BODY.PEEK[]" in line]
     assert len(asked) == 3
     assert here.had() == digests([MAILS[1], MAILS[3]])
+
+
+@pytest.mark.promise("I5", "M4")
+def test_mails_behind_as_many_that_are_gone_as_are_listed_at_once_come(
+    here: FetcherHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were asked for again and again, and what lay behind them never came."""
+    monkeypatch.setattr(run_phases, "_LISTED_AT_ONCE", 2)
+    gone = {1, 2}
+
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        asked = read_set(rest[4:], 9) - gone if rest.startswith(b"UID ") else {1, 2, 3, 4, 5}
+        found = b" ".join(b"%d" % uid for uid in sorted(asked & {1, 2, 3, 4, 5}))
+        talk.send(b"* SEARCH " + found + b"\r\n")
+        talk.ok(tag)
+
+    def bodies(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], 9) - gone):
+            talk.send(body_response(uid, mails[uid]))
+        talk.ok(tag)
+
+    mails = {**MAILS, 4: b"Subject: four\r\n\r\n4\r\n", 5: b"Subject: five\r\n\r\n5\r\n"}
+    script = imap({"UID SEARCH": search, "UID FETCH": bodies}, mails=mails)
+    with ScriptedServer(script) as server:
+        number = here.stack.add_plain_connection(server.port, name="ghosts", mode="imap")
+        here.stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+        here.fetcher.dispatcher.run_job([number], str(new_id()))
+        later = "SELECT due_at > now() + interval '30 minutes', cursor FROM connection_state"
+        assert here.stack.query(later) == [(True, None)]
+        assert here.had() == digests([mails[uid] for uid in (3, 4, 5)])
+        asked = [line for line in server.heard if b"BODY.PEEK[]" in line]
+        assert len([line for line in asked if b"FETCH 1" in line or b",1" in line]) == 1
+        # A damaged index is mended.
+        gone.clear()
+        here.run(number)
+        assert here.had() == digests(list(mails.values()))

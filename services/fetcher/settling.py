@@ -13,7 +13,7 @@ from services.fetcher.run import Run
 from shared.connections import AfterDownload
 from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
-from shared.mailbox.failures import LoginTooSoon, SessionLost, StepFailed
+from shared.mailbox.failures import LoginTooSoon, Refused, SessionLost, StepFailed
 from shared.messages import Key
 from shared.storage import leases, ledger
 from shared.storage.ledger import Settled
@@ -32,6 +32,7 @@ def settle(
     run: Run, refs: Sequence[MailRef], *, stopped: TryAgain | None = None, last: bool = False
 ) -> None:
     """Settles what is committed; where the server `stopped` giving mails, as far as it lets us.
+    Where somebody has to let us first, mails go on coming, and the run fails with that at its end.
 
     At the end of the run where settling ends the session: more may have been read ahead than is
     committed. `last`: nothing else is to come in this run, with whose end it is recorded.
@@ -39,7 +40,7 @@ def settle(
     if run.mailbox.capabilities.settles_by_ending:
         run.report.unsettled += refs
         return
-    with unless_stopped(stopped):
+    with unless_stopped(stopped), _refusal_noted(run, Refused):
         run.report.settled += _settle_now(run, refs, last=last)
 
 
@@ -72,12 +73,12 @@ def _waiting(run: Run) -> list[Key]:
 
 
 @contextlib.contextmanager
-def _refusal_noted(run: Run) -> Iterator[None]:
-    """A server that will not delete (or mark) mails which are known already must not keep new ones
-    from coming: the run goes on, and fails with this at its end."""
+def _refusal_noted(run: Run, kind: type[StepFailed] = StepFailed) -> Iterator[None]:
+    """A server that will not delete (or mark) mails which are safe here must not keep others from
+    coming: the run goes on, and fails with this at its end."""
     try:
         yield
-    except StepFailed as error:
+    except kind as error:
         waits = isinstance(error, TryAgain) and error.retry_after is not None
         if waits or isinstance(error, SessionLost):
             raise

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.clock import new_id
 from tests.integration.graph.application import application_credential
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
@@ -143,3 +145,41 @@ def test_over_pop3(redis_url: str, build_stack: Callable[..., Stack]) -> None:
             server.pop3_port, name="hold", mode="pop3", after_download="delete"
         )
         check(stack, connection, lambda mails: server.deliver("alice", mails), redis_url)
+
+
+SELECTED = b"* 6 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [PERMANENTFLAGS (%s)] ok\r\n%s"
+READ_ONLY, READ_WRITE = b"* OK [READ-ONLY] ok\r\n", b"* OK [READ-WRITE] ok\r\n"
+
+
+@pytest.mark.promise("M7", "M27")
+@pytest.mark.parametrize(
+    ("selected", "told"),
+    [
+        (SELECTED % (rb"\Seen", READ_ONLY), "The folder is read-only for this account"),
+        # As Dovecot does where its ACL lacks the right `s`: it takes the flag, and sets nothing.
+        (SELECTED % (rb"\Flagged \*", READ_WRITE), "does not set it: mails stay unread"),
+    ],
+    ids=["read-only", "flag not kept"],
+)
+def test_a_folder_that_cannot_be_changed_gives_its_mails_all_the_same(
+    selected: bytes, told: str, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """All of a backlog in one run, each mail once, new ones with the next poll; and it is said."""
+    stack = build_stack(redis_url, batch_mails="2")
+    stack.add_handler()
+    box = dict(enumerate(SENT[:5], 1))
+    script = imap({"SELECT": selected}, live=box)
+    with ScriptedServer(script) as server, FetcherHere(stack).working() as here:
+        connection = stack.add_plain_connection(server.port, name="shared", mode="imap")
+        for have in (5, 6):
+            box[have] = SENT[have - 1]
+            stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+            here.fetcher.dispatcher.run_job([connection], str(new_id()))
+            assert here.had() == digests(SENT[:have])
+            ((health, code, words, soon),) = stack.query(
+                "SELECT health, error ->> 'code', error ->> 'message',"
+                " due_at < now() + interval '61 seconds' FROM connection_state"
+            )
+            assert (health, code, soon) == ("failing", "read-only", True)
+            assert told in words
+    assert stack.count("settlement") == 6

@@ -254,7 +254,8 @@ class ImapMailbox:
         with self._step("settle"):
             self._open.select()
             trash = self._trash_folder() if action is AfterDownload.DELETE else None
-            return settle(self._session, refs, action, trash)
+            keeps_seen = self._open.keeps_seen
+            return settle(self._session, refs, action, trash, keeps_seen=keeps_seen)
 
     def leave(self) -> None:
         with self._step("settle"):

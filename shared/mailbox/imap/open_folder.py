@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.mailbox.base import FolderStatus
-from shared.mailbox.failures import Refused, Unreachable
+from shared.mailbox.failures import Refused, SessionLost
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.listing import Look
 from shared.mailbox.imap.session import ImapSession, Reply, string
@@ -39,6 +39,8 @@ class OpenFolder:
         self._folders = folders
         self.name: bytes | None = None
         self._writable = False
+        #: Whether the server says that it keeps the flag \\Seen (PERMANENTFLAGS), once selected.
+        self.keeps_seen = True
         self._status: OpenedFolder | None = None
         self._opening: _Opening | None = None
         self._selecting: bytes | None = None
@@ -115,7 +117,9 @@ class OpenFolder:
         if not reply.ok:
             raise self._folders.why_not(status.folder, reply)
         self._same_folder(reply, status)
-        if "READ-ONLY" in reply.codes():
+        codes = reply.codes()
+        self.keeps_seen = "SEEN" in codes.get("PERMANENTFLAGS", "SEEN").upper()
+        if "READ-ONLY" in codes:
             raise Refused(
                 "The folder is read-only for this account: mails can be neither marked nor "
                 "deleted.",
@@ -196,9 +200,9 @@ class OpenFolder:
         if validity.isdigit() and int(validity) != status.uid_validity:
             raise self._made_anew()
 
-    def _made_anew(self) -> Unreachable:
+    def _made_anew(self) -> SessionLost:
         self._session.stream.broken = True
-        return Unreachable(
+        return SessionLost(
             "The folder was re-created while we were at it.",
             step="folder",
             code="uid-validity-changed",

@@ -23,20 +23,28 @@ from shared.mailbox.imap.search import completed, is_limited, search, searches
 from shared.mailbox.imap.sequence_sets import uid_sets
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string
 
+_RIGHTS = "Give the account the right to change flags and to delete in this folder."
 _PERMANENT = {"NOPERM", "READ-ONLY", "CANNOT", "OVERQUOTA"}
 
 
 def settle(
-    session: ImapSession, refs: Sequence[MailRef], action: AfterDownload, trash: bytes | None
+    session: ImapSession,
+    refs: Sequence[MailRef],
+    action: AfterDownload,
+    trash: bytes | None,
+    *,
+    keeps_seen: bool = True,
 ) -> list[MailRef]:
     """Acts on `refs` in the selected (read-write) folder; returns those settled for certain.
 
     `trash` is the server's name of the folder to move deleted mails to, None to delete in place.
+    `keeps_seen` False: it says itself that it keeps no \\Seen (PERMANENTFLAGS, RFC 9051 section
+    7.1); Dovecot takes the flag then, where its ACL has no right `s`, and does nothing.
     """
     by_uid = {int(ref.key): ref for ref in refs}
     uids = sorted(by_uid)
     if action is AfterDownload.MARK_READ:
-        done = _store(session, uids, b"\\Seen")
+        done = _store(session, uids, b"\\Seen", believed=keeps_seen)
     elif trash is not None:
         done = _move(session, uids, trash)
     elif "UIDPLUS" in session.capabilities or "IMAP4REV2" in session.capabilities:
@@ -46,17 +54,27 @@ def settle(
     return [by_uid[uid] for uid in done]
 
 
-def _store(session: ImapSession, uids: Sequence[int], flag: bytes) -> list[int]:
+def _store(
+    session: ImapSession, uids: Sequence[int], flag: bytes, *, believed: bool = True
+) -> list[int]:
     commands = [
         b"UID STORE " + octets + b" +FLAGS.SILENT (" + flag + b")" for octets, _ in uid_sets(uids)
     ]
     replies = _pipelined(session, commands)
-    if all(reply.ok and not is_limited(reply) for reply in replies):
+    taken = all(reply.ok and not is_limited(reply) for reply in replies)
+    if taken and believed:
         return list(uids)
     # One mail that vanished may fail a whole command (RFC 2180 section 4.2): look what is so now.
     lacking = set(search(session, b"UN" + flag.lstrip(b"\\").upper()))
     done = [uid for uid in uids if uid not in lacking]
     if not done:
+        if taken and not believed:
+            raise Refused(
+                "The mail server takes the flag \\Seen and does not set it: mails stay unread.",
+                step="settle",
+                code="read-only",
+                hint=_RIGHTS,
+            )
         raise _refused(next((reply for reply in replies if not reply.ok), replies[0]))
     return done
 
@@ -149,6 +167,6 @@ def _refused(reply: Reply) -> StepFailed:
             f"The mail server does not let us change this folder: {text}.",
             step="settle",
             code="read-only",
-            hint="Give the account the right to change flags and to delete in this folder.",
+            hint=_RIGHTS,
         )
     return understood or server_answers.of_settling(text)

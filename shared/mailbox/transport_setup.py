@@ -13,7 +13,7 @@ from shared.mailbox import wait_budget
 from shared.mailbox.base import Login
 from shared.mailbox.errors.diagnoses import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
-from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
+from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, peer_of, resolve
 from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.tls import client_certificate_refused, start_tls, tls_context
@@ -77,15 +77,29 @@ class ConnectionAttempt:
         return self.security is TransportSecurity.STARTTLS
 
     def connect(self) -> Stream:
-        """A connected socket, with TLS where it starts with that."""
+        """A connected socket, with TLS where it starts with that: where TLS fails at one of several
+        addresses, with the next one. Raises what failed first."""
         with self._waiting():
-            addresses = resolve(self._host, self._port, self._deadline, self._allow_host)
-            self._socket = connect_tcp(
-                self._host, addresses, self._port, self._deadline, self.transcript
-            )
-        if self.security is TransportSecurity.TLS:
-            self._handshake()
-        return Stream(self._socket, self.transcript, self._read_timeout_s)
+            left = resolve(self._host, self._port, self._deadline, self._allow_host)
+        failure: StepFailed | None = None
+        while True:
+            try:
+                with self._waiting():
+                    self._socket = connect_tcp(
+                        self._host, left, self._port, self._deadline, self.transcript
+                    )
+                address = peer_of(self._socket)
+                if self.security is TransportSecurity.TLS:
+                    self._handshake()
+                return Stream(self._socket, self.transcript, self._read_timeout_s)
+            except StepFailed as error:
+                failure = failure or error
+                left = [one for one in left if one != address] if error.step == "tls" else []
+                if not left or self._deadline.expired():
+                    raise failure from failure.__cause__
+                assert self._socket is not None
+                self._socket.close()
+                self.transcript.note(f"no TLS at {address}: {error}")
 
     def upgrade(self, stream: Stream) -> None:
         """TLS over a session that began in plain text."""

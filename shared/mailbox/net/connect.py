@@ -150,6 +150,14 @@ def connect_tcp(
     raise _not_connected(f"{host} port {port}", last, deadline)
 
 
+def peer_of(sock: socket.socket) -> Address | None:
+    """The address that a socket is connected to; None where it is not any more."""
+    try:
+        return _address(str(sock.getpeername()[0]))
+    except OSError:
+        return None
+
+
 def by_turns(addresses: Sequence[Address]) -> list[Address]:
     """The addresses in their order, with the families by turns (RFC 8305 section 4)."""
     if not addresses:

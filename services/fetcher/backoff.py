@@ -7,6 +7,7 @@ import random
 from shared.clock import utc_now
 from shared.connections import Failure, Health
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
+from shared.storage.arrays import storable
 
 #: Seconds. Nothing waits longer than this for its next attempt.
 LONGEST_DELAY = 30 * 60
@@ -41,8 +42,10 @@ def described(error: PosthouseError) -> Failure:
     return Failure(
         code=error.code,
         step=getattr(error, "step", "") or "",
-        message=str(error)[:2000],
-        hint=error.hint[:2000],
-        log=tuple(line[:_LOG_CHARACTERS] for line in list(error.transcript)[-_LOG_LINES:]),
+        message=storable(str(error)[:2000]),
+        hint=storable(error.hint[:2000]),
+        log=tuple(
+            storable(line[:_LOG_CHARACTERS]) for line in list(error.transcript)[-_LOG_LINES:]
+        ),
         at=utc_now(),
     )

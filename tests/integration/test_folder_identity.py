@@ -33,12 +33,15 @@ class Folder:
         #: The session ends where this mail is asked for.
         self.breaks_at: bytes | None = None
         self.opened: Callable[[], None] = lambda: None
+        #: Words to refuse the headers of these mails with, empty where they are shown.
+        self.refuse_headers: Callable[[set[int]], bytes] = lambda uids: b""
 
     def script(self, talk: Conversation) -> None:
         imap(
             {
                 "STATUS": self._status,
                 "EXAMINE": self._examine,
+                "SELECT": self._select,
                 "HEADERS": self._headers,
                 "UID FETCH": self._bodies,
             },
@@ -56,13 +59,24 @@ class Folder:
 
     def _examine(self, talk: Conversation, tag: bytes, _: bytes) -> None:
         self.opened()
-        talk.send(
-            b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] ok\r\n* OK [MAILBOXID (%s)] ok\r\n"
-            b"* OK [READ-ONLY] ok\r\n" % (len(self.mails), self.validity, self.identity)
-        )
+        self._open(talk, b"READ-ONLY")
         talk.ok(tag)
 
+    def _select(self, talk: Conversation, tag: bytes, _: bytes) -> None:
+        self._open(talk, b"READ-WRITE")
+        talk.ok(tag)
+
+    def _open(self, talk: Conversation, access: bytes) -> None:
+        talk.send(
+            b"* %d EXISTS\r\n* OK [UIDVALIDITY %d] ok\r\n* OK [MAILBOXID (%s)] ok\r\n"
+            b"* OK [%s] ok\r\n" % (len(self.mails), self.validity, self.identity, access)
+        )
+
     def _headers(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        words = self.refuse_headers(read_set(rest.split(b" ")[0], 9))
+        if words:
+            talk.send(tag + b" NO " + words + b"\r\n")
+            return
         for uid in sorted(read_set(rest.split(b" ")[0], 9) & self.mails.keys()):
             block = self.mails[uid].partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
             head = b"* %d FETCH (UID %d BODY[HEADER]<0> {%d}\r\n" % (uid, uid, len(block))
@@ -191,3 +205,32 @@ def test_a_run_whose_lease_was_taken_away_decides_nothing_of_the_folder(
         fetcher.run(number)
         assert stack.query(asked) == before
         assert stack.query("SELECT uid_validity, uids FROM known_uid") == known
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("words", ["mail is damaged", "[SERVERBUG] Internal error", "[OVERQUOTA]"])
+def test_mails_whose_headers_are_refused_do_not_come_again(
+    words: str,
+    folder: tuple[Folder, ScriptedServer],
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """Together because of one of them, or all for a while, while bodies are given: to recognise
+    none would hand the whole mailbox over again."""
+    served, server = folder
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    number = stack.add_plain_connection(server.port, name="again", mode="imap", selection="all")
+    together = words == "mail is damaged"
+    with FetcherHere(stack).working() as fetcher:
+        fetcher.run_until_idle(number)
+        had = fetcher.had()
+        served.validity += 1
+        fetcher.fetcher.dispatcher.sessions.drop([number])
+        served.refuse_headers = lambda uids: words.encode() if len(uids) > together else b""
+        fetcher.run_until_idle(number)
+        assert fetcher.had() == had
+        served.refuse_headers = lambda uids: b""
+        served.mails |= {3: mail(3, 300, seed=5)}
+        fetcher.run_until_idle(number)
+        assert fetcher.had() == digests(list(served.mails.values()))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
-from shared.mailbox.failures import mail_too_large, mail_vanished
+from shared.mailbox.failures import SessionLost, StepFailed, mail_too_large, mail_vanished
 from shared.mailbox.imap.fetch_responses import BodyReader
-from shared.mailbox.imap.search import search
+from shared.mailbox.imap.search import search, searches
 from shared.mailbox.imap.sequence_sets import uid_sets
 from shared.mailbox.imap.session import ImapSession, Reply
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
@@ -128,7 +128,11 @@ class _Download:
             elif int(ref.key) not in self._reader.expected:
                 continue  # abandoned: too large, or without content
             elif not reply.ok:
-                self._refuse(ref, _refusal(reply))
+                reason = _refusal(reply)
+                if reason.throttled or self._is_listed(ref):
+                    self._refuse(ref, reason)
+                else:
+                    self._vanish(ref)
             elif self._reader.malformed:
                 self._refuse(
                     ref, MailRefused(f"its answer is malformed ({self._reader.malformed})")
@@ -141,6 +145,20 @@ class _Download:
         self._reader.forget(ref)
         self._refusals.refused(ref, reason)
 
+    def _is_listed(self, ref: MailRef) -> bool:
+        """Whether the folder still has a mail that was refused: so is one by some servers that
+        somebody has just removed (RFC 2180 section 4.1.2; RFC 5530: EXPUNGEISSUED)."""
+        try:
+            return int(ref.key) in searches(self._session, [b"UID %d" % int(ref.key)])[0]
+        except SessionLost:
+            raise
+        except StepFailed:  # refused as well: nothing is known of it
+            return True
+
+    def _vanish(self, ref: MailRef) -> None:
+        self._reader.forget(ref)
+        self._sink.abandon(ref, mail_vanished())
+
     def _explain_missing(self) -> None:
         """The server said OK and gave no mail: it is gone, or the server only says so."""
         if not self._missing:
@@ -151,8 +169,7 @@ class _Download:
             if int(ref.key) in there:
                 self._refuse(ref, MailRefused("it lists it, and gives nothing"))
             else:
-                self._reader.forget(ref)
-                self._sink.abandon(ref, mail_vanished())
+                self._vanish(ref)
 
 
 def _batches(refs: Sequence[MailRef]) -> Iterator[list[MailRef]]:

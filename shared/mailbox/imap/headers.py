@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from shared.mailbox.base import HEADER_LIMIT, MailRef
+from shared.mailbox.errors.throttling import is_passing, is_throttled
+from shared.mailbox.imap.search import refusal
 from shared.mailbox.imap.sequence_sets import uid_sets
-from shared.mailbox.imap.session import ImapSession, Untagged
+from shared.mailbox.imap.session import ImapSession, Reply, Untagged
 
 #: Mails of one command.
 _BATCH_HEADERS = 100
 
 
 def fetch_headers(session: ImapSession, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-    """The header block of each mail that exists, at most HEADER_LIMIT octets of it."""
+    """The header block of each mail that exists, at most HEADER_LIMIT octets of it.
+
+    What a server refuses together is asked for one by one. Raises StepFailed where it throttles, or
+    gives none and says that this passes: mails without a header would be taken for new ones.
+    """
     items = b" (UID BODY.PEEK[HEADER]<0.%d>)" % HEADER_LIMIT
     for start in range(0, len(refs), _BATCH_HEADERS):
         by_uid = {int(ref.key): ref for ref in refs[start : start + _BATCH_HEADERS]}
@@ -26,14 +32,25 @@ def fetch_headers(session: ImapSession, refs: Sequence[MailRef]) -> Iterator[tup
                 del by_uid[int(pair[0].key)]
             return line.keyword == b"FETCH"
 
+        refused = False
         for octets, _ in uid_sets(sorted(by_uid)):
-            session.stream.start_clock()
-            session.reply(session.send(b"UID FETCH " + octets + items), on_untagged=take)
+            refused |= not _ask(session, octets + items, take).ok
         # A server that cuts an answer (RFC 9738) leaves some out: they are asked for by themselves.
-        for uid in sorted(by_uid) if found else ():
-            session.stream.start_clock()
-            session.reply(session.send(b"UID FETCH %d" % uid + items), on_untagged=take)
+        passing: Reply | None = None
+        for uid in sorted(by_uid) if found or refused else ():
+            reply = _ask(session, b"%d" % uid + items, take)
+            words = "" if reply.ok else f"[{reply.code}] {reply.text}"
+            if is_throttled(words):
+                raise refusal(reply, "list")
+            passing = reply if is_passing(words) else passing
+        if passing is not None and not found:
+            raise refusal(passing, "list")
         yield from found
+
+
+def _ask(session: ImapSession, asked: bytes, take: Callable[[Untagged], bool]) -> Reply:
+    session.stream.start_clock()
+    return session.reply(session.send(b"UID FETCH " + asked), on_untagged=take)
 
 
 def _header_of(line: Untagged, wanted: Mapping[int, MailRef]) -> tuple[MailRef, bytes] | None:

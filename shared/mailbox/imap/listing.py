@@ -14,6 +14,7 @@ from typing import Final
 
 from shared.connections import Selection
 from shared.mailbox.base import Cursor, Known, MailRef, is_another_folder
+from shared.mailbox.errors.throttling import is_throttled
 from shared.mailbox.failures import Unreachable
 from shared.mailbox.imap.flags import read_flags
 from shared.mailbox.imap.metadata import (
@@ -24,7 +25,14 @@ from shared.mailbox.imap.metadata import (
     search_date,
     taking,
 )
-from shared.mailbox.imap.search import Beside, completed, found_ahead, searches, send_ahead
+from shared.mailbox.imap.search import (
+    Beside,
+    completed,
+    found_ahead,
+    refusal,
+    searches,
+    send_ahead,
+)
 from shared.mailbox.imap.session import ImapSession
 from shared.mailbox.imap.status import OpenedFolder
 from shared.messages import Key
@@ -259,6 +267,8 @@ def arrived_since(session: ImapSession, uids: list[int], since: datetime) -> lis
     later = since.astimezone(UTC) + timedelta(days=2)
     sure = set(searches(session, [b"SINCE " + search_date(later)])[0])
     doubtful = [uid for uid in uids if uid not in sure]
-    refs, _ = fetch_metadata(session, doubtful) if doubtful else ([], None)
+    refs, refused = fetch_metadata(session, doubtful) if doubtful else ([], None)
+    if refused is not None and is_throttled(f"[{refused.code}] {refused.text}"):
+        raise refusal(refused, "list")  # those of before would be taken
     sure |= {int(ref.key) for ref in refs if ref.arrived is None or ref.arrived >= since}
     return [uid for uid in uids if uid in sure]

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from shared.mailbox.base import Cursor, Known
-from shared.mailbox.failures import Refused
+from shared.mailbox.errors.throttling import is_passing, stated_delay
+from shared.mailbox.failures import Refused, SessionLost
 from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 from shared.messages import Key
 from shared.quantities import counted
@@ -48,12 +49,15 @@ class Pop3List:
         from `cursor`, the state in which everything had been handled: `status` has as many mails
         and octets more as those at the top have, and what was the last mail lies below them.
         """
-        if cursor is None or not known.count():
+        had = known.count()
+        if cursor is None or not had:
             return None
         count = int(status["count"])
         new, octets = count - int(cursor["count"]), int(status["octets"]) - int(cursor["octets"])
         most = _MOST_FROM_TOP if self._live().pipelining else _MOST_ONE_BY_ONE
         if new < 0 or new > most or new * 2 >= count:
+            return None
+        if had > count - new:  # not all that is known is below them: it has another id, perhaps
             return None
         numbers = range(count - new, count + 1)
         keys = list(self.named(numbers).values())
@@ -77,6 +81,8 @@ class Pop3List:
         numbers: list[int] = []
         if count and self.has_uidl is not False:
             answer = session.command(b"UIDL")
+            if not answer.ok and is_passing(answer.text):
+                raise _refused(session, answer)  # by other ids every mail would be another one
             self.has_uidl = answer.ok
             if answer.ok:
                 for line in session.lines():
@@ -177,13 +183,31 @@ class Pop3List:
 
 
 def counts(session: Pop3Session) -> tuple[int, int]:
-    """Mails and octets, by the answer to STAT that comes next. Raises SessionLost for nonsense."""
-    numbers = session.answer().numbers()
+    """Mails and octets, by the answer to STAT that comes next. Raises SessionLost for a refusal or
+    nonsense."""
+    answer = session.answer()
+    if not answer.ok:
+        raise _refused(session, answer)
+    numbers = answer.numbers()
     if len(numbers) < 2:
         raise session.stream.nonsense("a STAT without numbers")
     if numbers[0] > _MOST_MAILS:
         raise session.stream.nonsense(f"a STAT that counts {counted(numbers[0], 'mail')}")
     return numbers[0], numbers[1]
+
+
+def _refused(session: Pop3Session, answer: Pop3Answer) -> SessionLost:
+    """The error for a server that does not say which mails there are."""
+    session.stream.broken = True
+    return SessionLost(
+        "The mail server does not say which mails there are: "
+        f"{answer.text or 'it gave no reason'}.",
+        code="server-refused",
+        hint="It is tried again by itself. If it stays, ask those who run the server.",
+        retry_after=stated_delay(answer.text),
+        by_server=True,
+        passing=is_passing(answer.text),
+    )
 
 
 def uidl_of(answer: Pop3Answer) -> str | None:
@@ -195,8 +219,9 @@ def uidl_of(answer: Pop3Answer) -> str | None:
 
 
 def _key(uidl: bytes) -> str:
-    """RFC 1939 allows 70 octets. What is longer than an index takes is known by its digest."""
-    if len(uidl) <= _LONGEST_UIDL:
+    """RFC 1939 allows 70 octets that can be printed. What is longer than an index takes, or what
+    Postgres takes in no text (NUL), is known by its digest."""
+    if len(uidl) <= _LONGEST_UIDL and b"\0" not in uidl:
         return uidl.decode("latin-1")
     return "uidl:" + hashlib.sha256(uidl).hexdigest()[:40]
 

@@ -9,7 +9,7 @@ sent twice differs there.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.fetcher.reused_keys import reused
@@ -86,14 +86,16 @@ def without_known_content(
 def _recognised(
     run: Run, known: Known, listing: Listing
 ) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
-    if run.place.uid_validity is None and (
-        run.rebinding or _every_key_changed(run, known, listing)
-    ):
-        if not run.rebinding:
-            _begin_rebinding(run)
+    if run.place.uid_validity is not None:
+        return (_rebind_uids(run, listing.new) if run.rebinding else listing.new), ()
+    if run.rebinding:
         return _rebind_keys(run, listing)
-    if run.rebinding and run.place.uid_validity is not None:
-        return _rebind_uids(run, listing.new), ()
+    kept = _kept(run, known, listing)
+    if kept.nearly_none:
+        _begin_rebinding(run)
+        return _rebind_keys(run, listing)
+    if kept.not_all and listing.new and _changes_keys(run):
+        return _rebind_changed(run, listing)
     return listing.new, ()
 
 
@@ -121,22 +123,60 @@ def end_rebinding(run: Run) -> None:
             scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
 
 
-def _every_key_changed(run: Run, known: Known, listing: Listing) -> bool:
-    """Whether a full listing has (nearly) none of the keys that are known.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """How many keys were known, and how many of them a full listing still has."""
 
-    Somebody who clears a mailbox makes it look the same: then no content is known either, and
-    the look at the headers was in vain. An empty one counts: it may be that of another server, to
-    which the mails are still to be copied. Not where the server lets go of what was retrieved.
-    """
+    before: int
+    still: int
+
+    @property
+    def nearly_none(self) -> bool:
+        """Somebody who clears a mailbox makes it look like a change of every key: then no content
+        is known either, and the look at the headers was in vain. An empty one counts: it may be
+        that of another server, to which the mails are still to be copied."""
+        return self.before > 0 and self.still * _FEW <= self.before
+
+    @property
+    def not_all(self) -> bool:
+        return self.before > self.still
+
+
+def _kept(run: Run, known: Known, listing: Listing) -> _Kept:
+    """Nothing is said of an empty listing where the server lets go of what was retrieved."""
     if listing.listed is None:
-        return False
+        return _Kept(0, 0)
     if not listing.listed and run.mailbox.capabilities.expires_days == 0:
-        return False
-    already_known = known.count()
-    if not already_known:
-        return False
-    still = len(listing.listed) - len(known.missing(listing.listed))
-    return still * _FEW <= already_known
+        return _Kept(0, 0)
+    before = known.count()
+    if not before:
+        return _Kept(0, 0)
+    return _Kept(before, len(listing.listed) - len(known.missing(listing.listed)))
+
+
+def _changes_keys(run: Run) -> bool:
+    """Whether keys may come where others are gone that nobody here deleted: a POP3 server may form
+    them of what changes once a mail was read, as its header with `Status:` or the name of its file.
+
+    Not where what was retrieved goes by itself (EXPIRE 0): to look would cost a login each time.
+    """
+    can = run.mailbox.capabilities
+    return can.reuses_keys and can.dates and can.expires_days != 0
+
+
+def _rebind_changed(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
+    """Of the new mails those that are really new, and those whose keys changed just now."""
+    blocks = run.mailbox.headers(listing.new)
+    digests = {str(ref.key): header_digest(header_octets(block)) for ref, block in blocks}
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        listed = [str(key) for key in listing.listed or ()]
+        rebound = rebind_keys(session, run.place, listed, digests, just_now=True)
+    to_settle = rebound.unsettled if run.removes else rebound.keys
+    return (
+        [ref for ref in listing.new if ref.key not in rebound.keys],
+        [ref for ref in listing.new if ref.key in to_settle],
+    )
 
 
 def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:

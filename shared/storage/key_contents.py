@@ -37,9 +37,15 @@ class Vanished:
 
 
 def rebind_keys(
-    session: Session, place: FolderRef, listed: Sequence[str], digests: Mapping[str, bytes]
+    session: Session,
+    place: FolderRef,
+    listed: Sequence[str],
+    digests: Mapping[str, bytes],
+    *,
+    just_now: bool = False,
 ) -> Rebound:
-    """Which of the new mails (key → header digest) are known under a key that is not `listed`.
+    """Which of the new mails (key → header digest) are known under a key that is not `listed`;
+    `just_now`: that was listed the last time.
 
     Each earlier mail stands for one mail at most. Those that are found become known under their
     new keys, together with what was still to be settled.
@@ -51,7 +57,12 @@ def rebind_keys(
     # Not prepared, as in `known.rebind`: only a plan that sees the arrays hashes them.
     rows = session.execute(
         _SQL["earlier"],
-        {**columns, "contents": list(set(digests.values())), "listed": now},
+        {
+            **columns,
+            "contents": list(set(digests.values())),
+            "listed": now,
+            "vanished": not just_now,
+        },
         prepare=False,
     ).fetchall()
     earlier: dict[bytes, list[tuple[bool, bytes]]] = defaultdict(list)

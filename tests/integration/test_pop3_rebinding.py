@@ -71,6 +71,41 @@ def test_a_change_of_all_unique_ids_hands_nothing_over_again(rules: str, here: F
 
 
 @pytest.mark.promise("I9")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+def test_an_id_that_changes_once_a_mail_was_retrieved_hands_nothing_over_again(
+    after_download: str, here: FetcherHere
+) -> None:
+    """Among many that stay: formed of a header with `Status:`, or of the name of a file."""
+    with RuledPop3() as server:
+        server.deliver("alice", [*MAILS, *LATER])
+        connection = watch(here, server, after_download)
+        with here.stack.database.transaction() as session:
+            connections.start_from(session, connection, since=None, skip_existing=True)
+        here.run_until_idle(connection)
+        # Nobody deletes what comes: a server that refuses it for now.
+        server.refuse_deletion = lambda stored: True
+        new = [mail(number, 600, seed=14) for number in range(4)]
+        for number, raw in enumerate(new):
+            server.deliver("alice", [raw])
+            here.run_until_idle(connection)
+            retrieved = new[: number + 1]
+            server.rename(
+                "alice",
+                lambda one, retrieved=retrieved: (  # type: ignore[misc]
+                    f"{one.uidl.removesuffix(':2,S')}:2,S" if one.raw in retrieved else one.uidl
+                ),
+            )
+        here.run_until_idle(connection)
+        assert here.had() == digests(new)
+        assert server.retrieved == len(new)
+        if after_download == "delete":  # under the ids that they have now
+            assert here.stack.count("settlement") == len(new)
+            server.refuse_deletion = lambda stored: False
+            here.run_until_idle(connection)
+            assert server.left("alice") == [*MAILS, *LATER]
+
+
+@pytest.mark.promise("I9")
 @pytest.mark.parametrize("step", ["listed", "stored", "committed"])
 def test_a_recognition_that_broke_off_goes_on(step: str, here: FetcherHere) -> None:
     with RuledPop3(top=False) as server:

@@ -8,10 +8,12 @@ ON CONFLICT (connection_id, folder, digest)
 DO UPDATE SET vanished_on = NULL, deleted = NULL, content = excluded.content;
 
 -- name: earlier
--- Known mails with one of these contents, under keys that the server does not list now.
+-- Known mails with one of these contents, under keys that the server does not list now, also where
+-- that is so for longer.
 SELECT digest, content, deleted IS TRUE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-  AND content = ANY(%(contents)s::bytea[]) AND digest <> ALL(%(listed)s::bytea[]);
+  AND content = ANY(%(contents)s::bytea[]) AND digest <> ALL(%(listed)s::bytea[])
+  AND (%(vanished)s OR vanished_on IS NULL);
 
 -- name: vanished
 -- Of those that are listed, as in `known_keys` (ledger.sql): a mailbox whose mails are deleted lists

@@ -7,7 +7,7 @@ import random
 from shared.clock import utc_now
 from shared.connections import Failure, Health
 from shared.errors import NeedsAuthorisation, NeedsPerson, PosthouseError, TryAgain
-from shared.storage.arrays import storable
+from shared.untrusted_text import storable
 
 #: Seconds. Nothing waits longer than this for its next attempt.
 LONGEST_DELAY = 30 * 60

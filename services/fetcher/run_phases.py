@@ -202,8 +202,10 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         raise full
     if listing.not_listed is not None and handled and listing.complete:
         raise listing.not_listed
+    # A server that goes on listing what is gone is not to be asked for that without a pause.
+    in_vain = bool(run.report.vanished) and not run.report.downloaded
     if not handled:
-        run.report.again = True
+        run.report.again = not in_vain
         return True
     if undecided or (run.report.vanished and listing.complete):
         run.report.again |= bool(left and new)
@@ -213,8 +215,7 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         # A server that lists its oldest mails only has others once these are let go of.
         run.report.again = run.mailbox.capabilities.window and bool(new)
         return True
-    # A server that goes on listing what is gone is not to be asked for that without a pause.
-    run.report.again |= run.is_over and bool(run.report.downloaded or not run.report.vanished)
+    run.report.again |= run.is_over and not in_vain
     return run.is_over
 
 

@@ -80,8 +80,8 @@ def _refusal_noted(run: Run, kind: type[StepFailed] = StepFailed) -> Iterator[No
         yield
     except kind as error:
         waits = isinstance(error, TryAgain) and error.retry_after is not None
-        if waits or isinstance(error, SessionLost):
-            raise
+        if waits or isinstance(error, SessionLost) or error.step == "folder":
+            raise  # nothing else comes either
         run.report.settling_refused = error
 
 

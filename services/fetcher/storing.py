@@ -16,7 +16,6 @@ from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused, gave_nothing, is_blank
 from shared.mailbox.errors.unconverted_mails import ServerNote, is_server_note
 from shared.messages import Key, NewMessage, RawRef
-from shared.storage.arrays import storable
 from shared.storage.ledger import LeftOnServer
 from shared.store import Pack, Store
 from shared.untrusted_text import storable

@@ -1,4 +1,4 @@
-"""Arrays in Postgres' own text form, for parameters with hundreds of elements, and texts for it.
+"""Arrays in Postgres' own text form, for parameters with hundreds of elements.
 
 The driver adapts a list element by element and in Python, which for a batch of mails costs more
 than the statement. The statement says the type: `%(ids)s::uuid[]`.
@@ -35,8 +35,3 @@ def _escaped(match: re.Match[str]) -> str:
 
 def uuid_array(ids: Iterable[uuid.UUID]) -> str:
     return array(identifier.hex for identifier in ids)
-
-
-def storable(text: str) -> str:
-    """Without what Postgres takes in no text: NUL, half of a surrogate pair."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()

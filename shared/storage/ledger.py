@@ -17,7 +17,7 @@ from shared.mail import search_terms
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
 from shared.storage import key_contents, known_sets, quarantine, single_statement_commit
-from shared.storage.arrays import array, octets_array, storable, text_array
+from shared.storage.arrays import array, octets_array, text_array
 from shared.storage.folder_ref import FolderRef
 from shared.storage.header_digests import short
 from shared.storage.leases import Lease
@@ -213,7 +213,7 @@ def _quarantine(session: Session, place: FolderRef, item: LeftOnServer) -> None:
         id=new_id(),
         native_key=str(item.key),
         code=item.code,
-        reason=storable(item.reason),
+        reason=item.reason,
         size=item.size,
         headers=item.headers,
         **place.columns(),

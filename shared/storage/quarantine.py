@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from shared.storage.pool import Session, after_commit
 from shared.storage.queries import Queries
 from shared.storage.searching import contains
 from shared.telemetry import metrics
+from shared.untrusted_text import storable
 
 _SQL = Queries("quarantine")
 
@@ -82,6 +83,7 @@ def add(session: Session, entry: NewEntry) -> None:
 
     All of it or nothing, with the caller's transaction.
     """
+    entry = replace(entry, reason=storable(entry.reason))  # it has words of a server
     row = session.execute(
         _SQL["insert"],
         {

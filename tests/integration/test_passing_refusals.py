@@ -80,7 +80,7 @@ def test_mails_of_before_the_start_are_not_taken_as_their_dates_are_refused() ->
 
 
 @pytest.mark.promise("I9", "M14")
-@pytest.mark.parametrize("top", [b"TOP\r\n", b""])
+@pytest.mark.parametrize("top", [b"TOP\r\n", b""], ids=["TOP", "no TOP"])
 def test_a_pop3_server_that_lists_no_ids_for_now_has_them_later(
     top: bytes, here: FetcherHere
 ) -> None:

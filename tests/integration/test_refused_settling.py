@@ -156,10 +156,11 @@ READ_ONLY, READ_WRITE = b"* OK [READ-ONLY] ok\r\n", b"* OK [READ-WRITE] ok\r\n"
     ("selected", "told"),
     [
         (SELECTED % (rb"\Seen", READ_ONLY), "The folder is read-only for this account"),
+        (b"NO", "does not let us change this folder: SELECT is not for you"),
         # As Dovecot does where its ACL lacks the right `s`: it takes the flag, and sets nothing.
         (SELECTED % (rb"\Flagged \*", READ_WRITE), "does not set it: mails stay unread"),
     ],
-    ids=["read-only", "flag not kept"],
+    ids=["read-only", "no SELECT", "flag not kept"],
 )
 def test_a_folder_that_cannot_be_changed_gives_its_mails_all_the_same(
     selected: bytes, told: str, redis_url: str, build_stack: Callable[..., Stack]
@@ -168,7 +169,25 @@ def test_a_folder_that_cannot_be_changed_gives_its_mails_all_the_same(
     stack = build_stack(redis_url, batch_mails="2")
     stack.add_handler()
     box = dict(enumerate(SENT[:5], 1))
-    script = imap({"SELECT": selected}, live=box)
+    is_open = [False]
+
+    def select(talk: Conversation, tag: bytes, _: bytes) -> None:
+        is_open[0] = selected != b"NO"
+        talk.send(selected if is_open[0] else tag + b" NO [NOPERM] SELECT is not for you\r\n")
+        if is_open[0]:
+            talk.ok(tag)
+
+    def examine(talk: Conversation, tag: bytes, _: bytes) -> None:
+        is_open[0] = True
+        talk.send(b"* %d EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n" % len(box))
+        talk.ok(tag)
+
+    def search(talk: Conversation, tag: bytes, _: bytes) -> None:
+        found = b"".join(b" %d" % uid for uid in box)
+        closed = tag + b" BAD no folder is open\r\n"
+        talk.send(b"* SEARCH" + found + b"\r\n" + tag + b" OK done\r\n" if is_open[0] else closed)
+
+    script = imap({"SELECT": select, "EXAMINE": examine, "UID SEARCH": search}, live=box)
     with ScriptedServer(script) as server, FetcherHere(stack).working() as here:
         connection = stack.add_plain_connection(server.port, name="shared", mode="imap")
         for have in (5, 6):

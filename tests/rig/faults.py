@@ -15,7 +15,7 @@ from tests.rig.stack import Stack
 from tests.servers.redis import RedisServer
 
 _TAKE_OVER = (
-    "UPDATE lease SET owner = 'another', fence = fence + 1, until = now() + interval '1 hour'"
+    "UPDATE lease SET owner = 'another', fence = fence + 1, until = now() + interval '10 minutes'"
 )
 
 Fault = Callable[[Stack, RedisServer], AbstractContextManager[None]]

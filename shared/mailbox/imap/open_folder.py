@@ -14,6 +14,7 @@ from shared.mailbox.failures import Refused, SessionLost
 from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.listing import Look
 from shared.mailbox.imap.session import ImapSession, Reply, string
+from shared.mailbox.imap.settle import refused
 from shared.mailbox.imap.status import OpenedFolder, opened_folder, send_status, status_of
 
 
@@ -114,8 +115,13 @@ class OpenFolder:
             return
         self._session.stream.start_clock()
         reply = self._session.reply(asked)
-        if not reply.ok:
-            raise self._folders.why_not(status.folder, reply)
+        if not reply.ok:  # then no folder is open any more (RFC 9051 section 6.3.2)
+            assert self.name is not None
+            opened = self._session.command(b"EXAMINE ", string(self.name), self._condstore())
+            if not opened.ok:
+                raise self._folders.why_not(status.folder, opened)
+            self._same_folder(opened, status)
+            raise refused(reply)
         self._same_folder(reply, status)
         codes = reply.codes()
         self.keeps_seen = "SEEN" in codes.get("PERMANENTFLAGS", "SEEN").upper()

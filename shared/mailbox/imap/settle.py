@@ -75,7 +75,7 @@ def _store(
                 code="read-only",
                 hint=_RIGHTS,
             )
-        raise _refused(next((reply for reply in replies if not reply.ok), replies[0]))
+        raise refused(next((reply for reply in replies if not reply.ok), replies[0]))
     return done
 
 
@@ -113,7 +113,7 @@ def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -
                 step="settle",
                 code="not-deleted",
             )
-        raise _refused(refusals[0])
+        raise refused(refusals[0])
     return done
 
 
@@ -156,7 +156,8 @@ def _is_unsolicited(line: Untagged) -> bool:
     return line.keyword in (b"EXPUNGE", b"VANISHED", b"FETCH", b"EXISTS", b"RECENT")
 
 
-def _refused(reply: Reply) -> StepFailed:
+def refused(reply: Reply) -> StepFailed:
+    """What it means that a server does not change what it was told to."""
     text = reply.text or reply.status
     # [OVERQUOTA] is Gmail's word for its bandwidth limits, and others' for a full mailbox.
     understood = server_answers.of_command(text, "settle")

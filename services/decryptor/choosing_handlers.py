@@ -26,6 +26,9 @@ from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox_rows import Claimed, Redelivery
 from shared.storage.pool import Database, Session
 
+#: Octets of a mail that say whether its header is longer than is read: the empty line that ends one
+#: of just that length is among them.
+HEADER_OCTETS: Final = HEADER_LIMIT + 2
 _MOST_FIELDS: Final = 500
 _VALUE_LIMIT: Final = 2048
 
@@ -135,7 +138,8 @@ def rule_facts(
     facts: Mapping[str, Any],
     header: bytes | None,
 ) -> RuleFacts:
-    """What rules may ask of a mail. `header`: its header block, where a rule asks for fields."""
+    """What rules may ask of a mail. `header`: its first `HEADER_OCTETS` or more, where a rule asks
+    for fields."""
     security = outcome.security
     headers = MailHeaders.from_json(security.get("headers", {}), mail.headers)
     found = RuleFacts(
@@ -154,10 +158,11 @@ def rule_facts(
     return with_kept(found, kept(facts), opened=security.get("status") not in UNOPENED)
 
 
-def _with_fields(facts: RuleFacts, block: bytes) -> RuleFacts:
+def _with_fields(facts: RuleFacts, octets: bytes) -> RuleFacts:
     found: dict[str, list[str]] = {}
-    fields = read_fields(block[:HEADER_LIMIT]).fields
-    cut = {""} if len(fields) > _MOST_FIELDS or len(block) > HEADER_LIMIT else set[str]()
+    block = read_fields(octets[:HEADER_OCTETS])
+    fields = block.fields
+    cut = {""} if len(fields) > _MOST_FIELDS or block.is_too_long else set[str]()
     for field in fields[:_MOST_FIELDS]:
         if field.name:
             found.setdefault(field.name, []).append(read_text(field.value[:_VALUE_LIMIT]).text)

@@ -23,7 +23,6 @@ from shared.alerts.mails import MailUnwanted
 from shared.clock import utc_now
 from shared.connections import Connection
 from shared.errors import SecretKeyMissing, SecretUnreadable
-from shared.mail.fields import HEADER_LIMIT
 from shared.mail.structure import Entity
 from shared.messages import DecryptOutcome, RawRef
 from shared.queueing.output import Output, Publication, QueueLost
@@ -96,7 +95,7 @@ class _Batch:
         header = None
         if with_header:
             ref = outcome.opened or mail.raw
-            size = min(ref.size, HEADER_LIMIT)
+            size = min(ref.size, choosing_handlers.HEADER_OCTETS)
             header = content or self.store.read(RawRef(ref.key, ref.offset, size))
         connection = self.connections.get(mail.connection_id)
         return choosing_handlers.rule_facts(mail, outcome, connection, facts, header)

@@ -107,8 +107,11 @@ def _found(pattern: re.Pattern[bytes], part: Region) -> bool:
 @lru_cache(maxsize=256)
 def _is_known(label: str) -> bool:
     """Whether a character set is known here and writes ASCII as ASCII: not UTF-7 or UTF-16, and no
-    codec of Python's that is none, as `idna`, which takes a second for a megabyte."""
+    codec of Python's that is none, as `idna`, which takes a second for a megabyte. `codec_of` has
+    no codec for US-ASCII, whose octets decide: that is not unknown."""
     try:
-        return bool(codec_of(label)) and _PRINTABLE.decode(label) == _PRINTABLE.decode("ascii")
+        return codec_of(label) is not None and _PRINTABLE.decode(label) == _PRINTABLE.decode(
+            "ascii"
+        )
     except (LookupError, UnicodeError, ValueError):
         return False

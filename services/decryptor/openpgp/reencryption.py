@@ -38,7 +38,8 @@ _AES_256, _SHA_256 = 9, 8
 _MDC = b"\xd3\x14"
 _TAG_BYTES = 16
 _NONCE_BYTES = 15
-#: A message of this form is in memory several times over while it is encrypted again.
+#: A message of this form, and what it unpacks to, is in memory several times over while it is
+#: encrypted again.
 MAX_BYTES = 1 << 26
 #: Recipients that are tried: each costs an operation with the private key.
 MAX_RECIPIENTS = 64
@@ -72,7 +73,7 @@ def for_password(packets: bytes, limit: int) -> Reencrypted:
 
     Raises NotOpened (damaged) or Malformed (over the limit).
     """
-    plain = in_one_pass(packets, limit)
+    plain = in_one_pass(packets, min(limit, MAX_BYTES))
     password = os.urandom(16).hex()
     # The session key is the digest of the password: simple S2K (RFC 9580 section 3.7.1.1).
     session = hashlib.sha256(password.encode()).digest()

@@ -40,6 +40,14 @@ _OLDEST, _SALTED = 3, 6
 #: Ways in which one content is digested: signatures of version 6 have a salt each.
 _MOST_WAYS = 4
 _VERSIONS = (4, _SALTED)
+#: Octets of one area of subpackets: version 6 gives its length four octets, and Sequoia reads no
+#: more either.
+_MOST_OF_AREA = 0xFFFF
+#: Subpackets of one signature: an area holds at most 2,800 intended recipients (section 5.2.3.36),
+#: but 32,000 of those that are empty, each of which takes fifty times its octets of memory.
+_MOST_SUBPACKETS = 4_096
+#: Keys of which one signature says that they made it: programs name one, by id and fingerprint.
+_MOST_ISSUERS = 4
 #: Types of subpackets (section 5.2.3.7).
 CREATED, EXPIRES, KEY_EXPIRES, ISSUER, FLAGS, EMBEDDED, FINGERPRINT = 2, 3, 9, 16, 27, 32, 33
 _CRITICAL = 0x80
@@ -49,7 +57,7 @@ class SignaturePacket(NamedTuple):
     """`kind` is its type, `digest` and `key_algorithm` are numbers of RFC 9580 sections 9.5 and
     9.1. `subpackets` are the hashed ones: (type, whether critical, data). `trailer` is hashed
     behind the content, `salt` before it; `values` are what the key made of the digest. `issuers`
-    are the ids of that key, as somebody says. `embedded`: signatures in it, which prove
+    are ids of that key, as somebody says, a few. `embedded`: signatures in it, which prove
     themselves."""
 
     version: int
@@ -79,8 +87,8 @@ class SignaturePacket(NamedTuple):
 
 
 def read_signature(body: bytes) -> SignaturePacket | None:
-    """The body of a signature packet of version 3, 4 or 6; None where it is of another, or
-    damaged."""
+    """The body of a signature packet of version 3, 4 or 6; None where it is of another, damaged,
+    or longer than any that a program makes."""
     try:
         octets = Octets(body)
         version = octets.number(1)
@@ -90,13 +98,14 @@ def read_signature(body: bytes) -> SignaturePacket | None:
             return None
         wide = 4 if version == _SALTED else 2
         kind, key_algorithm, digest = octets.take(3)
-        hashed = octets.take(octets.number(wide))
+        hashed = _area(octets, wide)
         head = body[: octets.position]
-        unsigned = octets.take(octets.number(wide))
+        unsigned = _area(octets, wide)
         octets.take(2)  # the digest's first octets
         salt = octets.take(octets.number(1)) if version == _SALTED else b""
-        subpackets = tuple(_subpackets(hashed))
-        every = (*subpackets, *_subpackets(unsigned))
+        subpackets = _subpackets(hashed, _MOST_SUBPACKETS)
+        every = subpackets + _subpackets(unsigned, _MOST_SUBPACKETS - len(subpackets))
+        issuers = dict.fromkeys(filter(None, map(_issuer, every)))
         return SignaturePacket(
             version,
             kind,
@@ -106,7 +115,7 @@ def read_signature(body: bytes) -> SignaturePacket | None:
             head + bytes((version, 0xFF)) + len(head).to_bytes(4),
             salt,
             octets.rest(),
-            tuple(filter(None, map(_issuer, every))),
+            tuple(issuers)[:_MOST_ISSUERS],
             tuple(data for one, _, data in every if one == EMBEDDED),
         )
     except NotOpened:
@@ -135,16 +144,30 @@ def _issuer(subpacket: tuple[int, bool, bytes]) -> bytes:
     return data if kind == ISSUER and len(data) == 8 else b""
 
 
-def _subpackets(area: bytes) -> Iterable[tuple[int, bool, bytes]]:
+def _area(octets: Octets, wide: int) -> bytes:
+    """An area of subpackets, whose length has `wide` octets. Raises NotOpened."""
+    size = octets.number(wide)
+    if size > _MOST_OF_AREA:
+        raise NotOpened
+    return octets.take(size)
+
+
+def _subpackets(area: bytes, most: int) -> tuple[tuple[int, bool, bytes], ...]:
+    """Raises NotOpened where there are more than `most`, or they are damaged."""
     octets = Octets(area)
+    found: list[tuple[int, bool, bytes]] = []
     while octets.position < len(area):
+        if len(found) >= most:
+            raise NotOpened
         size = octets.number(1)
         if size == 255:
             size = octets.number(4)
         elif size >= 192:
             size = ((size - 192) << 8) + octets.number(1) + 192
         kind = octets.number(1)
-        yield kind & ~_CRITICAL, bool(kind & _CRITICAL), octets.take(size - 1 if size else 0)
+        data = octets.take(size - 1 if size else 0)
+        found.append((kind & ~_CRITICAL, bool(kind & _CRITICAL), data))
+    return tuple(found)
 
 
 class Digests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import os
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ from pysequoia import Profile, SignatureMode, encrypt, sign
 
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.packets import packets_of
+from services.decryptor.openpgp.signature_packets import read_signature
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
@@ -108,6 +110,46 @@ def test_a_small_message_that_unpacks_to_a_large_one_is_refused(knowing: Opener)
         assert opened.content is None
     with knowing(raw, MailLimits(ratio=10_000)) as opened:
         assert opened.security.signature == "untrusted", opened.security
+
+
+def test_the_subpackets_of_a_signature_take_little_memory(knowing: Opener) -> None:
+    """Version 6 has 4 octets for their length: 8 MB of empty ones took 400 MB (Sequoia reads none
+    over 64 KiB)."""
+    areas = ((1 << 23).to_bytes(4) + b"\1\0" * (1 << 22), bytes(4))
+    literal = packet(11, b"b\0" + bytes(4) + ENTITY)
+    for hashed, unsigned in (areas, areas[::-1]):
+        body = b"\6\0\x1b\x0a" + hashed + unsigned + b"ab" + b"\x20" + bytes(32 + 64)
+        for message in (packet(2, body) + literal, zipped(packet(2, body) + literal)):
+            before = forget_peak()
+            with knowing(in_base64(message), MailLimits(ratio=100_000)) as opened:
+                assert opened.security.signature == "none", opened.security
+            assert peak() - before < 150_000_000
+
+
+def test_the_subpackets_and_issuers_of_a_signature_are_few() -> None:
+    """Those of 16 signatures are read for each form of a text, and each key named is tried."""
+
+    def made(area: bytes) -> bytes:
+        return b"\4\0\x1b\x0a" + 2 * (len(area).to_bytes(2) + area) + b"ab" + bytes(64)
+
+    intended = b"\x16\x23\4" + bytes(20)
+    assert read_signature(made(intended * 2_000)) is not None
+    assert read_signature(made(b"\1\0" * 3_000)) is None
+    read = read_signature(made(b"".join(b"\x09\x10" + bytes([one] * 8) for one in range(200))))
+    assert read is not None
+    assert read.issuers[0] == bytes(8)
+    assert len(read.issuers) == 4
+
+
+def test_what_bzip2_unpacks_to_is_bounded(knowing: Opener) -> None:
+    """The binding does not know it: it is unpacked here, and lies in memory several times over."""
+    large = packet(11, b"b\0" + bytes(4 + (80 << 20)))
+    good = sign(ALICE.secret.signer(), b"\r\n", mode=SignatureMode.DETACHED, armor=False)
+    message = packet(8, b"\3" + bz2.compress(good + large, 1))
+    before = forget_peak()
+    with knowing(in_base64(message), MailLimits(ratio=1_000_000)) as opened:
+        assert "unpacks to more than 67108864" in opened.security.reason, opened.security
+    assert peak() - before < 150_000_000
 
 
 def in_base64(message: bytes) -> bytes:

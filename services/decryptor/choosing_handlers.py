@@ -19,7 +19,7 @@ from shared.mail.fields import HEADER_LIMIT, read_fields
 from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
 from shared.messages import DecryptOutcome
-from shared.rules.choosing import Choice, LeftOut, choose
+from shared.rules.choosing import Candidate, Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, all_addressed, kept, with_kept
 from shared.storage import deliveries, outbox
 from shared.storage.deliveries import DeliveryTarget
@@ -39,6 +39,7 @@ class Standing:
     left out of which.
 
     `is_asked`: whether there is a handler with rules or in a group, or a mail of which was decided.
+    `disabled`: handlers that may hold a place in a group; not known of a mail that nobody began.
     """
 
     mine: set[uuid.UUID]
@@ -46,6 +47,7 @@ class Standing:
     delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
     left_out: Mapping[uuid.UUID, Mapping[int, str]]
     is_asked: bool
+    disabled: Sequence[DeliveryTarget] = ()
 
     def delivered_to(self, mail: Claimed) -> set[int]:
         return set(self.delivered.get(mail.id, ())) if self.delivered else set()
@@ -76,18 +78,19 @@ class Standing:
     def choice(self, mail: Claimed, facts: Callable[[], RuleFacts]) -> Choice:
         """Decides; what was decided before stands."""
         asked = {target.handler_id for target in self.candidates(mail)}
-        delivered = self.delivered_to(mail) | mail.earlier_handlers
+        candidates: list[Candidate] = []
+        gone = [target.candidate for target in self.disabled]
+        for target in self.targets:
+            takes = target.handler_id in asked or target.takes(mail.connection_id)
+            (candidates if takes else gone).append(target.candidate)
         return choose(
-            [
-                target.candidate
-                for target in self.targets
-                if target.handler_id in asked | delivered or target.takes(mail.connection_id)
-            ],
+            candidates,
             facts,
             asked=asked,
-            delivered=delivered,
+            delivered=self.delivered_to(mail) | mail.earlier_handlers,
             chosen=mail.chosen or frozenset(),
             left_out=self.left_out.get(mail.id),
+            gone=gone,
         )
 
 
@@ -103,7 +106,7 @@ def standing_of(database: Database, mails: Sequence[Claimed], token: uuid.UUID) 
         found = deliveries.recorded(session, ids, token, [mail.connection_id for mail in mails])
         asks = any(t.is_choosy for t in found.targets) or any(m.chosen is not None for m in mails)
         left_out = deliveries.left_out(session, ids) if asks else {}
-    return Standing(found.mine, found.targets, found.delivered, left_out, asks)
+    return Standing(found.mine, found.targets, found.delivered, left_out, asks, found.disabled)
 
 
 def record(

@@ -2,7 +2,7 @@
 
 A decision stands: a handler that was chosen keeps the mail, one whose rules left it out does not
 get it, whatever the rules say at a later attempt. Only a place in a group is given anew, where the
-handler that got it is gone.
+handler that got it is gone (disabled, deleted, or for other connections by now) and has no mail.
 """
 
 from __future__ import annotations
@@ -58,27 +58,27 @@ def choose(
     delivered: Set[int] = frozenset(),
     chosen: Set[int] = frozenset(),
     left_out: Mapping[int, str] | None = None,
+    gone: Iterable[Candidate] = (),
 ) -> Choice:
     """Decides about one mail.
 
-    `candidates`: all that take its connection, of whom `asked` are decided about; `delivered`: who
-    has it already; `chosen` and `left_out` (handler → by what) are what was decided before, and
-    stand. `facts` is asked only where a rule is.
+    `candidates`: all that take its connection, of whom `asked` are decided about; `gone`: all
+    others that there are; `delivered`: who has it already; `chosen` and `left_out` (handler → by
+    what) are what was decided before, and stand. `facts` is asked only where a rule is.
     """
     before = left_out or {}
     given: set[int] = set()
     out: list[LeftOut] = []
     unsure: dict[int, str] = {}
-    holders: dict[str, str] = {}
-    given_anew = False
+    given_anew: set[str] = set()
     ordered = sorted(candidates, key=lambda one: (one.position, one.handler_id))
-    for one in ordered:
-        if one.group and one.handler_id in delivered | chosen:
-            holders.setdefault(one.group, one.name)
+    others = list(gone)
+    holders = _holders(ordered, others, delivered, chosen)
+    stands = (BY_RULES, BY_GROUP) if _is_held(ordered, others, delivered, chosen) else (BY_RULES,)
     for one in ordered:
         if one.handler_id not in asked or one.handler_id in delivered:
             continue
-        if before.get(one.handler_id) == BY_RULES:
+        if before.get(one.handler_id) in stands:
             continue
         if one.handler_id in chosen:
             given.add(one.handler_id)
@@ -94,9 +94,42 @@ def choose(
             given.add(one.handler_id)
             if one.group:
                 holders[one.group] = one.name
-                given_anew = True
+                given_anew.add(one.group)
             if verdict is not None and verdict.takes is None:
                 unsure[one.handler_id] = verdict.reason
     # Whoever had a place that is given anew does not have it when it comes back.
-    gone = chosen - {one.handler_id for one in ordered} if given_anew else frozenset()
-    return Choice(frozenset(given), tuple(out), unsure, frozenset(chosen - gone))
+    former = {one.handler_id for one in others if one.group in given_anew}
+    return Choice(frozenset(given), tuple(out), unsure, frozenset(chosen - former))
+
+
+def _holders(
+    candidates: Iterable[Candidate],
+    gone: Iterable[Candidate],
+    delivered: Set[int],
+    chosen: Set[int],
+) -> dict[str, str]:
+    """By group, the name of the handler that has the mail, or is to have it."""
+    found: dict[str, str] = {}
+    for one in candidates:
+        if one.group and one.handler_id in delivered | chosen:
+            found.setdefault(one.group, one.name)
+    for one in gone:
+        if one.group and one.handler_id in delivered:
+            found.setdefault(one.group, one.name)
+    return found
+
+
+def _is_held(
+    candidates: Iterable[Candidate],
+    gone: Iterable[Candidate],
+    delivered: Set[int],
+    chosen: Set[int],
+) -> bool:
+    """Whether whom a group left out stays so although nobody of the group holds its place.
+
+    A handler that was deleted has the mail: of which group it was nobody knows any more. Not where
+    the place may have been of one that is gone without the mail: one of the group gets it.
+    """
+    there = {one.handler_id for one in candidates}
+    deleted = delivered - there - {one.handler_id for one in gone}
+    return bool(deleted) and chosen <= delivered | there

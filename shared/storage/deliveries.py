@@ -25,7 +25,7 @@ _SQL = Queries("deliveries")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryTarget:
-    """An enabled handler, the connections it takes (None: all) and its sealed signing keys."""
+    """A handler, the connections it takes (None: all) and its sealed signing keys."""
 
     handler_id: int
     name: str
@@ -52,11 +52,13 @@ class DeliveryTarget:
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What is recorded of mails that are to be published: those that are still ours, the enabled
-    handlers, and which of them had which mail already, on which asking it was the last time."""
+    handlers and the disabled ones, and who had which mail already, on which asking it was the last
+    time."""
 
     mine: set[uuid.UUID]
     targets: Sequence[DeliveryTarget]
     delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
+    disabled: Sequence[DeliveryTarget]
 
 
 def recorded(
@@ -69,11 +71,17 @@ def recorded(
         "connection_ids": array(map(str, sorted(set(connection_ids)))),
     }
     rows = session.execute(_SQL.of("standing", len(ids)), values).fetchall()
-    *_, mine, delivered = rows[0]
+    *_, mine, delivered, _ = rows[0]
     found: dict[uuid.UUID, dict[int, Redelivery | None]] = defaultdict(dict)
     for message_id, handler_id, redelivery in delivered or ():
         found[uuid.UUID(message_id)][handler_id] = redelivery
-    return Recorded(set(mine), [_target(row) for row in rows if row[0] is not None], found)
+    there = [row for row in rows if row[0] is not None]
+    return Recorded(
+        set(mine),
+        [_target(row) for row in there if row[-1]],
+        found,
+        [_target(row) for row in there if not row[-1]],
+    )
 
 
 @lru_cache(maxsize=64)

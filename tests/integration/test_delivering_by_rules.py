@@ -46,6 +46,10 @@ def test_what_it_would_have_taken_is_delivered_when_asked_for(
         again = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
         assert again.json()["count"] == 3  # those in doubt
         stack.wait(lambda: stack.count("outbox") == 0, "all is decided anew")
+        stack.change_handler("first", enabled=False)  # it keeps what it has
+        again = api.http.post(f"handlers/{handler}/deliver-since", json=asked)
+        assert again.json()["count"] == 3
+        stack.wait(lambda: stack.count("outbox") == 0, "all is decided anew")
     stack.stop()
     subjects = [e["data"]["headers"]["subject"] for e in open_queue(redis_url, "tickets").events()]
     assert subjects == ["plain", "machine"]  # once each, and not what the other of its group has
@@ -103,6 +107,38 @@ def test_who_has_a_mail_once_more_gets_no_other_while_one_waits_that_cannot(
     stack.wait(given_back, "it was tried once more")
     stack.stop()
     assert len(open_queue(redis_url, "archive").events()) == 4
+
+
+@pytest.mark.promise("R1", "I3")
+def test_who_is_disabled_or_deleted_once_it_has_a_mail_keeps_its_place_in_its_group(
+    broker_url: str, dovecot: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
+) -> None:
+    """The mail is tried again for `slow`, whose events could not be signed. Nobody else of a group
+    that has it gets it then."""
+    dovecot.deliver(mail_user, letters()[:2])
+    stack = build_stack(broker_url)
+    stack.add_handler("disabled", group="desk", position=1)
+    stack.add_handler("next", group="desk", position=2)
+    deleted = stack.add_handler("deleted", group="shop", position=1)
+    stack.add_handler("after", group="shop", position=2)
+    slow = stack.add_handler("slow")
+    ((key,),) = stack.query("SELECT signing_key FROM handler WHERE id = %s", slow)
+    with stack.database.transaction() as session:
+        handlers.write_signing_keys(session, slow, b"unreadable", None)
+    stack.start("scheduler", "fetcher", "decryptor")
+    stack.watch(dovecot, mail_user)
+    waiting = "SELECT count(*) FROM outbox WHERE error <> ''"
+    stack.wait(lambda: stack.query(waiting) == [(2,)], "it was tried")
+    assert len(open_queue(broker_url, "disabled").events()) == 2
+    stack.change_handler("disabled", enabled=False)
+    with stack.database.transaction() as session:
+        handlers.delete(session, deleted)
+        handlers.write_signing_keys(session, slow, key, None)
+    stack.hurry()
+    stack.wait_settled(2)
+    stack.stop()
+    had = {name: len(open_queue(broker_url, name).events()) for name in ("next", "after", "slow")}
+    assert had == {"next": 0, "after": 0, "slow": 2}
 
 
 @pytest.mark.promise("R1", "I2")

@@ -300,14 +300,6 @@ def test_what_was_decided_stands_whatever_the_rules_say() -> None:
     assert choose(everybody, facts, asked={1, 2, 3}, left_out={1: BY_RULES}).chosen == {2, 3}
     # Had by one of the group: nobody else of it is asked for.
     assert choose(everybody, facts, asked={2, 3}, delivered={1}).chosen == {3}
-    # The one that was chosen is gone: its place is given anew.
-    anew = choose([SECOND], facts, asked={2}, chosen={1, 3}, left_out={2: BY_GROUP})
-    assert anew.chosen == {2}
-    # It comes back, before anybody has the mail: one of the group gets it.
-    chosen = anew.chosen | anew.standing
-    assert choose(everybody, facts, asked={1, 2, 3}, chosen=chosen).chosen == {2, 3}
-    # Nothing is given anew: who is away for a moment stays chosen.
-    assert choose([ALONE], facts, asked={3}, chosen={1}).standing == {1}
 
 
 def test_why_an_expression_has_no_answer_can_be_kept_whatever_a_mail_says() -> None:

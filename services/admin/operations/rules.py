@@ -52,7 +52,7 @@ class DryRun:
 class _Tally:
     """What a handler would have taken of the mails that were added, and the first of them."""
 
-    def __init__(self, handler: Handler, others: tuple[Candidate, ...], listed: int) -> None:
+    def __init__(self, handler: Handler, others: tuple[_GroupMember, ...], listed: int) -> None:
         self._handler = handler
         self._candidates = (*others, _candidate(handler))
         self._listed = listed
@@ -93,7 +93,7 @@ def dry_run(
     with ctx.transaction() as session:
         handler = edit(handlers.get(session, handler_id), changes)
         check_connections(session, handler.rules)
-        others = _others_of_group(session, handler)
+        others = tuple(one for one in _others_of_group(session, handler) if one.enabled)
         names = connections.names(session)
     since = utc_now() - timedelta(days=days)
     ends = time.monotonic() + SECONDS
@@ -213,11 +213,15 @@ def _pages(
         before = page[-1].id
 
 
-def _missed(handler: Handler, others: tuple[Candidate, ...], mail: PastMail) -> bool:
+def _missed(handler: Handler, others: tuple[_GroupMember, ...], mail: PastMail) -> bool:
     if handler.id in mail.delivered_to:
         return False
-    candidates = [one for one in (*others, _candidate(handler)) if _takes(one, mail, handler)]
-    choice = choose(candidates, lambda: mail.facts, asked={handler.id}, delivered=mail.delivered_to)
+    candidates, gone = [_candidate(handler)], list[_GroupMember]()
+    for one in others:
+        (candidates if one.enabled and _takes(one, mail, handler) else gone).append(one)
+    choice = choose(
+        candidates, lambda: mail.facts, asked={handler.id}, delivered=mail.delivered_to, gone=gone
+    )
     return handler.id in choice.chosen
 
 
@@ -226,29 +230,27 @@ class _GroupMember(Candidate):
     """A handler of the group, with the connections that it takes."""
 
     connections: frozenset[int] | None = None
+    enabled: bool = True
 
 
-def _others_of_group(session: Session, handler: Handler) -> tuple[Candidate, ...]:
+def _others_of_group(session: Session, handler: Handler) -> tuple[_GroupMember, ...]:
     if not handler.group:
         return ()
-    return tuple(
-        _candidate(one)
-        for one in _group(session, handler.group)
-        if one.enabled and one.id != handler.id
-    )
+    members = _group(session, handler.group)
+    return tuple(_candidate(one) for one in members if one.id != handler.id)
 
 
 def _group(session: Session, name: str) -> list[Handler]:
     return [one for one in handlers.search(session) if one.group == name]
 
 
-def _candidate(one: Handler) -> Candidate:
+def _candidate(one: Handler) -> _GroupMember:
     taken = None if one.connection_ids is None else frozenset(one.connection_ids)
-    return _GroupMember(one.id, one.name, one.rules, one.group, one.position, taken)
+    return _GroupMember(one.id, one.name, one.rules, one.group, one.position, taken, one.enabled)
 
 
-def _takes(one: Candidate, mail: PastMail, handler: Handler) -> bool:
-    taken = one.connections if isinstance(one, _GroupMember) else None
+def _takes(one: _GroupMember, mail: PastMail, handler: Handler) -> bool:
+    taken = one.connections
     return one.handler_id == handler.id or taken is None or mail.connection_id in taken
 
 

@@ -2,10 +2,10 @@
 
 -- name: standing
 -- Asked right before publishing, in one statement: which of these mails are still ours, who has which
--- already (both in the first row alone), and the enabled handlers, each with those of the connections
--- that it takes. Where there is no handler, a row without one. Ids are asked for by way of `asked` and
--- `theirs`, which hides from Postgres how many there are and in which partition: else it makes a plan
--- each time.
+-- already (both in the first row alone), and the handlers, each with those of the connections that it
+-- takes: one that is disabled may hold a place in a group. Where there is no handler, a row without
+-- one. Ids are asked for by way of `asked` and `theirs`, which hides from Postgres how many there are
+-- and in which partition: else it makes a plan each time.
 WITH asked AS MATERIALIZED (
     SELECT message_id FROM unnest(%(ids)s::uuid[]) AS a(message_id)
 ), theirs AS MATERIALIZED (
@@ -21,8 +21,9 @@ SELECT h.id, h.name, h.all_connections,
              AND claimed_until > now()) END,
        CASE WHEN row_number() OVER (ORDER BY h.id) = 1 THEN (
            SELECT jsonb_agg(jsonb_build_array(message_id, handler_id, redelivery)) FROM delivery
-           WHERE message_id = ANY(ARRAY(SELECT message_id FROM asked))) END
-FROM (SELECT) AS always LEFT JOIN handler AS h ON h.enabled
+           WHERE message_id = ANY(ARRAY(SELECT message_id FROM asked))) END,
+       h.enabled
+FROM (SELECT) AS always LEFT JOIN handler AS h ON true
 ORDER BY h.id;
 
 -- name: left_out

@@ -97,7 +97,7 @@ class Connections:
         deadline = Deadline(self._connect_s)
         allow = self._hosts.at(self._host) if self._hosts is not None else None
         addresses = resolve(self._host, self._port, deadline, allow)
-        sock = connect_tcp(self._host, addresses, self._port, deadline, Transcript())
+        sock, _ = connect_tcp(self._host, addresses, self._port, deadline, Transcript())
         if self._context is not None:
             try:
                 sock = start_tls(sock, self._host, self._context, deadline, Transcript())

@@ -46,7 +46,9 @@ class GuardedTransport(TcpTransport):
         deadline = Deadline(connect_timeout)
         self._needs_tls, self._is_secure = uri.scheme == "tls", False
         addresses = await asyncio.to_thread(resolve, host, port, deadline, allow)
-        sock = await asyncio.to_thread(connect_tcp, host, addresses, port, deadline, Transcript())
+        sock, _ = await asyncio.to_thread(
+            connect_tcp, host, addresses, port, deadline, Transcript()
+        )
         reader, writer = await asyncio.open_connection(sock=sock, limit=buffer_size)
         self._bare_io_reader = self._io_reader = reader
         self._bare_io_writer = self._io_writer = writer

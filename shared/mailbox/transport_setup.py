@@ -13,7 +13,7 @@ from shared.mailbox import wait_budget
 from shared.mailbox.base import Login
 from shared.mailbox.errors.diagnoses import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
-from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, peer_of, resolve
+from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
 from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.tls import client_certificate_refused, start_tls, tls_context
@@ -85,10 +85,9 @@ class ConnectionAttempt:
         while True:
             try:
                 with self._waiting():
-                    self._socket = connect_tcp(
+                    self._socket, address = connect_tcp(
                         self._host, left, self._port, self._deadline, self.transcript
                     )
-                address = peer_of(self._socket)
                 if self.security is TransportSecurity.TLS:
                     self._handshake()
                 return Stream(self._socket, self.transcript, self._read_timeout_s)

@@ -104,8 +104,9 @@ def _address(text: str) -> Address:
 
 def connect_tcp(
     host: str, addresses: Sequence[Address], port: int, deadline: Deadline, log: Transcript
-) -> socket.socket:
-    """Connects to the first address that answers (RFC 8305, "Happy Eyeballs").
+) -> tuple[socket.socket, Address]:
+    """Connects to the first address that answers (RFC 8305, "Happy Eyeballs"), and says which. The
+    socket itself does not know it any more once the server has reset the connection.
 
     Attempts begin `STAGGER` seconds after each other, or as soon as the one before has failed, the
     families by turns: an address that swallows packets costs a quarter of a second.
@@ -136,7 +137,7 @@ def connect_tcp(
                     address = under_way.pop(sock)
                     number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if not number:
-                        return _connected(sock, address, port, log)
+                        return _connected(sock, address, port, log), address
                     sock.close()
                     last = _failed(log, address, port, OSError(number, os.strerror(number)))
                     next_start = time.monotonic()
@@ -148,14 +149,6 @@ def connect_tcp(
             for sock in under_way:
                 sock.close()
     raise _not_connected(f"{host} port {port}", last, deadline)
-
-
-def peer_of(sock: socket.socket) -> Address | None:
-    """The address that a socket is connected to; None where it is not any more."""
-    try:
-        return _address(str(sock.getpeername()[0]))
-    except OSError:
-        return None
 
 
 def by_turns(addresses: Sequence[Address]) -> list[Address]:

@@ -169,7 +169,7 @@ class Network(httpcore.NetworkBackend):
         work = wait_budget.current()
         with work.waiting() if work is not None else nullcontext():
             addresses = resolve(host, port, deadline, allow)
-            sock = connect_tcp(host, addresses, port, deadline, Transcript())
+            sock, _ = connect_tcp(host, addresses, port, deadline, Transcript())
         return _ResponseStream(sock, self._answer_s)
 
 

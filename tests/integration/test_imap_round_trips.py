@@ -91,6 +91,17 @@ def test_what_comes_next_is_another_thing_than_was_foreseen(mailbox: ImapMailbox
         assert [ref.key for ref in mailbox.settle(listed, AfterDownload.MARK_READ)] == [2], name
 
 
+def test_a_folder_is_not_opened_by_what_it_was_before_a_wait(
+    mailbox: ImapMailbox, plain_dovecot: Dovecot, mail_user: str
+) -> None:
+    """The server was to push and did not, as where no more sessions may listen."""
+    mailbox.open("")
+    mailbox.waiting_is_next("")
+    plain_dovecot.deliver(mail_user, [mail(3, 2000)])
+    assert mailbox.open("").total == 3
+    assert len(mailbox.list_new(_OnlyFirst(), Selection.ALL).new) == 2
+
+
 class _Counting:
     """A socket, and how often something was sent over it."""
 

@@ -128,7 +128,8 @@ class ImapMailbox:
         return None if cursor is not None and unchanged(cursor, status.cursor) else status
 
     def wait_for_push(self, folder: str, cursor: Cursor | None) -> IdleWait:
-        now = self.open(folder).cursor
+        with self._step("folder"):
+            now = self._open.open(folder, foreseen=True).cursor
         return IdleWait(self._session, changed=cursor is None or not unchanged(cursor, now))
 
     def open(self, folder: str) -> OpenedFolder:

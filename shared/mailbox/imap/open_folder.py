@@ -73,11 +73,17 @@ class OpenFolder:
             raise self._folders.why_not(folder, reply)
         return status_of(self._session, reply, folder)
 
-    def open(self, folder: str, look: Look | None = None) -> OpenedFolder:
-        """Opens it to be looked at; `look` goes out with what it takes."""
+    def open(
+        self, folder: str, look: Look | None = None, *, foreseen: bool = False
+    ) -> OpenedFolder:
+        """Opens it to be looked at; `look` goes out with what it takes.
+
+        Where that was `foreseen`, what `send_open` has just sent is the question. For others its
+        answers may be as old as the session waited.
+        """
         name = self._folders.name_of(folder)
         self._session.stream.start_clock()
-        opening = self._opening
+        opening = self._opening if foreseen else None
         if opening is None or opening.name != name:
             opening = self._send_open(name, more=look is not None)
         self._opening = None
@@ -149,7 +155,7 @@ class OpenFolder:
             self._selecting = select
 
     def send_open(self, folder: str) -> None:
-        """Sends what `open` of this folder needs, which comes next."""
+        """Sends what `open` of this folder needs, which comes next, as `foreseen`."""
         name = self._folders.name_of(folder)
         if self.name is None or self._can_unselect:
             self._opening = self._send_open(name)

@@ -35,7 +35,7 @@ class Begun:
 
     `known`: it is among those that were given, as it was edited last. `lease` is None where that
     was not to be had, or not asked for. `unknown_from`: from this UID on no mail of the folder was
-    ever had under `state.uid_validity`; None where nobody can say.
+    ever had under `state.uid_validity`; None where nobody can say, or asked.
     """
 
     at: datetime
@@ -109,7 +109,7 @@ def _asked(connection_ids: Sequence[int], here: Mapping[int, Connection]) -> dic
 def _begun(session: Session, name: str, count: int, values: Mapping[str, Any]) -> list[Begun]:
     owner, found = values["owner"], []
     for row in session.execute(_SQL.of(name, count), values):
-        at, in_time, used, mailbox, known, unknown_from, given_back, *state, fence = row
+        at, in_time, used, unknown_from, mailbox, known, given_back, *state, fence = row
         nobody_between = fence == (given_back or 0) + 1
         found.append(
             Begun(

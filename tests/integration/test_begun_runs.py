@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -148,6 +149,22 @@ def test_what_is_not_to_run_now_is_not_leased(
         "affinity": [],
     }
     assert told == expected[reason]
+
+
+def test_a_poll_reads_nothing_of_what_is_known(database: Database, pushing: Connection) -> None:
+    """In a folder of many ranges it is hundreds of kilobytes, and mostly nothing is new there."""
+    assert pushing.updated_at is not None
+    emitted = pushing.updated_at + timedelta(minutes=1)
+    counted = (
+        "SELECT coalesce(seq_scan, 0) + coalesce(idx_scan, 0) FROM pg_stat_xact_user_tables"
+        " WHERE relname = 'known_uid'"
+    )
+    with database.transaction() as session:
+        for here in ({}, {pushing.id: pushing}):
+            before = session.execute(counted).fetchone()
+            (begun,) = begun_runs.due(session, [pushing.id], here, "me", 60, emitted=emitted)
+            assert (begun.known, begun.unknown_from) == (bool(here), None)
+            assert session.execute(counted).fetchone() == before
 
 
 def test_a_job_that_is_too_late_leases_nothing(database: Database, pushing: Connection) -> None:

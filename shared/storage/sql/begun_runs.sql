@@ -7,13 +7,9 @@ SELECT * FROM unnest(%(ids)s::bigint[], %(mailboxes)s::text[], %(versions)s::tim
     AS a(id, mailbox, version) LIMIT ALL
 
 -- name: found
--- What a run begins with, and whether its connection is `known` as it was edited last. From the UID
--- `unknown_from` on no mail of the folder was had: that is so for who gets the lease right after
--- `given_back`, its last fence where nobody holds it, as whoever held it in between may have had some.
+-- What a run begins with, and whether its connection is `known` as it was edited last. `given_back`:
+-- the last fence of its lease, where nobody holds it.
 a.mailbox, coalesce(a.version = c.updated_at, false) AS known,
-(SELECT upper(k.uids) FROM known_uid AS k
- WHERE k.connection_id = s.connection_id AND k.folder = c.folder AND k.uid_validity = s.uid_validity
-) AS unknown_from,
 (SELECT l.fence FROM lease AS l WHERE l.mailbox = a.mailbox AND l.until = '-infinity') AS given_back,
 s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since, s.skip_existing,
 s.skipped_before, s.validity_changed_at, coalesce(s.pruned_at < now() - interval '1 day', true),
@@ -26,7 +22,8 @@ s.awaited_since
 -- name: announced
 -- Connections whose servers pushed to this fetcher, where they are enabled and kept there. Their next
 -- turn stays as it is. `used` as in claim_due. Compared in a way that keeps Postgres from going through
--- all that have this affinity.
+-- all that have this affinity. From the UID `unknown_from` on no mail of the folder was had: that is so
+-- for who gets the lease right after `given_back`, as whoever held it in between may have had some.
 WITH asked AS MATERIALIZED (
     {asked}
 ), ready AS MATERIALIZED (
@@ -35,7 +32,11 @@ WITH asked AS MATERIALIZED (
         WHERE h.enabled AND (h.all_connections OR EXISTS (
             SELECT FROM handler_connection AS hc
             WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-    ) AS used, {found}
+    ) AS used, (
+        SELECT upper(k.uids) FROM known_uid AS k
+        WHERE k.connection_id = s.connection_id AND k.folder = c.folder
+          AND k.uid_validity = s.uid_validity
+    ) AS unknown_from, {found}
     FROM asked AS a JOIN connection_state AS s ON s.connection_id = a.id
     JOIN connection AS c ON c.id = s.connection_id
     WHERE s.affinity IS NOT DISTINCT FROM %(owner)s AND s.due_at IS NOT NULL AND c.enabled
@@ -49,13 +50,14 @@ SELECT ready.*, leased.fence FROM ready LEFT JOIN leased ON leased.mailbox = rea
 
 -- name: due
 -- Connections that a job names, where they are enabled and have not run since the job was emitted.
--- `in_time`: that was not longer ago than `within` seconds.
+-- `in_time`: that was not longer ago than `within` seconds. Mostly nothing is new there, so what is
+-- known of their mails is not read: hundreds of kilobytes, where these are in many ranges.
 WITH asked AS MATERIALIZED (
     {asked}
 ), ready AS MATERIALIZED (
     SELECT now() AS at,
            now() <= %(emitted_at)s::timestamptz + make_interval(secs => %(within)s) AS in_time,
-           true AS used, {found}
+           true AS used, NULL::bigint AS unknown_from, {found}
     FROM asked AS a JOIN connection_state AS s ON s.connection_id = a.id
     JOIN connection AS c ON c.id = s.connection_id
     WHERE c.enabled AND (s.last_run_at IS NULL OR s.last_run_at < %(emitted_at)s)

@@ -199,15 +199,21 @@ def forget_folder(session: Session, connection_id: int) -> None:
     session.execute(_SQL["forget_folder"], {"id": connection_id})
 
 
-def begin_rebinding(session: Session, connection_id: int) -> None:
+def end_marking(session: Session, connection_id: int) -> None:
+    """What was still to be marked read stays on the server as it is: for a connection that deletes
+    from now on, which would delete these mails too."""
+    session.execute(_SQL["end_marking"], {"id": connection_id})
+
+
+def begin_rebinding(session: Session, connection_id: int, *, deleted: bool) -> None:
     """Forgets by which keys mails are known, and not the mails: for a connection that now reads its
     mailbox on another server. They are recognised by their content, and what was still to be
-    settled is settled there."""
+    settled is settled there; of mails known by a key only where it `deleted` them until now."""
     rows = session.execute(_SQL["unsettled_keys"], {"id": connection_id})
     values = {
         "id": connection_id,
         "below": scheduling.next_aside(session, connection_id),
-        "unsettled": [known_sets.key_digest(key) for (key,) in rows],
+        "to_be_deleted": [known_sets.key_digest(key) for (key,) in rows if deleted],
     }
     for name in (
         "forget_uids",

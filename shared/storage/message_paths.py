@@ -62,7 +62,7 @@ _SETTLED: Final = {
     "read": "Marked read on the server",
     "deleted": "Deleted on the server",
     "vanished": "Gone from its folder before it was marked or deleted",
-    "nothing": "Nothing to mark: over POP3 it stays on the server as it is",
+    "nothing": "Nothing marked: it stays on the server as it is",
     "": "Settled on the server",
 }
 _OPENED: Final = {

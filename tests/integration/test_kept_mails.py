@@ -32,6 +32,13 @@ def deletes_from_now_on(here: FetcherHere) -> None:
     here.stack.execute("UPDATE connection_state SET cursor = NULL")
 
 
+def commits_and_breaks_off(here: FetcherHere, connection: int) -> None:
+    here.fail_at("committed", lambda: DatabaseUnavailable("Postgres went away."))
+    here.run(connection)
+    here.stop_failing()
+    here.fetcher.dispatcher.sessions.drop([connection])
+
+
 @pytest.mark.promise("M7")
 @pytest.mark.parametrize("top", [True, False])
 def test_an_empty_list_makes_nothing_to_be_deleted(top: bool, here: FetcherHere) -> None:
@@ -165,6 +172,49 @@ def test_another_imap_server_makes_nothing_to_be_deleted(
         server.add_user(mail_user)
         server.deliver(mail_user, [*KEPT, *LATER])
         edit(here.stack, connection, host="127.0.0.1", port=server.imap_port, password=PASSWORD)
+        here.run_until_idle(connection)
+        assert len(server.flags(mail_user)) == len(KEPT)
+    assert here.had() == digests([*KEPT, *LATER])
+
+
+@pytest.mark.promise("M7", "M15")
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_what_was_still_to_be_marked_read_is_not_deleted(
+    mode: str, here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """A run broke off, or a right was missing; then somebody chooses delete."""
+    dovecot.deliver(mail_user, KEPT)
+    connection = here.stack.watch(dovecot, mail_user, mode=mode)
+    commits_and_breaks_off(here, connection)
+    assert here.stack.count("settlement") == len(KEPT)
+    edit(here.stack, connection, password=PASSWORD, after_download="delete")
+    dovecot.deliver(mail_user, LATER)
+    here.run_until_idle(connection)
+    assert here.had() == digests([*KEPT, *LATER])
+    assert len(dovecot.flags(mail_user)) == len(KEPT)
+    assert here.stack.count("settlement") == 0
+    ways = "SELECT settled_as, count(*) FROM message GROUP BY 1 ORDER BY 1"
+    assert here.stack.query(ways) == [("deleted", len(LATER)), ("nothing", len(KEPT))]
+
+
+@pytest.mark.promise("M7", "I9")
+@pytest.mark.parametrize("mode", ["imap", "pop3"])
+def test_what_was_still_to_be_marked_read_is_not_deleted_at_another_server(
+    mode: str, here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """Moved and changed to delete, at once or one after the other; then its mails are copied."""
+    with Dovecot() as server:
+        dovecot.deliver(mail_user, KEPT)
+        connection = here.stack.watch(dovecot, mail_user, mode=mode)
+        commits_and_breaks_off(here, connection)
+        server.add_user(mail_user)
+        port = server.imap_port if mode == "imap" else server.pop3_port
+        moved = {"host": "127.0.0.1", "port": port, "password": PASSWORD}
+        if mode == "pop3":
+            edit(here.stack, connection, **moved)
+            here.run_until_idle(connection)
+        edit(here.stack, connection, **moved, after_download="delete")
+        server.deliver(mail_user, [*KEPT, *LATER])
         here.run_until_idle(connection)
         assert len(server.flags(mail_user)) == len(KEPT)
     assert here.had() == digests([*KEPT, *LATER])

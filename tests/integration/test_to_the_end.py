@@ -175,7 +175,7 @@ def test_a_path_says_only_what_was_done_on_the_server(
     assert said == {
         "read": "Marked read on the server",
         "deleted": "Deleted on the server",
-        "nothing": "Nothing to mark: over POP3 it stays on the server as it is",
+        "nothing": "Nothing marked: it stays on the server as it is",
     }
 
 

@@ -25,7 +25,7 @@ from services.admin.operations.estimates import Estimate
 from services.admin.operations.start_from import Start, start_notice
 from services.admin.operations.tag_rights import refuse_beyond
 from shared.connection_editing import ACKNOWLEDGED_FIELDS, ConnectionEdit
-from shared.connections import Connection
+from shared.connections import AfterDownload, Connection
 from shared.errors import Conflict
 from shared.microsoft_certificates import pem_of
 from shared.storage import (
@@ -197,10 +197,13 @@ def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:
     _keep_secrets(ctx, session, connection_id, change.wanted)
     if is_other_grant(before, after):
         authorisations.forget(session, connection_id)
+    deleted = before.after_download is AfterDownload.DELETE
+    if not deleted and after.after_download is AfterDownload.DELETE:
+        connections.end_marking(session, connection_id)
     if change.other_mailbox:
         connections.forget_mailbox(session, connection_id)
     elif is_other_server(before, after):
-        connections.begin_rebinding(session, connection_id)
+        connections.begin_rebinding(session, connection_id, deleted=deleted)
     if before.folder != after.folder:
         connections.forget_folder(session, connection_id)
     elif change.other_mails:

@@ -82,6 +82,11 @@ DELETE FROM known_content WHERE connection_id = %(id)s
 -- name: forget_settlements
 DELETE FROM settlement WHERE connection_id = %(id)s
 
+-- name: end_marking
+WITH ended AS (DELETE FROM settlement WHERE connection_id = %(id)s RETURNING message_id)
+UPDATE message SET settled_at = now(), settled_as = 'nothing'
+WHERE id = ANY(ARRAY(SELECT message_id FROM ended));
+
 -- name: forget_folder
 UPDATE connection_state
 SET uid_validity = NULL, cursor = NULL, skipped_before = NULL, validity_changed_at = NULL
@@ -103,7 +108,7 @@ WHERE connection_id = %(id)s AND uid_validity > 0;
 UPDATE known_key
 SET digest = substring(sha256(digest || convert_to(now()::text, 'UTF8')) FOR 16),
     vanished_on = coalesce(vanished_on, current_date),
-    deleted = CASE WHEN digest = ANY(%(unsettled)s::bytea[]) THEN true
+    deleted = CASE WHEN digest = ANY(%(to_be_deleted)s::bytea[]) THEN true
                    WHEN vanished_on IS NULL THEN false
                    ELSE deleted END
 WHERE connection_id = %(id)s;

@@ -30,7 +30,7 @@ class MessageOut(Out):
 
     sender: str = Field(description="The address of the first author; empty where From has none")
     settled_as: str = Field(
-        description="read, deleted, vanished, or nothing: POP3 marks none; empty: not yet"
+        description="read, deleted, vanished, or nothing: it stays as it is; empty: not yet"
     )
     kind: str = Field(description="As in `data.mail`; empty as long as it is not known")
     attachments: int | None = Field(description="How many; null as long as it is not known")

@@ -3,7 +3,8 @@
 A folder was re-created (another UIDVALIDITY), as by a restored backup, or a migrated server forms
 its keys in another way (POP3's UIDLs, Graph's ids). Taken for new the same mails would flood the
 handlers. Their header blocks are the same, octet for octet, down to the Received fields; a mail
-sent twice differs there.
+sent twice differs there. A block that says nothing of the sort (`is_telling`) may be that of a new
+mail as well: it is handed over, if need be once more, as else a new one would be lost.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
 from shared.clock import utc_now
 from shared.connections import AfterDownload, Selection
-from shared.mail.summary import header_digest, header_octets
+from shared.mail.summary import header_digest, header_octets, is_telling
 from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
 from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
@@ -102,7 +103,11 @@ def _recognised(
 def commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch (`ledger.commit_batch`) but for what is known under another key, where the
     server showed no headers before. Raises LeaseLost."""
-    contents = {message.native_key: message.header_digest for message in intake.messages}
+    contents = {
+        message.native_key: message.header_digest
+        for message in intake.messages
+        if message.headers.message_id or message.headers.date
+    }
     rebound = rebind_keys(session, run.place, (), contents)
     new = [m for m in intake.messages if m.native_key not in rebound.keys]
     ledger.commit_batch(session, run.lease, run.place, new, intake.refused)
@@ -166,8 +171,10 @@ def _changes_keys(run: Run) -> bool:
 
 def _rebind_changed(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
     """Of the new mails those that are really new, and those whose keys changed just now."""
-    blocks = run.mailbox.headers(listing.new)
-    digests = {str(ref.key): header_digest(header_octets(block)) for ref, block in blocks}
+    shown = [(ref, header_octets(block)) for ref, block in run.mailbox.headers(listing.new)]
+    digests = {
+        str(ref.key): header_digest(head) for ref, head in shown if is_telling(head, by_date=False)
+    }
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]
@@ -193,7 +200,8 @@ def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRe
     skipped: list[str] = []
     for ref, block in run.mailbox.headers(listing.new):
         head = header_octets(block)
-        digests[str(ref.key)] = header_digest(head)
+        if is_telling(head):
+            digests[str(ref.key)] = header_digest(head)
         arrived = ref.arrived or first_date(head)
         if skipped_before is not None and arrived is not None and arrived < skipped_before:
             skipped.append(str(ref.key))
@@ -226,8 +234,9 @@ def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     assert place.uid_validity is not None
     digests: dict[int, bytes] = {}
     for ref, block in run.mailbox.headers([*refs, *_maybe_flagged(run, refs)]):
-        if isinstance(ref.key, int):
-            digests[ref.key] = header_digest(header_octets(block))
+        head = header_octets(block)
+        if isinstance(ref.key, int) and is_telling(head):
+            digests[ref.key] = header_digest(head)
     skipped = [
         ref.key
         for ref in refs

@@ -12,7 +12,13 @@ from typing import Final
 
 from services.fetcher.run import Run
 from shared.connections import AfterDownload
-from shared.mail.summary import MailHeaders, header_digest, header_octets, read_headers
+from shared.mail.summary import (
+    MailHeaders,
+    header_digest,
+    header_octets,
+    is_telling,
+    read_headers,
+)
 from shared.mailbox.base import MailRef
 from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
@@ -90,11 +96,11 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
         return False
     with run.tools.database.autocommit() as session:
         before = contents(session, place, [str(key) for key in waiting])
-    now = {
-        str(ref.key): header_digest(header_octets(block))
-        for ref, block in run.mailbox.headers([MailRef(key, 0) for key in before])
-    }
-    other = {key: digest for key, digest in now.items() if digest != before[key]}
+    other: dict[str, bytes] = {}
+    for ref, block in run.mailbox.headers([MailRef(key, 0) for key in before]):
+        head = header_octets(block)
+        if header_digest(head) != before[str(ref.key)]:
+            other[str(ref.key)] = _telling_digest(head)
     if other:
         every = run.mailbox.keys()
         listed = [str(key) for key in every]
@@ -102,7 +108,9 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
             leases.assert_held(session, run.lease)
             give_up_settling(session, place, list(other))
             set_aside(session, place, list(other))
-            rebind_keys(session, place, listed, other)
+            rebind_keys(
+                session, place, listed, {k: digest for k, digest in other.items() if digest}
+            )
     return bool(other)
 
 
@@ -117,14 +125,14 @@ def _settled_again(run: Run, before: Mapping[str, Vanished]) -> Set[str]:
 
 
 def _other(run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef]) -> dict[Key, bytes]:
-    """The digests of those that are other mails than `before`; empty where none is shown."""
+    """The digests of those that are other mails than `before`; empty where that tells nothing."""
     blocks: dict[Key, bytes] = {}
     if run.mailbox.capabilities.dates:
         blocks = {ref.key: header_octets(block) for ref, block in run.mailbox.headers(refs)}
     never_had = {key for key in blocks if not before[str(key)].content}
     quarantined = _quarantined(run, {str(key): blocks[key] for key in never_had})
     return {
-        ref.key: header_digest(blocks[ref.key]) if ref.key in blocks else b""
+        ref.key: _telling_digest(blocks.get(ref.key, b""))
         for ref in refs
         if _is_other(run, before[str(ref.key)], blocks.get(ref.key))
         and str(ref.key) not in quarantined
@@ -168,6 +176,11 @@ def _record(
         set_aside(session, run.place, [str(key) for key in other])
         rebound = rebind_keys(session, run.place, [str(key) for key in listed], digests)
     return rebound.keys, again | (rebound.unsettled if run.removes else rebound.keys)
+
+
+def _telling_digest(header: bytes) -> bytes:
+    """By which a mail is recognised under whatever key; empty where others may have the same."""
+    return header_digest(header) if is_telling(header) else b""
 
 
 def _is_other(run: Run, before: Vanished, header: bytes | None) -> bool:

@@ -35,6 +35,9 @@ MESSAGE_ID_LIMIT: Final = 998
 #: Octets of a subject or message id that are read.
 _VALUE_LIMIT: Final = 16 * 1024
 _KINDS: Final = frozenset(FindingKind)
+#: What each mail has of its own: the time and number of servers that took it, its program's name.
+_OWN: Final = Names("received", "message-id")
+_OWN_OR_DATE: Final = Names("received", "message-id", "date")
 _WANTED: Final = Names("message-id", "from", "to", "cc", "subject", "date")
 #: What a server that keeps a mailbox in one file writes into its mails: flags, UIDs, UIDVALIDITY.
 #: Some show it (mailutils). The list is Dovecot's (doc.dovecot.org, mbox, "Dovecot's Metadata").
@@ -129,6 +132,13 @@ def header_digest(octets: bytes) -> bytes:
     if b"Status:" in block or b"X-UID" in block or b"X-IMAP" in block or b"X-Keywords:" in block:
         block = _BOOKKEEPING.sub(b"", block).strip(b"\r\n")
     return blake2b(block, digest_size=16).digest()
+
+
+def is_telling(octets: bytes, *, by_date: bool = True) -> bool:
+    """Whether a header block like this one is of the same mail: devices write one into all of their
+    mails. `by_date`: a date is enough, which is that of others too where a clock stands still."""
+    wanted = _OWN_OR_DATE if by_date else _OWN
+    return any(field.value.strip() for field in HeaderBlock(octets).select(wanted))
 
 
 def read_headers(start: bytes) -> MailHeaders:

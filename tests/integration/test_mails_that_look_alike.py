@@ -1,0 +1,59 @@
+"""Devices that write one header into all of their mails: each mail comes.
+
+By its header alone none of them is recognised. What that costs: where a folder is made anew, or all
+ids change, such mails are handed over once more.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.test_pop3_confirming import watch
+from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.mails import digests, mail
+from tests.servers.dovecot import Dovecot
+from tests.servers.pop3_rules import RuledPop3
+
+OTHERS = [mail(number, 500, seed=81) for number in range(12)]
+NO_CLOCK = b"Date: Thu, 01 Jan 1970 00:00:00 +0000\r\n"
+
+
+def alarm(number: int, fields: bytes = b"") -> bytes:
+    return b"From: plant@example.org\r\nSubject: Alarm\r\n%b\r\nPump %d\r\n" % (fields, number)
+
+
+@pytest.mark.promise("I9", "M9")
+@pytest.mark.parametrize(
+    ("others", "fields", "top"),
+    [(OTHERS, b"", True), (OTHERS, NO_CLOCK, True), ([], b"", True), ([], b"", False)],
+    ids=["among others", "with a date of 1970", "alone", "without TOP"],
+)
+def test_one_that_comes_as_another_was_removed_is_new(
+    others: list[bytes], fields: bytes, top: bool, here: FetcherHere
+) -> None:
+    """Removed by another program that reads the mailbox."""
+    with RuledPop3(top=top) as server:
+        server.deliver("alice", [*others, alarm(1, fields)])
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        server.vanish("alice", alarm(1, fields))
+        server.deliver("alice", [alarm(2, fields)])
+        here.run_until_idle(connection)
+        assert here.had() == digests([*others, alarm(1, fields), alarm(2, fields)])
+
+
+@pytest.mark.promise("I9", "M9")
+def test_one_in_a_folder_made_anew_is_new(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    with dovecot.client(mail_user) as other:
+        other.create_folder("Alarms")
+        dovecot.deliver(mail_user, [*OTHERS[:2], alarm(1)], "Alarms")
+        connection = here.stack.watch(dovecot, mail_user, folder="Alarms", selection="all")
+        here.run_until_idle(connection)
+        here.fetcher.dispatcher.sessions.drop([connection])
+        other.delete_folder("Alarms")
+        other.create_folder("Alarms")
+        dovecot.deliver(mail_user, [*OTHERS[:2], alarm(2)], "Alarms")
+        here.run_until_idle(connection)
+    assert here.had() == digests([*OTHERS[:2], alarm(1), alarm(2)])

@@ -16,12 +16,12 @@ from services.decryptor.known_connections import KnownConnections
 from shared.connections import Connection
 from shared.messages import NewMessage
 from shared.storage import (
+    begun_runs,
     connections,
     deliveries,
     ended_runs,
     ledger,
     outbox,
-    scheduling,
     single_statement_commit,
 )
 from shared.storage.folder_ref import FolderRef
@@ -42,8 +42,8 @@ TABLES: Mapping[str, str] = {
 STATEMENTS = (
     (single_statement_commit._SQL, "commit"),
     (ended_runs._SQL, "end_runs"),
-    (scheduling._SQL, "announced"),
-    (scheduling._SQL, "runnable"),
+    (begun_runs._SQL, "announced"),
+    (begun_runs._SQL, "due"),
     (outbox._SQL, "claim"),
     (outbox._SQL, "complete"),
     (deliveries._SQL, "standing"),

@@ -76,7 +76,7 @@ class RedisJobs(RedisBroker):
             body = message.copy(options={"redis_message_id": identifier}).encode()
             commands.append(self._command("enqueue", message.queue_name, identifier, body))
         try:
-            self._send(commands)
+            _without_failure(self._send(commands))
         except (redis.RedisError, OSError) as error:
             raise translated(error, self.url) from error
 
@@ -97,7 +97,8 @@ class RedisJobs(RedisBroker):
     def acknowledge(self, commands: Sequence[tuple[Any, ...]] = ()) -> list[Any]:
         """Acknowledges what is done, in one round trip with other commands; returns their answers.
 
-        Raises RedisError and OSError; what is not acknowledged then is so the next time.
+        Raises RedisError and OSError; what is not acknowledged then is so the next time. Where only
+        an acknowledgement is refused, the answers count: jobs that were fetched are in hand.
         """
         done: list[tuple[str, str]] = []
         with suppress(IndexError):
@@ -105,10 +106,14 @@ class RedisJobs(RedisBroker):
                 done.append(self.done.popleft())
         acknowledging = [self._command("ack", queue, identifier) for queue, identifier in done]
         try:
-            return self._send([*acknowledging, *commands])[len(done) :]
+            answers = self._send([*acknowledging, *commands])
+            found = _without_failure(answers[len(done) :] if commands else answers)
         except BaseException:
             self.done.extendleft(reversed(done))
             raise
+        refused = [one for one, answer in zip(done, answers, strict=False) if _is_failure(answer)]
+        self.done.extendleft(reversed(refused))
+        return found if commands else []
 
     def _command(self, name: str, queue: str, *args: Any, maintained: int = 0) -> tuple[Any, ...]:
         """Of the library's script."""
@@ -118,22 +123,31 @@ class RedisJobs(RedisBroker):
         return (*head, self.broker_id, *limits, *args)
 
     def _send(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """In one round trip. With scripts of the library a pipeline asks each time whether Redis
-        knows them.
+        """In one round trip; returns the answer of each, which may be a failure. With scripts of
+        the library a pipeline asks each time whether Redis knows them.
+
+        Between two of them somebody else may load the script: what was done is not done again.
         """
         if not commands:
             return []
-        try:
-            return self._pipelined(commands)
-        except redis.exceptions.NoScriptError:  # of the first one: none of them was known
+        answers = self._pipelined(commands)
+        unknown = [
+            place
+            for place, answer in enumerate(answers)
+            if isinstance(answer, redis.exceptions.NoScriptError)
+        ]
+        if unknown:
             self.client.script_load(self.scripts["dispatch"].script)
-            return self._pipelined(commands)
+            again = self._pipelined([commands[place] for place in unknown])
+            for place, answer in zip(unknown, again, strict=True):
+                answers[place] = answer
+        return answers
 
     def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         with self.client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
-            return list(pipeline.execute())
+            return list(pipeline.execute(raise_on_error=False))
 
     def delete_queue(self, queue_name: str) -> None:
         """Deletes the queue with all jobs, also those that a worker which is gone had taken.
@@ -157,6 +171,18 @@ class RedisJobs(RedisBroker):
 
     def close(self) -> None:
         self.client.close()
+
+
+def _is_failure(answer: Any) -> bool:
+    return isinstance(answer, Exception)
+
+
+def _without_failure(answers: list[Any]) -> list[Any]:
+    """Raises the first one."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 class _RedisConsumer(dramatiq.Consumer):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import dramatiq.errors
 import pytest
 import redis
 
-from shared.queueing.broker import Job, build_broker, enqueue, enqueue_many
+from shared.queueing.broker import Job, RedisJobs, build_broker, enqueue, enqueue_many
+from shared.queueing.job_messages import decoded
 from tests.integration.queueing.conftest import eventually
 from tests.servers.redis import RedisServer
 
@@ -117,6 +119,44 @@ def test_a_script_that_redis_forgot_is_sent_again(own_redis: RedisServer, queue:
         client.script_flush()
         assert next(consumer) is None
     assert held(own_redis, queue) == 0
+    broker.close()
+
+
+def test_a_script_that_others_send_while_one_waits_loses_no_job(
+    own_redis: RedisServer, queue: str
+) -> None:
+    """Forgotten as a job is acknowledged, known again as the next one is fetched: what was fetched
+    was thrown away, and lay with this worker until it ended."""
+    broker, other = (build_broker(own_redis.url, queues=[queue]) for _ in range(2))
+    assert isinstance(broker, RedisJobs)
+    enqueue(broker, queue, "work", [1])
+    ((first,), _) = broker.take(queue, 8)
+    message = decoded(first)
+    assert message is not None
+    broker.done.append((queue, message.options["redis_message_id"]))
+    with redis.Redis.from_url(own_redis.url) as client, ThreadPoolExecutor(1) as pool:
+        client.script_flush()
+        taking = pool.submit(broker.take, queue, 8, 4.0)
+        eventually(lambda: cast(dict[str, int], client.info("clients"))["blocked_clients"] == 1)
+        enqueue(other, queue, "work", [2])
+        found, _ = taking.result()
+    assert [one.args for one in map(decoded, found) if one is not None] == [(2,)]
+    assert held(own_redis, queue) == 1, "the first one is acknowledged"
+    broker.close()
+    other.close()
+
+
+def test_a_script_that_others_send_among_jobs_doubles_none(
+    own_redis: RedisServer, queue: str
+) -> None:
+    broker = build_broker(own_redis.url, queues=[queue])
+    assert isinstance(broker, RedisJobs)
+    jobs = [broker._command("enqueue", queue, str(number), b"{}") for number in range(2)]
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.script_flush()
+        script = broker.scripts["dispatch"].script
+        broker._send([jobs[0], ("SCRIPT LOAD", script), jobs[1]])
+        assert client.llen(f"dramatiq:{queue}") == 2
     broker.close()
 
 

@@ -77,7 +77,7 @@ class OpenPGP:
 
     @property
     def _rings(self) -> Rings:
-        return Rings(self._ring, SenderKeys(keys_of(self._header)))
+        return Rings(self._ring, SenderKeys(keys_of(self._header), is_vouched=False))
 
     def encrypted(self, whole: Entity) -> Region | None:
         """The content of a multipart/encrypted (RFC 3156 section 4); None if not opened."""

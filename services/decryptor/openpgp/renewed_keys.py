@@ -8,7 +8,7 @@ such a signature count: everything that is required of the key, by its newest se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -38,6 +38,10 @@ _UNDERSTOOD = (2, 3, 16, 28, 33)
 _CLOCK_SKEW = timedelta(days=1)
 _SHORTEST_RSA = 2048
 _RSA, _DSA = (1, 3), 17
+#: Operations with a key that one signature may ask for: the newest self-signature first, over each
+#: user id. A sender can put thousands of both that fit nothing into a key, each pair of which costs
+#: a tenth of a millisecond; keys with tens of user ids are rare.
+_MOST_TRIES = 512
 
 
 class _Key(NamedTuple):
@@ -66,13 +70,15 @@ def is_renewed_since(signature: SignaturePacket, certificate: Cert, fingerprint:
         for one in read
         if one is not None and one.digest not in WEAK_DIGESTS and primary.id in one.issuers
     ]
-    own = _newest(_own_signatures(made, packets, primary))
+    made.sort(key=lambda one: one.created, reverse=True)
+    tries = iter(range(_MOST_TRIES))
+    own = next(_own_signatures(made, packets, primary, tries), None)
     if own is None or not _lasted(certificate, primary, signature.created):
         return False
     if signer == primary:
         binding = own
     else:
-        found = _newest(_bindings(made, primary, signer))
+        found = next(_bindings(made, primary, signer, tries), None)
         if found is None:
             return False
         binding = found
@@ -120,8 +126,11 @@ def _lasted(certificate: Cert, primary: _Key, at: datetime) -> bool:
 
 
 def _own_signatures(
-    made: Iterable[SignaturePacket], packets: Iterable[Packet], primary: _Key
-) -> Iterable[SignaturePacket]:
+    made: Iterable[SignaturePacket],
+    packets: Iterable[Packet],
+    primary: _Key,
+    tries: Iterator[int],
+) -> Iterator[SignaturePacket]:
     """Those of the primary key about itself: wherever they stand, as wrong ones stand there too."""
     key = framed(primary.body)
     texts = [one.body for one in packets if one.tag == Tag.UserID]
@@ -130,21 +139,23 @@ def _own_signatures(
     for one in made:
         over = names if one.kind in _CERTIFICATIONS else [direct]
         if one.kind in (*_CERTIFICATIONS, _DIRECT_KEY) and any(
-            fits(one, primary.body, digests.of(one)) for digests in over
+            fits(one, primary.body, digests.of(one))
+            for digests, _ in zip(over, tries, strict=False)
         ):
             yield one
 
 
 def _bindings(
-    made: Iterable[SignaturePacket], primary: _Key, subkey: _Key
-) -> Iterable[SignaturePacket]:
+    made: Iterable[SignaturePacket], primary: _Key, subkey: _Key, tries: Iterator[int]
+) -> Iterator[SignaturePacket]:
     """Those of the primary key that bind a subkey, and that the subkey answers (section 5.2.1.9):
     else somebody could call another's key their own."""
     digests = Digests(_once(framed(primary.body) + framed(subkey.body)))
-    for one in made:
-        if one.kind != _SUBKEY_BINDING or not fits(one, primary.body, digests.of(one)):
+    bindings = (one for one in made if one.kind == _SUBKEY_BINDING)
+    for one, _ in zip(bindings, tries, strict=False):
+        if not fits(one, primary.body, digests.of(one)):
             continue
-        for body in one.embedded:
+        for body, _ in zip(one.embedded, tries, strict=False):
             back = read_signature(body)
             if (
                 back is not None
@@ -154,10 +165,6 @@ def _bindings(
             ):
                 yield one
                 break
-
-
-def _newest(made: Iterable[SignaturePacket]) -> SignaturePacket | None:
-    return max(made, key=lambda one: one.created, default=None)
 
 
 def _once(octets: bytes) -> Callable[[], list[bytes]]:

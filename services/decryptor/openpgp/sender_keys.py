@@ -31,10 +31,12 @@ class SigningKey(NamedTuple):
 
 
 class SenderKeys:
-    """Public keys whose owners are known."""
+    """Public keys whose owners are known, or for which nobody vouches: then `is_vouched` is False,
+    and no signature by them can count."""
 
-    def __init__(self, certificates: Iterable[Cert] = ()) -> None:
+    def __init__(self, certificates: Iterable[Cert] = (), *, is_vouched: bool = True) -> None:
         self.certificates: Sequence[Cert] = tuple(certificates)
+        self.is_vouched = is_vouched
 
     @cached_property
     def _keys(self) -> Mapping[str, Sequence[SigningKey]]:
@@ -53,7 +55,7 @@ class SenderKeys:
         """The same keys as if nobody had revoked them or their subkeys; None where nobody has."""
         revoked = [_without_revocations(one) for one in self.certificates]
         found = [one for one in revoked if one is not None]
-        return SenderKeys(found) if found else None
+        return SenderKeys(found, is_vouched=self.is_vouched) if found else None
 
     def made_by(self, valid: list[Any]) -> PgpSignature:
         """The owners of the signatures that were found right: the author need not be the first."""

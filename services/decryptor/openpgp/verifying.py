@@ -129,19 +129,19 @@ def _why_refused(
             continue
         for key in ring.named(one.hex() for one in read.issuers):
             if fits(read, key.body, content.digest(read, canonical=canonical)):
-                refused = _refused(read, key)
+                refused = _refused(read, key, ring)
                 found = refused if found is None or refused.signature == "valid" else found
     return found
 
 
-def _refused(signature: SignaturePacket, key: SigningKey) -> PgpSignature:
-    """What a signature is that fits the key and that Sequoia refuses."""
+def _refused(signature: SignaturePacket, key: SigningKey, ring: SenderKeys) -> PgpSignature:
+    """What a signature is that fits a key of the ring and that Sequoia refuses."""
     name = key.certificate.fingerprint
     if signature.digest == MD5:
         return PgpSignature("invalid", (), name, "The signature uses MD5, which proves nothing.")
     if signature.digest in WEAK_DIGESTS:
         reason = "The signature uses SHA-1, which can be forged."
-    elif is_renewed_since(signature, key.certificate, key.fingerprint):
+    elif ring.is_vouched and is_renewed_since(signature, key.certificate, key.fingerprint):
         reason = f"The key {name} was renewed since it signed."
         return PgpSignature("valid", key.emails, name, reason)
     else:

@@ -6,11 +6,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pysequoia import Cert
 from pysequoia.packet import PacketPile, Tag
 
+from services.decryptor.openpgp import renewed_keys
+from services.decryptor.openpgp.signature_packets import fits, read_signature
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.certificates.openpgp_subkeys import framed
@@ -205,6 +209,33 @@ def test_the_same_digests_prove_nothing_as_in_smime(
     with opener(gnupg, tmp_path, certificate)(by_hand(signature, "mallory@evil.example")) as opened:
         assert opened.security.signature == word, opened.security
         assert opened.security.reason == "" or "signature uses" in opened.security.reason
+
+
+def test_the_self_signatures_that_are_tried_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 6,000 pairs of a self-signature that fits nothing and a user id."""
+    tried = 0
+
+    def counted(*of: Any) -> bool | None:
+        nonlocal tried
+        tried += 1
+        return fits(*of)
+
+    monkeypatch.setattr(renewed_keys, "fits", counted)
+    owner, now = Ed25519PrivateKey.generate(), int(time.time())
+    key = public_of(owner, now - 100 * DAY)
+    good = certified(owner, key, b"Alice <alice@example.org>")
+    wrong = [
+        packet(2, made_signature(owner, key, 0x13, b"another", now + number))
+        for number in range(1, 61)
+    ]
+    names = b"".join(packet(13, b"%d" % number) for number in range(99))
+    signature = read_signature(made_signature(owner, key, 0, ENTITY, now - 90 * DAY))
+    assert signature is not None
+    for more, counts in ((names, True), (wrong[0] + names, True), (b"".join(wrong) + names, False)):
+        tried = 0
+        certificate = Cert.from_bytes(good + more)
+        found = renewed_keys.is_renewed_since(signature, certificate, certificate.fingerprint)
+        assert (found, tried <= 600) == (counts, True)
 
 
 @pytest.mark.parametrize("answered", [True, False])

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pysequoia import Profile, SignatureMode, encrypt, sign, verify
 
 from services.decryptor.openpgp import verifying
@@ -18,7 +20,7 @@ from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
-from tests.unit.smime.pgp_packets import packet
+from tests.unit.smime.pgp_packets import certified, made_signature, packet, public_of
 from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 from tests.unit.smime.test_openpgp_bounds import signed as beside
 from tests.unit.smime.test_openpgp_bounds import zipped
@@ -81,8 +83,30 @@ def test_a_packet_of_very_many_pieces_takes_little(tmp_path: Path) -> None:
         assert opened.security.status == "failed", opened.security
 
 
+def test_the_key_that_a_mail_brings_has_few_packets(tmp_path: Path) -> None:
+    """Each self-signature that fits nothing was verified over each user id, by us and by Sequoia,
+    for each signature of the mail: ten minutes and more."""
+    owner, now = Ed25519PrivateKey.generate(), int(time.time())
+    key = public_of(owner, now - 10_000_000)
+    certificate = certified(owner, key, SIGNER.encode())
+    wrong = packet(2, made_signature(owner, key, 0x13, b"another", now))
+    names = b"".join(packet(13, b"%d" % number) for number in range(1_500))
+    bombs = (wrong * 200 + names, zipped(zipped(packet(10, b"PGP") * (1 << 20))))
+    signatures = b"".join(
+        packet(2, made_signature(owner, key, 0, ENTITY, now - number)) for number in range(1, 17)
+    )
+    opener = Opener(IdentityIndex(()), TrustStore(), tmp_path)
+    for more, came in ((b"", True), *((bomb, False) for bomb in bombs)):
+        lines = base64.encodebytes(certificate + more).split()
+        field = b"Autocrypt: addr=%b; keydata=\r\n " % SIGNER.encode() + b"\r\n ".join(lines)
+        with opener(field + b"\r\n" + beside(signatures)) as opened:
+            assert opened.security.signature == "untrusted", opened.security
+            assert ("came with the mail" in opened.security.reason) == came
+
+
 _CHILD = """
 import sys
+import time
 from pathlib import Path
 from services.decryptor.openpgp import bounded_work
 from services.decryptor.opening import TrustStore, open_mail

@@ -74,7 +74,10 @@ def in_one_pass(packets: bytes, limit: int) -> bytes:
             return packets
     if not _begins_with_signature(packets):
         return packets
-    *signatures, (last, content) = islice(packets_of(packets), _MOST)
+    found = list(islice(packets_of(packets), _MOST))
+    if not found:
+        return packets
+    *signatures, (last, content) = found
     heads = [_one_pass(body) if kind == _SIGNATURE else b"" for kind, body in signatures]
     if last != _LITERAL or not all(heads):
         return packets
@@ -85,8 +88,9 @@ def in_one_pass(packets: bytes, limit: int) -> bytes:
 
 
 def _begins_with_signature(packets: bytes) -> bool:
-    first = packets[:1] or b"\0"
-    return (first[0] & 0x3F if first[0] & 0x40 else first[0] >> 2 & 0x0F) == _SIGNATURE
+    first = packets[0] if packets else 0
+    kind = first & 0x3F if first & 0x40 else first >> 2 & 0x0F
+    return bool(first & 0x80) and kind == _SIGNATURE
 
 
 def _one_pass(signature: bytes) -> bytes:

@@ -14,6 +14,7 @@ from pysequoia import Profile, SignatureMode, encrypt, sign
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.openpgp.signature_packets import read_signature
+from services.decryptor.openpgp.signed_messages import in_one_pass
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
@@ -150,6 +151,17 @@ def test_what_bzip2_unpacks_to_is_bounded(knowing: Opener) -> None:
     with knowing(in_base64(message), MailLimits(ratio=1_000_000)) as opened:
         assert "unpacks to more than 67108864" in opened.security.reason, opened.security
     assert peak() - before < 150_000_000
+
+
+@pytest.mark.parametrize("content", [b"B", b"Bonjour", b"\x88", b"\xc2", b""])
+def test_what_only_looks_like_a_signature_is_damage_of_its_part(
+    content: bytes, knowing: Opener
+) -> None:
+    """Compressed, and no packet or half of one: the whole mail could not be analysed."""
+    assert in_one_pass(content, 1 << 20) == content
+    with knowing(in_base64(zipped(content))) as opened:
+        assert opened.security.signature in ("none", "invalid"), opened.security
+        assert "analysed" not in opened.security.reason
 
 
 def in_base64(message: bytes) -> bytes:

@@ -6,9 +6,10 @@ together says `shared.coalescing`: those that came while the batches before them
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Final
+
+import structlog
 
 from services.fetcher import gmail_dedupe, rebinding
 from services.fetcher.run import Committed, Ready, Run
@@ -21,6 +22,8 @@ from shared.storage import download_failures, ledger
 from shared.storage.ledger import Batch
 from shared.storage.pool import DatabaseUnavailable, Session
 from shared.telemetry import metrics, traces
+
+_log = structlog.get_logger(__name__)
 
 #: Batches, and their octets, that are committed together at most.
 _MOST: Final = 64
@@ -98,11 +101,18 @@ def _alone(ready: Ready) -> Committed:
 
 
 def _settle_next(ready: Ready) -> None:
-    """Its server opens the folder for changes while the batch is handed on."""
+    """Its server opens the folder for changes while the batch is handed on.
+
+    Raises nothing: the batch is committed, and who tried once more would commit it twice.
+    """
     mailbox = ready.run.mailbox
     if ready.only and isinstance(mailbox, Foreseeing):
-        with contextlib.suppress(PosthouseError):  # settling finds out, and tells
+        try:
             mailbox.settling_is_next()
+        except PosthouseError:
+            pass  # settling finds out, and tells
+        except Exception as error:  # of nothing that is committed
+            _log.warning("nothing sent ahead of settling", exc_info=error)
 
 
 def _is_one_statement(ready: Ready) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from shared.connection_editing import edit
 from shared.connections import Mode
 from shared.errors import InvalidInput
-from shared.mailbox.base import Mailbox
+from shared.mailbox.base import Foreseeing, Mailbox
 from shared.mailbox.failures import FolderMissing, Refused
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import KnownKeys
@@ -133,6 +133,7 @@ def listing(
         "NAMESPACE": b'* NAMESPACE (("INBOX." ".")) NIL NIL\r\n',
         "LIST": listed,
         "STATUS": opening(b"* STATUS x (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 7 UNSEEN 0)\r\n"),
+        "SELECT": opening(b"* 0 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n"),
         "EXAMINE": opening(b"* 0 EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n"),
     }
     with ScriptedServer(imap(answers, capability=capabilities)) as server:
@@ -152,7 +153,13 @@ def test_names_in_utf_8_are_shown_and_opened_as_they_are(literals: bytes) -> Non
     ):
         assert "Grüße" in [folder.name for folder in mailbox.folders()]
         mailbox.open("Grüße")
-    assert raw in b"\n".join(server.heard)
+        assert raw in b"\n".join(server.heard)
+        # Nothing goes ahead for which the server has to ask: others wait for who sends it.
+        assert isinstance(mailbox, Foreseeing)
+        mailbox.settling_is_next()
+        mailbox.keys()
+        sent_ahead = b"+" in literals
+        assert any(b" SELECT " in line for line in server.heard) is sent_ahead
 
 
 @pytest.mark.promise("M5")

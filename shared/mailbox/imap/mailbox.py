@@ -264,7 +264,7 @@ class ImapMailbox:
 
     def settling_is_next(self) -> None:
         with self._step("settle"):
-            self._open.send_select()
+            self._open.foresee_select()
 
     def waiting_is_next(self, folder: str) -> None:
         with self._step("folder"):

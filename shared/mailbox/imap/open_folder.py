@@ -154,6 +154,11 @@ class OpenFolder:
             select = self._session.begin(b"SELECT ", string(self.name), self._condstore())
             self._selecting = select
 
+    def foresee_select(self) -> None:
+        """The same, unless one would have to wait for the server before all of it is sent."""
+        if self.name is not None and not self._session.waits_for(string(self.name)):
+            self.send_select()
+
     def send_open(self, folder: str) -> None:
         """Sends what `open` of this folder needs, which comes next, as `foreseen`."""
         name = self._folders.name_of(folder)

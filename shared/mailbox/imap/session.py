@@ -141,6 +141,12 @@ class ImapSession:
         tag = self.begin(*pieces, shown=shown, tag=tag)
         return self.reply(tag, line_limit=line_limit)
 
+    def waits_for(self, piece: bytes | Literal) -> bool:
+        """Whether the server has to ask for it before it is sent (RFC 7888: LITERAL+, LITERAL-)."""
+        if not isinstance(piece, Literal) or "LITERAL+" in self.capabilities:
+            return False
+        return "LITERAL-" not in self.capabilities or len(piece.octets) > 4096
+
     def begin(
         self,
         *pieces: bytes | Literal,
@@ -161,9 +167,7 @@ class ImapSession:
         for piece in pieces:
             if not isinstance(piece, Literal):
                 out += piece
-            elif "LITERAL+" in self.capabilities or (
-                "LITERAL-" in self.capabilities and len(piece.octets) <= 4096
-            ):
+            elif not self.waits_for(piece):
                 out += b"{%d+}\r\n" % len(piece.octets) + piece.octets
             else:
                 out += b"{%d}\r\n" % len(piece.octets)

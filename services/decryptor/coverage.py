@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from services.decryptor.author import ambiguity
 from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
-from shared.mail.findings import Finding, FindingKind
-from shared.mail.parameters import TELLING_PARAMETERS
+from shared.mail.findings import TELLING_PARAMETERS, Finding, FindingKind
 from shared.mail.region import Region
 from shared.mail.structure import MESSAGE_TYPES, Entity, Multipart, Part, entity, read_entity
 from shared.mail_security import Signature

@@ -13,6 +13,9 @@ from typing import Final, NamedTuple
 #: How many findings are told of a mail, and how much of what each is about.
 FINDING_LIMIT: Final = 50
 DETAIL_LIMIT: Final = 80
+#: Those that change what is read; a file name does not. "" stands for what has no name. A sender
+#: makes up as many others as fit.
+TELLING_PARAMETERS: Final = ("", "boundary", "charset", "protocol", "delsp", "format", "type")
 
 
 class FindingKind(StrEnum):
@@ -95,6 +98,8 @@ class FindingKind(StrEnum):
     UNREADABLE_DATE = "unreadable-date"
     NONSTANDARD_DATE = "nonstandard-date"
     DATE_WITHOUT_ZONE = "date-without-zone"
+    #: There are more findings than are told of; of each kind one is.
+    MORE_FINDINGS = "more-findings"
 
 
 class Finding(NamedTuple):
@@ -107,13 +112,25 @@ class Finding(NamedTuple):
 
 
 def first_of_each(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The first of each kind about each thing, at most `FINDING_LIMIT` of them, for what is told of
-    a mail: a sender can make as many as there are octets."""
+    """The first of each kind about each thing, in their order, for what is told of a mail.
+
+    At most `FINDING_LIMIT` of them: a sender can make as many as there are octets. Of more, one of
+    each kind comes first, then a second of each; the last one says that some are left off.
+    """
     found: dict[tuple[FindingKind, str], Finding] = {}
     for kind, where, detail in findings:
-        if len(found) == FINDING_LIMIT:
-            break
         key = kind, detail[:DETAIL_LIMIT]
         if key not in found:
             found[key] = Finding(kind, where, key[1])
-    return tuple(found.values())
+    if len(found) <= FINDING_LIMIT:
+        return tuple(found.values())
+    of_kind: dict[FindingKind, int] = {}
+    ranked: list[tuple[int, Finding]] = []
+    for one in sorted(found.values(), key=lambda one: one.detail not in TELLING_PARAMETERS):
+        of_kind[one.kind] = of_kind.get(one.kind, 0) + 1
+        ranked.append((of_kind[one.kind], one))
+    ranked.sort(key=lambda pair: pair[0])
+    told = {one for _, one in ranked[: FINDING_LIMIT - 1]}
+    first_left = next(one.where for one in found.values() if one not in told)
+    kept = [one for one in found.values() if one in told]
+    return (*kept, Finding(FindingKind.MORE_FINDINGS, first_left))

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from shared.mail import charsets
 from shared.mail.fields import unfold
-from shared.mail.findings import Finding, FindingKind
+from shared.mail.findings import TELLING_PARAMETERS, Finding, FindingKind
 
 #: Octets of one value that are read.
 VALUE_LIMIT = 1 << 13
@@ -24,8 +24,6 @@ _MOST_UNREAD = 8
 #: What is shorter is remembered: senders write few different values, again and again.
 _SHORT_VALUE = 256
 
-#: Those that change what is read; a file name does not. "" stands for what has no name.
-TELLING_PARAMETERS = ("", "boundary", "charset", "protocol", "delsp", "format", "type")
 #: Findings about other parameters that are said of one value.
 _MOST_FINDINGS = 50
 

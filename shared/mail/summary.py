@@ -26,7 +26,7 @@ from shared.mail.fields import (
     read_fields,
     unfold,
 )
-from shared.mail.findings import DETAIL_LIMIT, FINDING_LIMIT, Finding, FindingKind
+from shared.mail.findings import DETAIL_LIMIT, Finding, FindingKind, first_of_each
 from shared.mail.parameters import read_parameters
 
 _TEXT_LIMIT: Final = 998
@@ -162,7 +162,7 @@ class _Summary:
 
     def say(self, kind: FindingKind, where: int, detail: str) -> None:
         detail = detail[:DETAIL_LIMIT]
-        if (kind, detail) not in self.findings and len(self.findings) < FINDING_LIMIT:
+        if (kind, detail) not in self.findings:
             self.findings[kind, detail] = Finding(kind, where, detail)
 
     def first(self, name: str) -> HeaderField | None:
@@ -293,5 +293,5 @@ def of_any(block: HeaderBlock) -> MailHeaders:
         sender_name=author.name,
         to_names=tuple([one.name for one in to]),
         cc_names=tuple([one.name for one in cc]),
-        findings=tuple(sorted(summary.findings.values(), key=lambda one: one.where)),
+        findings=first_of_each(sorted(summary.findings.values(), key=lambda one: one.where)),
     )

@@ -14,11 +14,13 @@ from shared.mail.fields import KnownNames, read_fields
 from shared.mail.findings import FINDING_LIMIT, FindingKind
 from shared.mail.parameters import read_parameters
 from shared.mail.region import region
+from shared.mail.summary import read_headers
 
 _PROGRAM = """
 import sys
 from shared.mail.facts import read_facts
 from shared.mail.region import region
+from shared.mail.summary import read_headers
 from shared.mail.summary import read_headers
 name, before, unit, times, behind = sys.argv[1:]
 value = before + unit * int(times) + behind
@@ -69,6 +71,31 @@ def test_what_is_told_of_a_mail_is_bounded() -> None:
     facts = read_facts(region(raw), trusted=(), text_limit=100)
     assert len(facts.findings) == FINDING_LIMIT
     assert {len(one.content_type) for one in facts.parts} == {255}
+
+
+def test_findings_that_a_sender_makes_up_hide_no_other() -> None:
+    odd = b"".join(b";%03d=;%03d=" % (n, n) for n in range(100))
+    first = b"--b\r\nContent-Type: text/plain" + odd + b"\r\n\r\nx\r\n"
+    late = (
+        b"--b\r\nContent-Type: text/plain; charset=utf-8; charset=x\r\n"
+        b"Content-Type: text/html\r\nX: a\rb\r\n\r\nx\r\n"
+    )
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + first + late + b"--b--\r\n"
+    facts = read_facts(region(raw), trusted=(), text_limit=100)
+    told = {(one.kind, one.detail) for one in facts.findings}
+    kinds = [one.kind for one in facts.findings]
+    assert {FindingKind.BARE_CR, FindingKind.DUPLICATE_CONTENT_TYPE} <= set(kinds)
+    assert (FindingKind.DUPLICATE_PARAMETER, "charset") in told
+    assert kinds.index(FindingKind.MORE_FINDINGS) == FINDING_LIMIT - 1 == len(kinds) - 1
+    spaced = b"".join(b"X%d : y\r\n" % n for n in range(99))
+    header = read_headers(spaced + b"From: a@x\r\nFrom: b@x\r\n\r\n")
+    kinds = [one.kind for one in header.findings]
+    assert len(kinds) == FINDING_LIMIT
+    assert {FindingKind.DUPLICATE_FROM, FindingKind.MORE_FINDINGS} <= set(kinds)
+
+
+def test_of_each_kind_one_is_told() -> None:
+    assert len(FindingKind) < FINDING_LIMIT
 
 
 def test_long_names_of_fields_are_not_remembered() -> None:

@@ -275,7 +275,7 @@ def _decrypt(
             return list(ring.certificates)
 
         try:
-            with _bounded(limit, output):
+            with _bounded(path, limit, output):
                 result = decrypt_file(
                     str(path), str(output), opener.decryptor, store, opener.passwords
                 )
@@ -291,7 +291,7 @@ def _decrypt(
     signature = with_hints(check, rings)
     if signature is None or signature.signature != "valid":
         try:
-            with _bounded(limit, output):
+            with _bounded(path, limit, output):
                 decrypt_file(str(path), str(output), opener.decryptor, passwords=opener.passwords)
         except RuntimeError as error:
             raise _refused(error) from error
@@ -315,8 +315,9 @@ def _mapped(path: Path, spool: Spool) -> Region:
 
 
 @contextlib.contextmanager
-def _bounded(limit: int, output: Path) -> Iterator[None]:
-    """Bounds the file that Sequoia writes: a kilobyte of compressed packets can fill a disk.
+def _bounded(path: Path, limit: int, output: Path) -> Iterator[None]:
+    """Bounds what Sequoia does with the message at `path`, and the file that it writes: a kilobyte
+    of compressed packets can fill a disk.
 
     The binding has no limit of its own. The one of the operating system counts for the whole
     process, so it is never lower than most files that other threads write meanwhile; a write of
@@ -329,7 +330,7 @@ def _bounded(limit: int, output: Path) -> Iterator[None]:
             most = min(most, hard)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
         try:
-            with bounded_work():
+            with bounded_work(path.stat().st_size + limit):
                 yield
         except OSError as error:
             # The binding raises it without its number.

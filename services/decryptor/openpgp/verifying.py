@@ -190,7 +190,7 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
             return list(ring.certificates)
 
         try:
-            with bounded_work():
+            with bounded_work(len(octets) + limit):
                 result = verify(bytes=octets, store=store)
         except (RuntimeError, ValueError, OSError):  # the last where it is over 25 MiB
             if not asked:

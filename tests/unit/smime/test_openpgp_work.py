@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pysequoia import Profile, SignatureMode, encrypt, sign, verify
 
 from services.decryptor.openpgp import verifying
+from services.decryptor.openpgp.bounded_work import bounded_work
 from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
@@ -132,3 +133,14 @@ def test_sequoia_does_not_work_on_a_message_for_hours(tmp_path: Path) -> None:
             cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stderr.decode()
+
+
+def test_a_small_message_has_less_time_than_a_large_one() -> None:
+    """While Sequoia works, all other mails of the decryptor wait; a mail is tried five times."""
+    found = []
+    for octets in (1 << 20, 1 << 24, 157_286_400, 1 << 30):
+        with bounded_work(octets):
+            found.append(signal.getitimer(signal.ITIMER_PROF)[0])
+    assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
+    small, middle, large, larger = found
+    assert 9 < small < 11 < middle < 14 < 29 < large < 31 > larger

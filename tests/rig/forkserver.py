@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import importlib
 import json
 import os
 import signal
@@ -124,12 +125,19 @@ def struck(at: str, number: int) -> Callable[[str], None]:
     return reached
 
 
-def _be(order: dict[str, Any]) -> None:
-    import importlib
+def _lifecycle() -> Any:
+    """How a service begins and ends; it has another name in 0.1.0, from which upgrades start."""
+    try:
+        return importlib.import_module("shared.telemetry.service_lifecycle")
+    except ModuleNotFoundError:
+        return importlib.import_module("shared.telemetry.process")
 
+
+def _be(order: dict[str, Any]) -> None:
     from shared import settings
     from shared.telemetry import logs, traces
-    from shared.telemetry.service_lifecycle import banner, stop_on_signals
+
+    lifecycle = _lifecycle()
 
     service = order["service"]
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -143,7 +151,7 @@ def _be(order: dict[str, Any]) -> None:
     chosen = settings.load(kind)
     logs.configure(service, level=chosen.log_level)
     traces.configure(service)
-    stop = stop_on_signals()
+    stop = lifecycle.stop_on_signals()
     built = importlib.import_module(f"services.{service}.main").build(chosen)
     if order["at"]:
         reached = struck(order["at"], order["signal"])
@@ -153,7 +161,7 @@ def _be(order: dict[str, Any]) -> None:
             built.reached = reached
         else:
             built.decrypting = dataclasses.replace(built.decrypting, reached=reached)
-    banner(service)
+    lifecycle.banner(service)
     try:
         built.run(stop)
     finally:

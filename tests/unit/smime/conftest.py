@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from services.decryptor.trust import TrustStore
+from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import Opener
 from tests.unit.smime.pki import Holder, Pki, ec_key, ed25519_key, index, rsa_key, x25519_key
+from tests.unit.smime.test_openpgp import Person
 
 CURVES: Mapping[str, ec.EllipticCurve] = {
     "p256": ec.SECP256R1(),
@@ -45,3 +48,19 @@ def receivers(holders: dict[str, Holder]) -> list[Holder]:
 def opener(pki: Pki, receivers: list[Holder], tmp_path: Path) -> Opener:
     """Opens with every receiver's key; trusts the authority of the tests."""
     return Opener(index(*receivers), pki.trust, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def alice() -> Person:
+    return Person("alice@example.org")
+
+
+@pytest.fixture(scope="module")
+def bob() -> Person:
+    return Person("bob@example.org")
+
+
+@pytest.fixture
+def knowing(alice: Person, bob: Person, tmp_path: Path) -> Opener:
+    trust = TrustStore.load(senders=[bytes(alice.public)], system=False)
+    return Opener(IdentityIndex.load([bob.stored("bob")]), trust, tmp_path)  # type: ignore[list-item]

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import email
 import email.policy
-from pathlib import Path
 
 import pytest
 from pysequoia import SignatureMode, encrypt
 from pysequoia import sign as pgp_sign
 
-from services.decryptor.trust import TrustStore
-from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import ENTITY, HEADER, Opener, multipart_signed, pkcs7_entity, sign
 from tests.unit.smime.mails import encrypt as seal
 from tests.unit.smime.pki import Holder
@@ -39,22 +36,6 @@ def shown(raw: bytes) -> str:
     return "".join(
         str(one.get_payload()) for one in read.walk() if one.get_content_type() == "text/plain"
     )
-
-
-@pytest.fixture(scope="module")
-def alice() -> Person:
-    return Person("alice@example.org")
-
-
-@pytest.fixture(scope="module")
-def bob() -> Person:
-    return Person("bob@example.org")
-
-
-@pytest.fixture
-def knowing(alice: Person, bob: Person, tmp_path: Path) -> Opener:
-    trust = TrustStore.load(senders=[bytes(alice.public)], system=False)
-    return Opener(IdentityIndex.load([bob.stored("bob")]), trust, tmp_path)  # type: ignore[list-item]
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from asn1crypto import cms
 from pysequoia import SignatureMode, encrypt
 from pysequoia import sign as pgp_sign
 
-from services.decryptor.trust import TrustStore
-from shared.certificates import IdentityIndex
 from tests.unit.smime.mails import (
     ENTITY,
     HEADER,
@@ -25,22 +21,6 @@ from tests.unit.smime.pki import Holder
 from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 
 pytestmark = pytest.mark.promise("F2")
-
-
-@pytest.fixture(scope="module")
-def alice() -> Person:
-    return Person("alice@example.org")
-
-
-@pytest.fixture(scope="module")
-def bob() -> Person:
-    return Person("bob@example.org")
-
-
-@pytest.fixture
-def knowing(alice: Person, bob: Person, tmp_path: Path) -> Opener:
-    trust = TrustStore.load(senders=[bytes(alice.public)], system=False)
-    return Opener(IdentityIndex.load([bob.stored("bob")]), trust, tmp_path)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("label", ["utf-8", "koi8-r", "windows-1251", "utf-7", "gb18030", "x"])

@@ -31,6 +31,7 @@ _IDLE_S: Final = 15.0
 def examine(found: Examination) -> None:
     """Every form, part by part; each part in a session of its own, as one may break it."""
     ways: list[str] = []
+    refs: list[MailRef] = []
 
     def log_in(mailbox: Mailbox) -> None:
         assert isinstance(mailbox, ImapMailbox)
@@ -40,7 +41,8 @@ def examine(found: Examination) -> None:
         ("logging in", log_in),
         ("listing the folders", lambda mailbox: _folders(found, mailbox)),
         ("looking for a folder", lambda mailbox: look_up_by_name(found, mailbox)),
-        ("listing and downloading", lambda mailbox: _listing(found, mailbox)),
+        ("listing and downloading", lambda mailbox: _listing(found, mailbox, refs)),
+        ("reading header blocks", lambda mailbox: _headers(found, mailbox, refs)),
         ("searching as after a cut answer", lambda mailbox: _searching(found, mailbox)),
         ("polling", lambda mailbox: _polling(found, mailbox)),
         ("waiting for new mails", lambda mailbox: _idling(found, mailbox)),
@@ -67,7 +69,8 @@ def _folders(found: Examination, mailbox: Mailbox) -> None:
     )
 
 
-def _listing(found: Examination, mailbox: Mailbox) -> None:
+def _listing(found: Examination, mailbox: Mailbox, refs: list[MailRef]) -> None:
+    """Lists, and downloads a mail; `refs` gets those that were listed."""
     total = opened(found, mailbox)
     known = NothingKnown()
     listing = mailbox.list_new(known, Selection.UNREAD, limit=SAMPLES)
@@ -78,15 +81,21 @@ def _listing(found: Examination, mailbox: Mailbox) -> None:
     if searched != total:
         held = counted(total, "mail")
         found.notes.append(f"A search finds {searched:,} of the {held} that the folder has.")
-    refs: list[MailRef] = list(everything.new)
-    if refs:
-        heads = list(mailbox.headers(refs))
-        if len(heads) < len(refs):
-            found.notes.append(
-                f"Of {counted(len(refs), 'mail')} {counted(len(heads), 'header block')} came: "
-                "mails whose header does not come are not recognised when a folder is re-created."
-            )
-        download(found, mailbox, smallest(everything))
+    refs.extend(everything.new)
+    download(found, mailbox, smallest(everything))
+
+
+def _headers(found: Examination, mailbox: Mailbox, refs: list[MailRef]) -> None:
+    """In a session of its own: a server that refuses header blocks may give the mails."""
+    if not refs:
+        return
+    mailbox.open(found.mailbox)
+    heads = list(mailbox.headers(refs))
+    if len(heads) < len(refs):
+        found.notes.append(
+            f"Of {counted(len(refs), 'mail')} {counted(len(heads), 'header block')} came: "
+            "mails whose header does not come are not recognised when a folder is re-created."
+        )
 
 
 def _searching(found: Examination, mailbox: Mailbox) -> None:

@@ -46,6 +46,8 @@ BUSY_EVERY = 20
 MAILS_PER_MINUTE = 1.2
 TICKS = os.sysconf("SC_CLK_TCK")
 RESULT = Path(__file__).parent / "results" / "simulate.md"
+#: What the code of before runs, too: the same mailboxes before its services.
+_MEASURING = ("bench/simulated.py",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +113,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def beside(options: argparse.Namespace) -> int:
-    """The code of a commit and this one in turns, each with the mailboxes of its own bench."""
+    """The code of a commit and this one in turns, with the same simulated mailboxes."""
     for count in options.connections:
         found: dict[str, list[dict[str, Any]]] = {}
-        with before.codes(options.before) as codes, tempfile.TemporaryDirectory() as folder:
+        trees = before.codes(options.before, _MEASURING)
+        with trees as codes, tempfile.TemporaryDirectory() as folder:
             for turn in range(options.turns):
                 for name, tree in before.in_turn(codes, turn):
                     out = Path(folder) / "measured.json"

@@ -7,6 +7,8 @@ simulation measures is Posthouse.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import mmap
 import os
@@ -17,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_pool import SessionPool
 from shared.connections import AfterDownload, Connection, Selection
 from shared.mailbox.base import (
@@ -95,7 +96,9 @@ class SimulatedMailboxes:
 
     def sessions(self) -> SessionPool:
         """The fetcher's own pool, which keeps nothing: each poll opens its mailbox."""
-        limits = PoolLimits(kept=0, listening=0, per_host=1 << 30, per_mailbox=1 << 30)
+        limits = _first_of(
+            "services.fetcher.session_limits:PoolLimits", "services.fetcher.session_pool:Limits"
+        )(kept=0, listening=0, per_host=1 << 30, per_mailbox=1 << 30)
         return SessionPool(self.open, limits, on_push=lambda _: None, on_lost=lambda *_: None)
 
 
@@ -208,24 +211,37 @@ def run(service: str, world_file: str, out: str) -> None:
     from services.scheduler.settings import SchedulerSettings
     from shared.settings import load
     from shared.telemetry import logs, metrics
-    from shared.telemetry.service_lifecycle import stop_on_signals
 
     world = World.load(Path(world_file))
     os.environ.update(world.settings)
     logs.configure(service, level="ERROR", format="json")
-    stop = stop_on_signals()
+    stop = _first_of(
+        "shared.telemetry.service_lifecycle:stop_on_signals",
+        "shared.telemetry.process:stop_on_signals",
+    )()
     numbers = Numbers()
     if service == "scheduler":
         metrics.SCHEDULING_LAG.observe = numbers.lag  # type: ignore[method-assign, assignment]
         scheduler.build(load(SchedulerSettings)).run(stop)
     elif service == "fetcher":
         built = fetcher.build(load(FetcherSettings))
-        built.dispatcher.ends.sessions = SimulatedMailboxes(world).sessions()
-        built.dispatcher.ends.observe = numbers.polled
+        ends: Any = getattr(built.dispatcher, "ends", built.dispatcher)
+        ends.sessions = SimulatedMailboxes(world).sessions()
+        ends.observe = numbers.polled
         built.run(stop)
     else:
         decryptor.build(load(DecryptorSettings)).run(stop)
     Path(out).write_text(json.dumps(numbers.told()))
+
+
+def _first_of(*places: str) -> Any:
+    """The first of these (`module:name`) that there is: the code of before has other names."""
+    for module, _, name in (place.partition(":") for place in places):
+        if importlib.util.find_spec(module):
+            found = getattr(importlib.import_module(module), name, None)
+            if found is not None:
+                return found
+    raise ImportError(f"none of {', '.join(places)}")
 
 
 class Numbers:

@@ -66,7 +66,11 @@ UPDATE connection SET client_certificate = %(sealed)s, updated_at = now() WHERE 
 UPDATE connection_state SET cursor = NULL WHERE connection_id = %(id)s
 
 -- name: start_from
-UPDATE connection_state SET start_since = %(since)s, skip_existing = %(skip_existing)s
+-- The cursor says that everything is handled that came since another start: mails of before that one
+-- would never be looked for.
+UPDATE connection_state
+SET start_since = %(since)s, skip_existing = %(skip_existing)s,
+    cursor = CASE WHEN start_since IS NOT DISTINCT FROM %(since)s::timestamptz THEN cursor END
 WHERE connection_id = %(id)s
 
 -- name: forget_uids

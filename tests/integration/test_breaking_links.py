@@ -1,4 +1,8 @@
-"""Breaks that are not the mail's fault, or look like it: links that are cut, farewells, our own."""
+"""Breaks that are not the mail's fault, or look like it: links that are cut, farewells, our own.
+
+For an administrator: page, alert and metric as in test_breaking_mails.py where a mail is the cause,
+and as in test_throttled_downloads.py where the server is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""POP3 servers that break off, talk nonsense, trickle or never end."""
+"""POP3 servers that break off, talk nonsense, trickle or never end.
+
+For an administrator: page, alert and metric as in test_breaking_mails.py where a mail is the cause,
+and as in test_throttled_downloads.py where the server is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""IMAP servers that break off, lie, or speak nonsense: bounded, told apart, and never believed."""
+"""IMAP servers that break off, lie, or speak nonsense: bounded, told apart, and never believed.
+
+For an administrator: as in test_breaking_mails.py and test_throttled_downloads.py.
+"""
 
 from __future__ import annotations
 

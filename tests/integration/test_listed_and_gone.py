@@ -1,4 +1,8 @@
-"""Mails that a server lists and does not have: the others come, and nobody is kept busy."""
+"""Mails that a server lists and does not have: the others come, and nobody is kept busy.
+
+For an administrator: nothing fails, so that no alert and no metric tells of it; the page of the
+connection shows runs that found such a mail and downloaded none.
+"""
 
 from __future__ import annotations
 

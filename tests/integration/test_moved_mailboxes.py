@@ -2,6 +2,9 @@
 
 Servers that count from one are such: what is new there comes, what was had does not, and nothing is
 deleted there for what was still to be told to the old one.
+
+For an administrator: nothing fails, so that neither page nor alert tells of it; a run that an edit
+ended counts in `posthouse_lease_losses_total`.
 """
 
 from __future__ import annotations

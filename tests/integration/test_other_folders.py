@@ -2,6 +2,8 @@
 
 What was passed over in the old one says nothing of the new one, and what was still to be told of
 the old one is, once the connection reads it again.
+
+For an administrator: nothing fails, so that no page, alert or metric tells of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A mail over the limit is left on its server, and known by its header all the same."""
+"""A mail over the limit is left on its server, and known by its header all the same.
+
+For an administrator: the quarantine page, the alert `mail-quarantined` and
+`posthouse_quarantined_total{code="too-large"}`.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """A mail is released from quarantine while a run goes on that listed the mailbox before: it comes.
 
 Nobody would look at it any more once that run had said that everything was handled.
+
+For an administrator: nothing fails; it goes from the quarantine page to the list of mails.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A mail server of several addresses: one that does not answer, or fails, holds up nothing."""
+"""A mail server of several addresses: one that does not answer, or fails, holds up nothing.
+
+For an administrator: while one of them serves, nothing fails; the protocol log names the others.
+"""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from services.fetcher.run import Committed, Ready
 from shared.clock import new_id
 from shared.coalescing import Combiner
 from shared.errors import TryAgain
+from shared.mailbox.failures import Unreachable
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.storage.pool import DatabaseUnavailable
 from tests.rig.fetcher_in_process import FetcherHere
@@ -230,11 +231,12 @@ def test_mails_that_are_known_by_their_content_alone_do_not_come_again(
 
 
 @pytest.mark.promise("I1")
+@pytest.mark.parametrize("error", [ValueError, Unreachable])
 def test_what_fails_after_the_common_commit_commits_nothing_twice(
-    mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
+    error: type[Exception], mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: ImapMailbox) -> None:
-        raise ValueError("a fault of our own")
+        raise error("It goes wrong before anything is settled.")
 
     monkeypatch.setattr(ImapMailbox, "settling_is_next", fail)
     mailboxes.fetch()

@@ -2,6 +2,9 @@
 
 A connection marked read what it fetched, and was changed to delete: only what comes from then on is
 deleted, and what was deleted before and is back.
+
+For an administrator: nothing fails, so that no page, alert or metric tells of it; the path of a
+mail says what was done with it on its server.
 """
 
 from __future__ import annotations
@@ -57,8 +60,18 @@ def test_an_empty_list_makes_nothing_to_be_deleted(top: bool, here: FetcherHere)
 
 
 @pytest.mark.promise("M7", "I9")
-@pytest.mark.parametrize("top", [True, False])
-@pytest.mark.parametrize("change", ["ids", "server"])
+@pytest.mark.parametrize(
+    ("change", "top"),
+    [
+        ("ids", True),
+        ("ids", False),
+        ("server", True),
+        ("server", False),
+        # Without TOP single mails are not recognised.
+        ("some ids", True),
+        ("ids that change back", True),
+    ],
+)
 def test_changed_ids_make_nothing_to_be_deleted(change: str, top: bool, here: FetcherHere) -> None:
     with RuledPop3(top=top) as left, RuledPop3(top=top) as other:
         left.deliver("alice", KEPT)
@@ -68,6 +81,15 @@ def test_changed_ids_make_nothing_to_be_deleted(change: str, top: bool, here: Fe
         if change == "ids":
             deletes_from_now_on(here)
             server.rename("alice", renamed)
+        elif change == "some ids":
+            deletes_from_now_on(here)
+            server.rename("alice", lambda one: renamed(one) if one.raw in KEPT[:2] else one.uidl)
+        elif change == "ids that change back":
+            before = {renamed(one): one.uidl for one in server.stored("alice")[:2]}
+            server.rename("alice", renamed)
+            here.run_until_idle(connection)
+            deletes_from_now_on(here)
+            server.rename("alice", lambda one: before.get(one.uidl, one.uidl))
         else:
             server = other
             server.deliver("alice", KEPT)

@@ -17,6 +17,7 @@ import pytest
 
 from shared.connections import Selection
 from shared.mailbox.base import Cursor, Listing, Mailbox
+from shared.storage import connections
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.rig.fetcher_in_process import FetcherHere
@@ -258,6 +259,29 @@ def test_a_mail_that_goes_between_count_and_search_is_no_contradiction(
     assert uids(listing) == [1, 2]
     assert listing.not_listed is None
     assert inbox.flags_read() == 0
+
+
+@pytest.mark.promise("M17")
+def test_old_mails_that_are_not_named_are_not_taken_later(
+    inbox: Inbox, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """They lay there as "from now on" was chosen: that begins once the server names them all."""
+    inbox.searched = inbox.named = lambda there: [uid for uid in there if uid != 2]
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    asked = "SELECT health, error ->> 'code' FROM connection_state"
+    with ScriptedServer(inbox.script) as server, FetcherHere(stack).working() as here:
+        number = stack.add_plain_connection(
+            server.port, name="damaged", mode="imap", selection="all"
+        )
+        with stack.database.transaction() as session:
+            connections.start_from(session, number, since=None, skip_existing=True)
+        here.run(number)
+        assert stack.query(asked) == [("failing", "mails-not-listed")]
+        inbox.searched = inbox.named = all_of
+        here.run_until_idle(number)
+        assert here.had() == []
+        assert stack.query(asked) == [("working", None)]
 
 
 @pytest.mark.parametrize("selection", ["all", "unread"])

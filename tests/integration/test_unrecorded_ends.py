@@ -8,6 +8,7 @@ For an administrator: the service says that Postgres does not answer, and mailbo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -19,8 +20,9 @@ from services.fetcher.run import Run
 from services.fetcher.session_opening import HostBusy
 from shared.clock import new_id
 from shared.errors import SecretKeyMissing
-from shared.mailbox.failures import LoginTooSoon
-from shared.storage import alerts
+from shared.mailbox.failures import LoginTooSoon, Unreachable
+from shared.mailbox.wait_budget import ServerTooSlow
+from shared.storage import alerts, connections
 from shared.storage.folder_ref import FolderRef
 from shared.storage.ledger import Settled
 from shared.storage.pool import Database, DatabaseUnavailable, Session
@@ -73,8 +75,11 @@ ENDS: dict[str, Callable[[Run], None] | None] = {
     "no session at the host": raising(HostBusy("The server takes no more sessions.")),
     "too soon": raising(LoginTooSoon("Wait.", retry_after=60)),
     "for other fetchers": raising(SecretKeyMissing("The key is not here.")),
+    "for the slow lane": raising(ServerTooSlow(30)),
+    "a failure": raising(Unreachable("The server does not answer.")),
     "a good end": None,
 }
+HELD = "SELECT count(*) FROM lease WHERE until > now()"
 
 
 @pytest.mark.promise("I2", "I5")
@@ -91,13 +96,14 @@ def test_its_mailbox_is_free_again(
     with ScriptedServer(imap()) as server, FetcherHere(stack).working() as here:
         number = stack.add_plain_connection(server.port, name="inbox", mode="imap")
         dispatcher = here.fetcher.dispatcher
-        with monkeypatch.context() as patched, pytest.raises(DatabaseUnavailable):
+        with monkeypatch.context() as patched, contextlib.suppress(DatabaseUnavailable):
             if fetch is None:  # an alert of before is taken back
                 patched.setattr(alerts, "recover", away)
             else:
                 patched.setattr(run_phases, "fetch", fetch)
                 patched.setattr(dispatcher.ends, "database", Away())
             dispatcher.run_job([number], str(new_id()))
+        assert stack.query(HELD) == [(1,)], "its end is not recorded"
         # Its time runs out, unless somebody goes on renewing it.
         stack.execute("UPDATE lease SET until = now() - interval '1 second'")
         dispatcher.renewer.run(Once())
@@ -105,3 +111,23 @@ def test_its_mailbox_is_free_again(
         dispatcher.run_job([number], str(new_id()))
         assert here.had() == digests(list(MAILS.values()))
         assert stack.query("SELECT health FROM connection_state") == [("working",)]
+
+
+@pytest.mark.promise("I2", "I5")
+def test_a_mailbox_is_free_again_whose_run_did_not_begin(
+    here: FetcherHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had its lease, and Postgres went away as that of another one of its job was asked for."""
+    stack, dispatcher = here.stack, here.fetcher.dispatcher
+    with ScriptedServer(imap(live=dict(MAILS), settles=True)) as server:
+        first = stack.add_plain_connection(server.port, name="first", mode="imap")
+        here.run(first)
+        second = stack.add_plain_connection(server.port, name="second", username="bob", mode="imap")
+        stack.hasten()
+        with monkeypatch.context() as patched, pytest.raises(DatabaseUnavailable):
+            patched.setattr(connections, "get_many", away)
+            dispatcher.run_job([first, second], str(new_id()))
+        assert stack.query(HELD) == [(1,)], "over its open session it has begun"
+        stack.execute("UPDATE lease SET until = now() - interval '1 second'")
+        dispatcher.renewer.run(Once())
+        assert stack.query(HELD) == [(0,)]

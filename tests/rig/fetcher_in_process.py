@@ -15,6 +15,7 @@ from services.fetcher.main import Fetcher, build
 from services.fetcher.settings import FetcherSettings
 from shared.clock import new_id
 from shared.messages import RawRef
+from shared.storage import leases
 from shared.store import FileStore
 from tests.rig.stack import Stack
 
@@ -77,6 +78,12 @@ class FetcherHere:
 
     def stop_failing(self) -> None:
         self.reached = lambda step: None
+
+    def take_leases_away(self) -> None:
+        """As an edit does to the run of its connection."""
+        with self.stack.database.transaction() as session:
+            for (mailbox,) in session.execute("SELECT mailbox FROM lease").fetchall():
+                leases.take_away(session, mailbox)
 
     def had(self) -> list[str]:
         """SHA-256 of every mail of the ledger, read back from the store; sorted."""

@@ -30,8 +30,11 @@ from services.admin.api import (
     webhooks,
 )
 from services.admin.auth.authentication import Authentication
-from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.bootstrap_token import BootstrapToken
+from services.admin.auth.browser_logins import BrowserLogins
+from services.admin.auth.request_principals import RequestPrincipals
 from services.admin.auth.route_permissions import declared
+from services.admin.auth.token_guesses import TokenGuesses
 from services.admin.body_limits import BodyLimit
 from services.admin.context import AppState
 from services.admin.disconnects import DisconnectWatching
@@ -76,15 +79,15 @@ def build_app(app_state: AppState) -> ASGIApp:
     """
     settings = app_state.settings
     token = settings.admin_token
-    access = LoginChecks(
-        app_state.database, app_state.vault, token.get_secret_value() if token else None
-    )
+    bootstrap = BootstrapToken(token.get_secret_value() if token else None)
+    who = (app_state.database, app_state.vault, bootstrap, TokenGuesses())
+    logins = BrowserLogins(*who)
     api = build_api(app_state)
-    site = pages.build(PagesState(app_state, access, _oidc(app_state, access)))
+    site = pages.build(PagesState(app_state, logins, _oidc(app_state, logins)))
     for app in (api, site):
         declared(app)
     sides = DisconnectWatching(_Sides(api, site))
-    known = Authentication(sides, access, settings.public_url, refusal)
+    known = Authentication(sides, RequestPrincipals(*who), settings.public_url, refusal)
     bounded = BodyLimit(BodyTimeout(known))
     return Counted(bounded, https=settings.public_url.startswith("https://"))
 
@@ -166,7 +169,7 @@ class Counted:
         await self._app(scope, receive, noted)
 
 
-def _oidc(app_state: AppState, access: LoginChecks) -> Oidc | None:
+def _oidc(app_state: AppState, logins: BrowserLogins) -> Oidc | None:
     settings = app_state.settings
     if not settings.oidc_issuer:
         return None
@@ -188,7 +191,7 @@ def _oidc(app_state: AppState, access: LoginChecks) -> Oidc | None:
         Groups(settings.oidc_groups_claim, settings.oidc_groups),
         settings.oidc_scopes,
     )
-    return Oidc(provider, app_state.database, access)
+    return Oidc(provider, app_state.database, logins)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

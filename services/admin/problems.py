@@ -13,10 +13,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from services.admin.auth.login_attempts import TooManyAttempts
-from services.admin.auth.login_checks import LoginRefused
+from services.admin.auth.browser_logins import LoginRefused
 from services.admin.auth.passwords import Busy
 from services.admin.auth.route_permissions import NotAllowed
+from services.admin.auth.token_guesses import TooManyAttempts
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,

@@ -12,17 +12,18 @@ import pytest
 from pydantic import ValidationError
 
 from services.admin.auth import passwords
+from services.admin.auth.browser_logins import BrowserLogins, LoginRefused
 from services.admin.auth.login_attempts import Origin
-from services.admin.auth.login_checks import LoginChecks, LoginRefused
 from services.admin.auth.oidc import Oidc, OidcProvider
 from services.admin.auth.oidc_groups import Groups
+from services.admin.auth.request_principals import RequestPrincipals
 from services.admin.auth.tokens import digest_of
 from services.admin.oidc_group_rights import Granted
 from shared.people import Person, Principal, Role
 from shared.storage import api_tokens, audit, people
 from shared.storage.pool import Database
-from shared.vault import Vault, new_key
 from tests.integration.api.conftest import TOKEN, Api
+from tests.rig.logins import logins_and_principals
 from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
 
 ALICE = "alice@example.org"
@@ -40,7 +41,8 @@ class Door:
 
     server: OidcServer
     database: Database
-    access: LoginChecks
+    logins: BrowserLogins
+    principals: RequestPrincipals
     make: Callable[[Groups], Oidc]
 
     def add(self, email: str, role: Role = Role.VIEWER) -> int:
@@ -72,7 +74,7 @@ class Door:
         oidc = self.make(Groups(claim, GRANTED))
         address, browser = oidc.start("/")
         cookie, _ = oidc.finish(self.server.log_in(address, user), browser)
-        signed_in = self.access.cookie(cookie)
+        signed_in = self.principals.by_cookie(cookie)
         assert signed_in is not None
         return signed_in.principal
 
@@ -85,16 +87,16 @@ class Door:
 @pytest.fixture
 def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
-        access = LoginChecks(database, Vault.from_settings([new_key()]), None)
+        logins, principals = logins_and_principals(database)
 
         def make(groups: Groups) -> Oidc:
             provider = OidcProvider(
                 *(oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca),
                 groups=groups,
             )
-            return Oidc(provider, database, access)
+            return Oidc(provider, database, logins)
 
-        yield Door(oidc, database, access, make)
+        yield Door(oidc, database, logins, principals, make)
     oidc.settings(claims={})
 
 
@@ -150,10 +152,10 @@ def test_who_is_in_no_group_any_more_is_out_everywhere(door: Door) -> None:
     door.server.settings(claims={ALICE: {"groups": ["sales"]}})
     address, browser = oidc.start("/")
     cookie, _ = oidc.finish(door.server.log_in(address, ALICE), browser)
-    assert door.access.cookie(cookie) is not None
+    assert door.principals.by_cookie(cookie) is not None
     with pytest.raises(LoginRefused, match="None of your groups may use Posthouse"):
         door.enter({"groups": ["unknown"]})
-    assert door.access.cookie(cookie) is None
+    assert door.principals.by_cookie(cookie) is None
     assert "refuse: no group" in door.told(number)
 
 
@@ -175,10 +177,10 @@ def test_what_who_is_in_no_group_has_opens_nothing_until_a_group_gives_rights(do
 
     def rights() -> tuple[Role | None, bool]:
         """What the token opens, and whether the password does."""
-        bearer = door.access.bearer("posthouse_token", "192.0.2.1")
+        bearer = door.principals.by_bearer("posthouse_token", "192.0.2.1")
         role = bearer.role if bearer else None
         try:
-            door.access.log_in_with_password(ALICE, "a few words in a row", Origin("192.0.2.1", ""))
+            door.logins.log_in_with_password(ALICE, "a few words in a row", Origin("192.0.2.1", ""))
         except LoginRefused:
             return role, False
         return role, True
@@ -229,7 +231,7 @@ def test_a_lost_group_counts_in_every_open_session(door: Door) -> None:
     address, browser = oidc.start("/")
     cookie, _ = oidc.finish(door.server.log_in(address, ALICE), browser)
     door.enter({"groups": ["everybody"]})  # in another browser
-    signed_in = door.access.cookie(cookie)
+    signed_in = door.principals.by_cookie(cookie)
     assert signed_in is not None
     assert signed_in.principal.role is Role.VIEWER
 
@@ -283,8 +285,8 @@ def test_the_mapping_is_a_setting_and_on_the_pages(
                 session, name="Alice", email=ALICE, role=Role.VIEWER, password_hash=None
             )
             people.give_rights(session, number, Role.VIEWER, ["sales"], ["mail-team"])
-        access = LoginChecks(api.database, Vault.from_settings([new_key()]), TOKEN)
-        cookie = access.log_in_with_token(TOKEN, Origin("127.0.0.1", "")).cookie
+        logins, _ = logins_and_principals(api.database, token=TOKEN)
+        cookie = logins.log_in_with_token(TOKEN, Origin("127.0.0.1", "")).cookie
         with httpx.Client(base_url=api.url, cookies={"posthouse_session": cookie}) as browser:
             assert "mail-team" in browser.get("/settings").text
             assert "by mail-team" in browser.get("/people").text

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.admin.auth.login_checks import LoginChecks, LoginRefused
+from services.admin.auth.browser_logins import LoginRefused
 from services.admin.auth.oidc import Oidc, OidcProvider
+from services.admin.auth.request_principals import RequestPrincipals
 from shared.errors import TryAgain
 from shared.hosts import HostRules
 from shared.people import Role
 from shared.storage import people
 from shared.storage.pool import Database
-from shared.vault import Vault, new_key
+from tests.rig.logins import logins_and_principals
 from tests.servers.certificates import Authority
 from tests.servers.oidc import LOGIN_REDIRECT, OidcServer
 from tests.servers.provider import Said, ScriptedProvider
@@ -31,7 +32,7 @@ class Door:
 
     server: OidcServer
     database: Database
-    access: LoginChecks
+    principals: RequestPrincipals
     oidc: Oidc
 
     def add(self, email: str) -> int:
@@ -48,17 +49,17 @@ class Door:
 @pytest.fixture
 def door(database_url: str, oidc: OidcServer) -> Iterator[Door]:
     with Database(database_url) as database:
-        access = LoginChecks(database, Vault.from_settings([new_key()]), None)
+        logins, principals = logins_and_principals(database)
         provider = OidcProvider(
             oidc.issuer, oidc.login_client_id, oidc.client_secret, LOGIN_REDIRECT, oidc.ca
         )
-        yield Door(oidc, database, access, Oidc(provider, database, access))
+        yield Door(oidc, database, principals, Oidc(provider, database, logins))
 
 
 def test_who_was_added_by_address_comes_in(door: Door) -> None:
     number = door.add("Alice@Example.org")
     cookie, follow = door.enter("alice@example.org")
-    signed_in = door.access.cookie(cookie)
+    signed_in = door.principals.by_cookie(cookie)
     assert signed_in is not None
     assert signed_in.principal.person_id == number
     assert signed_in.principal.role is Role.OPERATOR
@@ -147,9 +148,9 @@ class Written:
 
 
 def written(database: Database, server: ScriptedProvider, ca: str, rules: HostRules) -> Written:
-    access = LoginChecks(database, Vault.from_settings([new_key()]), None)
+    logins, _ = logins_and_principals(database)
     provider = OidcProvider(server.issuer, "id", "secret", LOGIN_REDIRECT, ca, rules)
-    return Written(server, Oidc(provider, database, access))
+    return Written(server, Oidc(provider, database, logins))
 
 
 @pytest.fixture
@@ -204,10 +205,10 @@ def test_a_provider_that_says_nothing_holds_few_of_our_threads(
 ) -> None:
     """Anybody can start a login: what waits for the provider must not be all that serves pages."""
     with Database(database_url) as database, ThreadPoolExecutor(4) as threads:
-        access = LoginChecks(database, Vault.from_settings([new_key()]), None)
+        logins, _ = logins_and_principals(database)
         with ScriptedServer(silent, tls=authority.issue("localhost")) as server:
             issuer = f"https://localhost:{server.port}"
-            oidc = Oidc(OidcProvider(issuer, "us", None, "", authority.pem), database, access)
+            oidc = Oidc(OidcProvider(issuer, "us", None, "", authority.pem), database, logins)
             waiting = [threads.submit(oidc.start, "/") for _ in range(4)]
             while server.connections < 4:
                 assert not any(one.done() for one in waiting)

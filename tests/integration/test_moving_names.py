@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import pytest
 
-from services.admin.auth.login_checks import LoginChecks
 from services.admin.auth.oidc import Oidc, OidcProvider
 from services.scheduler.revocation_requests import Asker
 from shared.alerts.raised import Alert, Template
@@ -36,6 +35,7 @@ from shared.storage.pool import Database
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.vault import SecretPath, Vault, new_key
 from shared.webhook_calls import WebhookCaller
+from tests.rig.logins import logins_and_principals
 
 NAME: Final = "moving.example.org"
 ALLOWED, DENIED, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -130,9 +130,9 @@ def authorisation_server(vendor: Provider) -> Callable[[int, Any], object]:
 
 
 def login_provider(port: int, database: Database) -> object:
-    vault = Vault.from_settings([new_key()])
+    logins, _ = logins_and_principals(database)
     named = OidcProvider(f"https://{NAME}:{port}", "id", "s", "http://127.0.0.1/", "", RULES)
-    return Oidc(named, database, LoginChecks(database, vault, None)).start("/")
+    return Oidc(named, database, logins).start("/")
 
 
 def webhook(port: int, _: Database) -> object:

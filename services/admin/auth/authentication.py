@@ -20,8 +20,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.admin.auth import cookies
-from services.admin.auth.login_attempts import TooManyAttempts
-from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.request_principals import RequestPrincipals
+from services.admin.auth.token_guesses import TooManyAttempts
 from services.admin.problems import problem, problem_of
 from shared.errors import TryAgain
 from shared.forwarding import signed_links
@@ -63,12 +63,12 @@ class Authentication:
     def __init__(
         self,
         app: ASGIApp,
-        access: LoginChecks,
+        principals: RequestPrincipals,
         public_url: str,
         refusal: Callable[[Request, int, str, str], Response],
     ) -> None:
         self._app = app
-        self._access = access
+        self._principals = principals
         self._refusal = refusal
         public = urlsplit(public_url)
         self._https = public.scheme == "https"
@@ -110,7 +110,7 @@ class Authentication:
         if principal is None:
             return self._unknown(request)
         request.state.principal = principal
-        request.state.access = self._access
+        request.state.principals = self._principals
         request.state.signed_in = signed_in
         # Pages carry the token in a form field: their router reads the body and checks it.
         if signed_in is not None and method not in SAFE_METHODS and path.startswith("/api/"):
@@ -129,20 +129,20 @@ class Authentication:
         if scheme and request.url.path.startswith("/api/"):
             if scheme.lower() != "bearer":
                 return None, None
-            return self._access.bearer(token.strip(), address_of(request)), None
+            return self._principals.by_bearer(token.strip(), address_of(request)), None
         link = _LINK.match(request.url.path)
         if link is not None:
-            return self._access.by_link(link[1], address_of(request)), None
+            return self._principals.by_authorisation_link(link[1], address_of(request)), None
         if request.url.path == _CALLBACK and request.method == "GET":
-            visitor = self._access.by_login(request.query_params.get("state", ""))
+            visitor = self._principals.by_provider_login(request.query_params.get("state", ""))
             if visitor is not None:
                 return visitor, None
         claim = signed_links.read(request.url.path, request.url.query)
         if claim is not None and request.method in SAFE_METHODS:
-            return self._access.link(claim), None
+            return self._principals.by_signed_address(claim), None
         cookie = cookies.read(request, cookies.SESSION)
         used = PART_HEADER not in request.headers
-        signed_in = self._access.cookie(cookie, used=used) if cookie else None
+        signed_in = self._principals.by_cookie(cookie, used=used) if cookie else None
         return (signed_in.principal if signed_in else None), signed_in
 
     def _unknown(self, request: Request) -> Response:

@@ -13,8 +13,7 @@ from typing import Final
 
 import structlog
 
-from services.admin.auth.token_guesses import network_of
-from shared.errors import TryAgain
+from services.admin.auth.token_guesses import TooManyAttempts, network_of
 from shared.storage import audit, browser_sessions
 from shared.storage.pool import Database
 
@@ -31,12 +30,6 @@ OF_A_LINK: Final = 20
 OF_STRANGERS: Final = 100
 #: The bootstrap token is random and long: strangers cannot guess it, so they do not count together.
 BOOTSTRAP: Final = "bootstrap"
-
-
-class TooManyAttempts(TryAgain):
-    """Logins under this name, from this network or device are refused for a while."""
-
-    code = "too-many-attempts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from services.admin.auth.login_checks import LoginChecks, LoginRefused
+from services.admin.auth.browser_logins import BrowserLogins, LoginRefused
 from services.admin.auth.oidc_groups import Groups
 from services.admin.auth.oidc_requests import session_over
 from shared.errors import NeedsPerson, TryAgain
@@ -100,10 +100,10 @@ class OidcProvider:
 class Oidc:
     """Starts logins at one provider and takes their answers. Blocking."""
 
-    def __init__(self, provider: OidcProvider, database: Database, access: LoginChecks) -> None:
+    def __init__(self, provider: OidcProvider, database: Database, logins: BrowserLogins) -> None:
         self._provider = provider
         self._database = database
-        self._access = access
+        self._logins = logins
         self._described: tuple[float, Mapping[str, Any], KeySet] | None = None
         self._waiting = threading.BoundedSemaphore(_WAITING)
 
@@ -147,7 +147,7 @@ class Oidc:
             refused = self._take_groups(session, person_id, claims)
             if refused is None:
                 name = people.person(session, person_id).name
-                return self._access.start_session(session, person_id, name), login.next
+                return self._logins.start_session(session, person_id, name), login.next
         raise refused
 
     def _take_groups(

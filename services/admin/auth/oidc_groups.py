@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.admin.auth.login_checks import LoginRefused
+from services.admin.auth.browser_logins import LoginRefused
 from services.admin.oidc_group_rights import Granted
 from shared.people import PERMISSIONS, Role
 

@@ -71,7 +71,7 @@ class Needs:
             )
         named = [(name, str(value)) for name, value in request.path_params.items()]
         named += request.query_params.multi_items()
-        sees = request.state.access.sees
+        sees = request.state.principals.sees
         if not await to_thread.run_sync(sees, principal, named):
             raise NotFound("There is no such thing (any more).")
 

@@ -8,12 +8,21 @@ import time
 from collections import OrderedDict, deque
 from typing import Final, TypeVar
 
+from shared.errors import TryAgain
+
 WRONG_TOKENS: Final = 30
 WINDOW_SECONDS: Final = 60.0
 _REMEMBERED: Final = 10_000
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class TooManyAttempts(TryAgain):
+    """Logins under this name, or logins and tokens from this network or device, are refused for a
+    while."""
+
+    code = "too-many-attempts"
 
 
 class TokenGuesses:
@@ -34,6 +43,15 @@ class TokenGuesses:
             while times and times[0] < time.monotonic() - WINDOW_SECONDS:
                 times.popleft()
             return len(times) >= WRONG_TOKENS
+
+    def refuse(self, address: str, digest: bytes) -> None:
+        """Raises TooManyAttempts where a token with this digest is not even looked up."""
+        if self.refuses(address, digest):
+            raise TooManyAttempts(
+                "Too many wrong tokens from this address.",
+                hint="Wait a minute, then try again with a valid one.",
+                retry_after=WINDOW_SECONDS,
+            )
 
     def note(self, address: str, digest: bytes, *, wrong: bool) -> None:
         """What became of a token that was looked up."""

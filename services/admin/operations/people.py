@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from services.admin.auth import passwords
-from services.admin.auth.login_checks import SESSION_IDLE
+from services.admin.auth.request_principals import SESSION_IDLE
 from services.admin.auth.tokens import digest_of, new_token
 from services.admin.context import Context
 from services.admin.operations.edit_conflicts import check_version

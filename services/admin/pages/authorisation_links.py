@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from services.admin.auth import cookies
 from services.admin.auth.authentication import address_of
-from services.admin.auth.login_attempts import TooManyAttempts
 from services.admin.auth.route_permissions import BY_LINK, OPERATE_ON_PART, PUBLIC
+from services.admin.auth.token_guesses import TooManyAttempts
 from services.admin.operations import authorisation_links, connection_views
 from services.admin.operations.authorisation_links import LinkClosed, LinkState, MadeLink, Offer
 from services.admin.pages.forms import Form, whole_number

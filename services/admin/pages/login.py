@@ -12,12 +12,13 @@ from starlette.responses import RedirectResponse, Response
 
 from services.admin.auth import cookies, passwords, stateless_bootstrap_sessions
 from services.admin.auth.authentication import address_of, session_of
-from services.admin.auth.login_attempts import Origin, TooManyAttempts
-from services.admin.auth.login_checks import SESSION_LIFETIME, LoginRefused
+from services.admin.auth.browser_logins import SESSION_LIFETIME, LoginRefused
+from services.admin.auth.login_attempts import Origin
 from services.admin.auth.route_permissions import PUBLIC, VIEW
+from services.admin.auth.token_guesses import TooManyAttempts
 from services.admin.pages.forms import Form
 from services.admin.pages.rendering import redirect, render
-from services.admin.pages.request_context import access_of, oidc_of, settings_of
+from services.admin.pages.request_context import logins_of, oidc_of, settings_of
 from services.admin.redirects_with_notice import local_path
 from shared.errors import NotFound, PosthouseError, TryAgain
 
@@ -33,14 +34,14 @@ def login(request: Request, next: str = "/") -> Response:
 
 @router.post("/login", dependencies=[PUBLIC])
 def log_in(request: Request, form: Form) -> Response:
-    access, follow = access_of(request), form.text("next")
+    logins, follow = logins_of(request), form.text("next")
     origin = Origin(address_of(request), cookies.read(request, cookies.DEVICE))
     by_token = form.text("way") == "token"
     try:
         if by_token:
-            entered = access.log_in_with_token(form.text("token"), origin)
+            entered = logins.log_in_with_token(form.text("token"), origin)
         else:
-            entered = access.log_in_with_password(form.text("name"), form.raw("password"), origin)
+            entered = logins.log_in_with_password(form.text("name"), form.raw("password"), origin)
     except (LoginRefused, TooManyAttempts, passwords.Busy) as error:
         status = 401 if isinstance(error, LoginRefused) else 429
         return _form(request, follow, error, form.text("name"), by_token, status)
@@ -64,7 +65,7 @@ def take_code(request: Request, form: Form) -> Response:
     origin = Origin(address_of(request), cookies.read(request, cookies.DEVICE))
     pending = cookies.read(request, cookies.SESSION)
     try:
-        cookie = access_of(request).give_code(pending, form.text("code"), origin)
+        cookie = logins_of(request).give_code(pending, form.text("code"), origin)
     except (LoginRefused, TooManyAttempts) as error:
         return _code_form(request, follow, error, 401 if isinstance(error, LoginRefused) else 429)
     return _enter_known(request, cookie, follow)
@@ -114,7 +115,7 @@ def log_out(request: Request) -> Response:
     if signed_in and not stateless_bootstrap_sessions.is_sealed(
         cookies.read(request, cookies.SESSION)
     ):
-        access_of(request).log_out(signed_in)
+        logins_of(request).log_out(signed_in)
     response = redirect("/login", "You are logged out.")
     cookies.delete(request, response, cookies.SESSION)
     return response
@@ -128,7 +129,7 @@ def _form(
     by_token: bool = False,
     status: int = 200,
 ) -> Response:
-    first = access_of(request).is_new
+    first = logins_of(request).is_new
     token = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
     context: dict[str, Any] = {
         "follow": local_path(follow),
@@ -136,7 +137,7 @@ def _form(
         "name": name,
         "first": first,
         "by_token": by_token or first,
-        "has_token": access_of(request).has_bootstrap,
+        "has_token": logins_of(request).has_bootstrap,
         "oidc_name": settings_of(request).oidc_name if oidc_of(request) else "",
         "login_csrf": token,
     }
@@ -158,7 +159,7 @@ def _code_form(
 def _enter_known(request: Request, cookie: str, follow: str) -> Response:
     """Like `_enter`; from now on this browser is one in which that person has logged in."""
     response = _enter(request, cookie, follow)
-    device = access_of(request).new_device(cookie)
+    device = logins_of(request).new_device(cookie)
     cookies.write(request, response, cookies.DEVICE, device, _DEVICE_SECONDS)
     return response
 

@@ -12,7 +12,7 @@ from services.admin.operations.overview import get_overview
 from services.admin.pages import charts
 from services.admin.pages.formatting import counted
 from services.admin.pages.rendering import render
-from services.admin.pages.request_context import access_of, context_of
+from services.admin.pages.request_context import context_of, logins_of
 from shared.connections import Health
 
 router = APIRouter()
@@ -39,7 +39,7 @@ def _read(request: Request) -> dict[str, Any]:
     need_somebody = (Health.FAILING, Health.NEEDS_AUTHORISATION, Health.OVERDUE)
     return {
         "overview": view,
-        "nobody": access_of(request).is_new,
+        "nobody": logins_of(request).is_new,
         "connections": sum(view.connections.values()),
         "listed": _LISTED,
         "need_somebody": sum(view.connections.get(health, 0) for health in need_somebody),

@@ -1,4 +1,4 @@
-"""What the route of a page gets from its request: who asks, login checks, settings."""
+"""What the route of a page gets from its request: who asks, logins, settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from services.admin.auth.login_checks import LoginChecks
+from services.admin.auth.browser_logins import BrowserLogins
 from services.admin.auth.route_permissions import principal_of
 from services.admin.context import AppState, Context
 from services.admin.pages.forms import PostedForm
@@ -22,7 +22,7 @@ class PagesState:
     """The state of the service for the operations, and how people log in."""
 
     app_state: AppState
-    access: LoginChecks
+    logins: BrowserLogins
     oidc: Oidc | None
 
 
@@ -41,8 +41,8 @@ def editing_context_of(request: Request, form: PostedForm) -> Context:
     return replace(context_of(request), expected=form.text("version"))
 
 
-def access_of(request: Request) -> LoginChecks:
-    return _pages_state(request).access
+def logins_of(request: Request) -> BrowserLogins:
+    return _pages_state(request).logins
 
 
 def oidc_of(request: Request) -> Oidc | None:

@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from services.admin.auth import cookies
-from services.admin.auth.login_checks import LoginChecks
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_rights_by_tag import add, browsers
+from tests.rig.logins import browser_session
 from tests.servers.postgres import PostgresServer
 
 #: What no answer leaves to a browser, or to a proxy, to make of it what it likes.
@@ -110,9 +110,7 @@ def test_over_https_no_other_host_leaves_a_notice(
     """A cookie that a neighbouring host can set would put its words on a page of ours."""
     url = postgres.create_database(schema_template)
     with Api(url, tmp_path, public_url="https://mail.example.org") as api:
-        access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
-        with api.database.transaction() as session:
-            cookie = access.start_session(session, None, "bootstrap token")
+        cookie, _ = browser_session(api.database, api.admin.app_state.vault, TOKEN, None)
         own = f"{cookies.name_of(cookies.SESSION, https=True)}={cookie}"
 
         def get(path: str, more: str = "") -> httpx.Response:

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from services.admin.auth.cookies import SESSION
-from services.admin.auth.login_checks import LoginChecks
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
+from tests.rig.logins import browser_session
 from tests.servers.dovecot import Dovecot
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import REDIRECT, OidcServer
@@ -278,15 +278,12 @@ def test_taking_back_asks_on_a_page_where_others_live_on_the_same_grant(
     credential = offered(grant="authorization-code")
     one = authorised(api, oidc, credential)
     other = authorised(api, oidc, credential, name=f"invoices {uuid.uuid4().hex[:8]}")
-    access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, 'operator') RETURNING id",
         n=f"operator {uuid.uuid4().hex[:6]}",
     )
-    with api.database.transaction() as session:
-        cookie = access.start_session(session, person, "somebody")
-    signed_in = access.cookie(cookie)
-    assert signed_in is not None
+    vault = api.admin.app_state.vault
+    cookie, signed_in = browser_session(api.database, vault, TOKEN, person)
     form = {"csrf": signed_in.csrf}
     path = f"/connections/{one['id']}/revoke"
 

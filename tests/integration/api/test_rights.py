@@ -14,13 +14,13 @@ from fastapi import FastAPI
 from services.admin.app import build_api
 from services.admin.auth.authentication import SAFE_METHODS
 from services.admin.auth.cookies import SESSION
-from services.admin.auth.login_checks import LoginChecks
 from services.admin.auth.route_permissions import Needs, declared
 from services.admin.pages import app as pages
 from services.admin.pages.request_context import PagesState
 from shared.people import Principal, Role
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_access import add_token
+from tests.rig.logins import browser_session, logins_and_principals
 
 #: What must be closed whatever the code declares: (method, path, who may at the least).
 CLOSED = [
@@ -69,7 +69,8 @@ def api_routes(api: Api) -> list[Route]:
 
 def page_routes(api: Api) -> list[Route]:
     stack = api.admin.app_state
-    site = pages.build(PagesState(stack, LoginChecks(stack.database, stack.vault, TOKEN), None))
+    logins, _ = logins_and_principals(stack.database, stack.vault, TOKEN)
+    site = pages.build(PagesState(stack, logins, None))
     return [r for r in routes_of(site) if r.path != "/logout"]
 
 
@@ -98,16 +99,13 @@ def test_each_operation_is_open_to_whom_it_says(api: Api, role: Role) -> None:
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("role", list(Role))
 def test_each_page_is_open_to_whom_it_says(api: Api, role: Role) -> None:
-    access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
     ((person,),) = api.execute(
         "INSERT INTO person (name, role) VALUES (%(n)s, %(r)s) RETURNING id",
         n=f"{role}-{uuid.uuid4().hex[:6]}",
         r=role,
     )
-    with api.database.transaction() as session:
-        cookie = access.start_session(session, person, "somebody")
-    signed_in = access.cookie(cookie)
-    assert signed_in is not None
+    vault = api.admin.app_state.vault
+    cookie, signed_in = browser_session(api.database, vault, TOKEN, person)
     wrong = []
     with httpx.Client(base_url=api.url, cookies={SESSION: cookie}, timeout=60) as browser:
         for route in page_routes(api):

@@ -14,13 +14,13 @@ import pytest
 
 from services.admin.auth.authentication import SAFE_METHODS
 from services.admin.auth.cookies import SESSION
-from services.admin.auth.login_checks import LoginChecks
 from shared.clock import utc_now
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_certificates import p12
 from tests.integration.api.test_connections import problem
 from tests.integration.api.test_rights import Route, api_routes, page_routes
 from tests.integration.rows import add_message
+from tests.rig.logins import browser_session
 
 #: Parameters that name what belongs to a connection.
 NAMES = ("connection_id", "message_id", "entry_id")
@@ -77,11 +77,8 @@ def programs(api: Api, tags: list[str], role: str = "operator") -> Iterator[http
 def browsers(api: Api, tags: list[str]) -> Iterator[tuple[httpx.Client, str]]:
     body = {"name": uuid.uuid4().hex, "role": "operator", "tags": tags, "password": "a" * 20}
     person = api.http.post("people", json=body).json()["id"]
-    access = LoginChecks(api.database, api.admin.app_state.vault, TOKEN)
-    with api.database.transaction() as session:
-        cookie = access.start_session(session, person, "somebody")
-    signed_in = access.cookie(cookie)
-    assert signed_in is not None
+    vault = api.admin.app_state.vault
+    cookie, signed_in = browser_session(api.database, vault, TOKEN, person)
     with httpx.Client(base_url=api.url, cookies={SESSION: cookie}, timeout=60) as browser:
         yield browser, signed_in.csrf
 

@@ -32,7 +32,7 @@ def overview(as_json: AsJson = False) -> None:
         ]
     )
     _itself(found)
-    for one in found["sick"]:
+    for one in found["unhealthy"]:
         said = (one["error"] or {}).get("message", "")
         printing.say(f"{one['name']}: {one['health']}. {said}".rstrip(), "red")
     for one in found["expiring"]:

@@ -65,7 +65,7 @@ class RunEnds:
     def _note_recovery(self, run: Run) -> None:
         recovered = run.state.health in {Health.FAILING, Health.NEEDS_AUTHORISATION}
         if recovered or run.state.health == Health.PENDING:
-            # An edit or a new login ends the back-off and makes it pending: whether it was ill
+            # An edit or a new login ends the back-off and makes it pending: whether it was failing
             # before is then known from what was raised.
             with self.database.transaction() as session:
                 recovered = alerts.recover(session, run.connection.id) or recovered

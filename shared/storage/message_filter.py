@@ -15,7 +15,7 @@ from shared.storage.queries import Queries
 _SQL = Queries("message_search")
 #: States that a mail has by what its handlers did, with the condition that finds its mails without
 #: asking that of every mail; None where there is no such condition.
-_FATES: Final[Mapping[str, LiteralString | None]] = {
+_STATES_BY_HANDLERS: Final[Mapping[str, LiteralString | None]] = {
     MessageState.DEAD_LETTER: "dead_letters",
     MessageState.IN_HAND: "in_hand",
     MessageState.REJECTED: "were_dead_letters",
@@ -59,9 +59,9 @@ def conditions(wanted: MessageFilter) -> tuple[list[LiteralString], dict[str, An
         "part": list(wanted.part) or None,
         "filtered_by": wanted.filtered_by,
     }
-    if wanted.state and wanted.state in _FATES:
-        values["fate"] = wanted.state.value
-        parts += [_SQL["handed_over"], _SQL["fate"]]
+    if wanted.state and wanted.state in _STATES_BY_HANDLERS:
+        values["state"] = wanted.state.value
+        parts += [_SQL["handed_over"], _SQL["state_by_handlers"]]
     elif wanted.state:
         parts.append(_SQL[wanted.state.value])
     if wanted.filtered_by is not None:
@@ -80,9 +80,9 @@ def conditions(wanted: MessageFilter) -> tuple[list[LiteralString], dict[str, An
 def indexed_conditions(state: MessageState | None) -> list[LiteralString] | None:
     """Conditions with which mails of a state are looked up in all that the ledger keeps; None where
     every mail has to be looked at."""
-    if state is None or state not in _FATES:
+    if state is None or state not in _STATES_BY_HANDLERS:
         return []
-    name = _FATES[state]
+    name = _STATES_BY_HANDLERS[state]
     return [_SQL[name]] if name else None
 
 

@@ -28,7 +28,7 @@ class Stop:
 class Delivered:
     """One handler's event: when it was confirmed, where in its queue, how often again.
 
-    `fate`: `waiting`, `in-hand`, `acknowledged`, `dead-letter`, `rejected` (its dead letter was
+    `state`: `waiting`, `in-hand`, `acknowledged`, `dead-letter`, `rejected` (its dead letter was
     discarded) or `unknown`, when the queue was looked at last (`checked_at`).
     """
 
@@ -41,7 +41,7 @@ class Delivered:
     note: str = ""
     #: {count, time, reason}: somebody asked for it once more.
     redelivery: Mapping[str, Any] | None = None
-    fate: str = "unknown"
+    state: str = "unknown"
     checked_at: datetime | None = None
     #: {consumer, since, deliveries}
     in_hand: Mapping[str, Any] | None = None
@@ -98,18 +98,18 @@ def published(one: Delivered) -> Iterable[Stop]:
     yield _published(one.published_at, one.handler_id, one.handler, detail)
     facts = {"handler_id": one.handler_id, "checked_at": one.checked_at}
     name = _name(one.handler)
-    if one.fate == "in-hand" and one.in_hand:
+    if one.state == "in-hand" and one.in_hand:
         # A program may have it before it is written here that it was published.
         since = max(datetime.fromisoformat(one.in_hand["since"]), one.published_at)
         tries = int(one.in_hand["deliveries"])
         again = f", given {tries} times" if tries > 1 else ""
         text = f"In the hand of {name}: consumer {one.in_hand['consumer']}{again}"
         yield Stop(since, "in-hand", text, facts | dict(one.in_hand))
-    elif one.fate == "acknowledged":
+    elif one.state == "acknowledged":
         yield Stop(None, "acknowledged", f"Acknowledged by {name}", facts)
-    elif one.fate == "dead-letter":
+    elif one.state == "dead-letter":
         yield Stop(None, "dead-letter", f"Among the dead letters of {name}", facts)
-    elif one.fate == "waiting":
+    elif one.state == "waiting":
         # RabbitMQ does not say of a single event whether somebody has it in hand, or had it.
         text = "Waits in the queue of" if one.position else "Not known to be acknowledged by"
         yield Stop(None, "waiting", f"{text} {name}", facts)

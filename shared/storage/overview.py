@@ -47,7 +47,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class SickConnection:
+class UnhealthyConnection:
     """An enabled connection that fails, waits for an authorisation or is overdue."""
 
     id: int
@@ -77,12 +77,14 @@ def throughput(session: Session, *, slots: int, seconds: int) -> list[Slot]:
     ]
 
 
-def sick(session: Session, limit: int = 20) -> Sequence[SickConnection]:
+def unhealthy(session: Session, limit: int = 20) -> Sequence[UnhealthyConnection]:
     """Those that need somebody, the longest failing first."""
-    judged = _CONNECTIONS["judged"] + "\n" + _SQL["sick"]
+    judged = _CONNECTIONS["judged"] + "\n" + _SQL["unhealthy"]
     with session.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(judged, {"limit": limit}).fetchall()
-    return [SickConnection(**{**row, "error": Failure.from_json(row["error"])}) for row in rows]
+    return [
+        UnhealthyConnection(**{**row, "error": Failure.from_json(row["error"])}) for row in rows
+    ]
 
 
 def undecrypted(session: Session, connection_id: int | None = None) -> int:

@@ -87,7 +87,7 @@ def test_without_a_fetcher_connections_are_overdue_everywhere(
     assert get(port, f"/api/v1/connections/{connection}").json()["health"] == "overdue"
     shown = overview(stack, port)
     assert shown["connections"] == {"overdue": 1}
-    assert [one["health"] for one in shown["sick"]] == ["overdue"]
+    assert [one["health"] for one in shown["unhealthy"]] == ["overdue"]
     data = told_after(stack, receiver, "connections-overdue")
     assert mail_user in data["summary"] and data["url"].endswith("/connections?health=overdue")
     stack.wait(

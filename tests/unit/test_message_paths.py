@@ -11,14 +11,14 @@ from shared.storage.message_paths import Delivered, published
 PUBLISHED = datetime(2026, 11, 30, 8, 26, 35, tzinfo=UTC)
 
 
-def _delivered(fate: str, *, position: str = "1-0", since: datetime | None = None) -> Delivered:
+def _delivered(state: str, *, position: str = "1-0", since: datetime | None = None) -> Delivered:
     return Delivered(
         handler_id=7,
         handler="tickets",
         published_at=PUBLISHED,
         position=position,
         repeats=0,
-        fate=fate,
+        state=state,
         in_hand={"consumer": "c", "since": since.isoformat(), "deliveries": 1} if since else None,
     )
 

@@ -23,8 +23,8 @@ from shared.storage import (
 )
 from shared.storage.overview import Backlog as Backlog
 from shared.storage.overview import Delays as Delays
-from shared.storage.overview import SickConnection as SickConnection
 from shared.storage.overview import Slot as Slot
+from shared.storage.overview import UnhealthyConnection as UnhealthyConnection
 from shared.storage.pool import Session
 from shared.storage.services import ServiceHeartbeat as ServiceHeartbeat
 
@@ -62,7 +62,7 @@ class Overview:
 
     at: datetime
     connections: Mapping[Health, int]
-    sick: Sequence[SickConnection]
+    unhealthy: Sequence[UnhealthyConnection]
     backlog: Backlog
     delays: Delays
     last_hour: Sequence[Slot]
@@ -100,7 +100,7 @@ def get_overview(ctx: Context) -> Overview:
         return Overview(
             at=now,
             connections=connection_list.count_by_health(session),
-            sick=overview.sick(session),
+            unhealthy=overview.unhealthy(session),
             backlog=Backlog(*outbox.size(session)),
             delays=overview.delays(session),
             last_hour=overview.throughput(session, slots=60, seconds=60),

@@ -225,7 +225,7 @@ def checked_name(handler: str) -> str:
 
 
 def not_taken(error: PosthouseError) -> PosthouseError:
-    """A failure of the broker as the fate of one event: what needs a person stays as it is."""
+    """A failure of the broker as the outcome of one event: what needs a person stays as it is."""
     if isinstance(error, NeedsPerson):
         return error
     failure = NotTaken(str(error), hint=error.hint)

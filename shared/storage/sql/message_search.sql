@@ -60,8 +60,8 @@ WHERE (%(before)s::uuid IS NULL OR m.id < %(before)s)
 -- name: handed_over
   AND m.published_at IS NOT NULL AND NOT m.unwanted AND o.message_id IS NULL AND q.id IS NULL
 
--- name: fate
-  AND coalesce((SELECT f.state FROM message_fate AS f WHERE f.message_id = m.id), 'published') = %(fate)s
+-- name: state_by_handlers
+  AND coalesce((SELECT s.state FROM message_state AS s WHERE s.message_id = m.id), 'published') = %(state)s
 
 -- name: dead_letters
 -- Few: they are looked up, and not each mail for them. So are those of the next two.

@@ -15,7 +15,7 @@ SELECT m.id, m.connection_id, c.name AS connection, m.folder, m.sequence, m.size
             WHEN o.message_id IS NOT NULL THEN 'waiting'
             WHEN m.unwanted THEN 'unwanted'
             WHEN m.published_at IS NULL THEN 'dropped'
-            ELSE coalesce((SELECT f.state FROM message_fate AS f WHERE f.message_id = m.id),
+            ELSE coalesce((SELECT s.state FROM message_state AS s WHERE s.message_id = m.id),
                           'published') END AS state
 FROM message m
 LEFT JOIN connection c ON c.id = m.connection_id
@@ -35,12 +35,12 @@ WHERE m.id = %(id)s
 
 -- name: deliveries
 SELECT d.handler_id, coalesce(h.name, '') AS handler, d.published_at, d.position, d.repeats, d.note,
-       d.redelivery, f.fate, q.checked_at,
+       d.redelivery, s.state, q.checked_at,
        (SELECT one FROM jsonb_array_elements(q.in_hand) AS one
         WHERE one ->> 'position' = d.position LIMIT 1) AS in_hand
 FROM delivery d LEFT JOIN handler h ON h.id = d.handler_id
 LEFT JOIN handler_queue q ON q.handler_id = d.handler_id
-JOIN delivery_fate f ON f.message_id = d.message_id AND f.handler_id = d.handler_id
+JOIN delivery_state s ON s.message_id = d.message_id AND s.handler_id = d.handler_id
 WHERE d.message_id = %(id)s ORDER BY d.published_at
 
 -- name: history

@@ -14,7 +14,7 @@ SELECT ('x' || encode(substring(uuid_send(id) FROM 1 FOR 6), 'hex'))::bit(48)::b
 FROM fetch_run WHERE id >= %(since)s
 GROUP BY 1
 
--- name: sick
+-- name: unhealthy
 -- Connections that need somebody, the longest failing first. After connections.judged.
 SELECT j.id, j.name, j.health, j.error, j.failures, j.last_success_at
 FROM judged AS j WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')

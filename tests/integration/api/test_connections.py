@@ -188,8 +188,8 @@ def test_a_connection_without_an_enabled_handler_is_unused(api: Api) -> None:
         id=made["id"],
     )
     overview = api.http.get("overview").json()
-    assert made["id"] in {one["id"] for one in overview["sick"]}
-    assert overview["connections"]["failing"] == len(overview["sick"])
+    assert made["id"] in {one["id"] for one in overview["unhealthy"]}
+    assert overview["connections"]["failing"] == len(overview["unhealthy"])
     assert api.http.get(f"connections/{made['id']}").json()["health"] == "failing"
     assert api.http.delete(f"handlers/{handler['id']}").status_code == 204
 

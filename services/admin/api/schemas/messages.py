@@ -89,7 +89,7 @@ class DeliveryOut(Out):
 
     note: str = Field(description="Why it got the mail in doubt; empty where its rules took it")
     redelivery: dict[str, Any] | None = Field(description="Where it was asked for once more")
-    fate: Literal["waiting", "in-hand", "acknowledged", "rejected", "dead-letter", "unknown"]
+    state: Literal["waiting", "in-hand", "acknowledged", "rejected", "dead-letter", "unknown"]
     checked_at: datetime | None = Field(description="When that was seen")
     in_hand: dict[str, Any] | None = Field(description="consumer, since, deliveries")
 

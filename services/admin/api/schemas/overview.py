@@ -14,8 +14,8 @@ from services.admin.operations.overview import (
     Expiring,
     Overview,
     ServiceHeartbeat,
-    SickConnection,
     Slot,
+    UnhealthyConnection,
 )
 
 
@@ -34,8 +34,8 @@ class DelaysOut(Out):
     """Seconds from download to event, of the newest thousand mails of the last day."""
 
 
-@output_of(SickConnection)
-class SickOut(Out):
+@output_of(UnhealthyConnection)
+class UnhealthyConnectionOut(Out):
     """An enabled connection that fails, waits for an authorisation or is overdue."""
 
     health: HealthWord
@@ -64,7 +64,7 @@ class OverviewOut(Out):
     """The figures of the overview."""
 
     connections: dict[str, int]
-    sick: list[SickOut]
+    unhealthy: list[UnhealthyConnectionOut]
     backlog: BacklogOut
     delays: DelaysOut
     last_hour: list[SlotOut]

@@ -1,6 +1,7 @@
 -- What became of each delivery, as of the last look at the handler's queue: dead-letter, rejected (it
--- was a dead letter), in-hand, acknowledged, waiting, or unknown (the handler is gone).
-CREATE OR REPLACE VIEW delivery_fate AS
+-- was a dead letter), in-hand, acknowledged, waiting, or unknown (the handler is gone). Services of
+-- 0.1.0 read `delivery_fate`, which stays for them as it is.
+CREATE VIEW delivery_state AS
 SELECT d.message_id, d.handler_id,
     CASE
         WHEN q.handler_id IS NULL THEN 'unknown'
@@ -21,16 +22,16 @@ SELECT d.message_id, d.handler_id,
             FROM handler_queue AS held, jsonb_array_elements(held.in_hand) AS one) THEN 'in-hand'
         WHEN q.read_position <> '' AND position_order(d.position) <= position_order(q.read_position)
             THEN 'acknowledged'
-        ELSE 'waiting' END AS fate
+        ELSE 'waiting' END AS state
 FROM delivery AS d LEFT JOIN handler_queue AS q ON q.handler_id = d.handler_id;
 
 -- What became of a mail that was published, for all its handlers together. To be asked for one mail, as
--- (SELECT state FROM message_fate WHERE message_id = ID): in a join, Postgres goes through all mails.
-CREATE VIEW message_fate AS
+-- (SELECT state FROM message_state WHERE message_id = ID): in a join, Postgres goes through all mails.
+CREATE VIEW message_state AS
 SELECT message_id,
-    CASE WHEN 'dead-letter' = ANY(fates) THEN 'dead-letter'
-         WHEN 'in-hand' = ANY(fates) THEN 'in-hand'
-         WHEN fates && '{waiting,unknown}' THEN 'published'
-         WHEN 'rejected' = ANY(fates) THEN 'rejected'
+    CASE WHEN 'dead-letter' = ANY(states) THEN 'dead-letter'
+         WHEN 'in-hand' = ANY(states) THEN 'in-hand'
+         WHEN states && '{waiting,unknown}' THEN 'published'
+         WHEN 'rejected' = ANY(states) THEN 'rejected'
          ELSE 'acknowledged' END AS state
-FROM (SELECT message_id, array_agg(fate) AS fates FROM delivery_fate GROUP BY message_id) AS f;
+FROM (SELECT message_id, array_agg(state) AS states FROM delivery_state GROUP BY message_id) AS d;

@@ -56,8 +56,8 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
 
 def _begin_rebinding(run: Run, *, another_folder: bool = False) -> None:
     """From now on mails are compared, also in a fresh session of this run: with the state of before
-    it would set aside what was committed, or take the keys that were rebound for unchanged ones.
-    Raises LeaseLost, as after an edit, which decides it anew."""
+    it would retire the keys of what was committed, or take those that were rebound for unchanged
+    ones. Raises LeaseLost, as after an edit, which decides it anew."""
     place = run.place
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)

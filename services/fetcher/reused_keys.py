@@ -29,7 +29,7 @@ from shared.storage.key_contents import (
     give_up_settling,
     reappeared,
     rebind_keys,
-    set_aside,
+    retire_keys,
     settle_again,
 )
 from shared.storage.quarantine import left_on_server
@@ -107,7 +107,7 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
         with run.tools.database.transaction() as session:
             leases.assert_held(session, run.lease)
             give_up_settling(session, place, list(other))
-            set_aside(session, place, list(other))
+            retire_keys(session, place, list(other))
             rebind_keys(
                 session, place, listed, {k: digest for k, digest in other.items() if digest}
             )
@@ -162,7 +162,7 @@ def _quarantined(run: Run, shown: Mapping[str, bytes]) -> Set[str]:
 def _record(
     run: Run, listed: Sequence[Key], other: Mapping[Key, bytes], again: Set[str]
 ) -> tuple[Set[str], Set[str]]:
-    """Sets aside what the keys of `other` mails named, and records what is to be settled `again`.
+    """Retires the keys of `other` mails, and records what is to be settled `again`.
 
     Returns which of those keys name a mail now that is known under a key that is not listed, as one
     whose key was changed and changed back; and all that are to be settled.
@@ -173,7 +173,7 @@ def _record(
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         settle_again(session, run.place, again)
-        set_aside(session, run.place, [str(key) for key in other])
+        retire_keys(session, run.place, [str(key) for key in other])
         rebound = rebind_keys(session, run.place, [str(key) for key in listed], digests)
     return rebound.keys, again | (rebound.unsettled if run.removes else rebound.keys)
 

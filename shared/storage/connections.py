@@ -212,14 +212,14 @@ def begin_rebinding(session: Session, connection_id: int, *, deleted: bool) -> N
     rows = session.execute(_SQL["unsettled_keys"], {"id": connection_id})
     values = {
         "id": connection_id,
-        "below": scheduling.next_aside(session, connection_id),
+        "below": scheduling.next_retired(session, connection_id),
         "to_be_deleted": [known_sets.key_digest(key) for (key,) in rows if deleted],
     }
     for name in (
         "forget_uids",
-        "set_contents_aside",
-        "set_keys_aside",
-        "set_settlements_aside",
+        "retire_all_contents",
+        "retire_all_keys",
+        "retire_all_settlements",
         "keys_changed",
     ):
         session.execute(_SQL[name], values)

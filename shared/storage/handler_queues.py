@@ -91,7 +91,7 @@ class WaitingMail:
 
 @dataclass(frozen=True, slots=True)
 class HeldMail:
-    """A mail in a consumer's hand; `message_id` is None where its delivery is not recorded yet."""
+    """A mail in hand at a consumer; `message_id` is None where its delivery is not recorded yet."""
 
     message_id: uuid.UUID | None
     subject: str | None

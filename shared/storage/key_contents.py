@@ -113,11 +113,11 @@ def give_up_settling(session: Session, place: FolderRef, keys: Sequence[str]) ->
     session.execute(_SQL["give_up_settling"], {**place.columns(), "keys": text_array(keys)})
 
 
-def set_aside(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
+def retire_keys(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
     """These keys name other mails now: what they named stays known by its content alone."""
     values = {**place.columns(), "digests": [key_digest(key) for key in keys]}
-    session.execute(_SQL["drop_aside"], values)
-    session.execute(_SQL["set_aside"], values)
+    session.execute(_SQL["drop_retired"], values)
+    session.execute(_SQL["retire_keys"], values)
 
 
 def settle_again(session: Session, place: FolderRef, keys: Iterable[str]) -> None:

@@ -103,7 +103,7 @@ def published(one: Delivered) -> Iterable[Stop]:
         since = max(datetime.fromisoformat(one.in_hand["since"]), one.published_at)
         tries = int(one.in_hand["deliveries"])
         again = f", given {tries} times" if tries > 1 else ""
-        text = f"In the hand of {name}: consumer {one.in_hand['consumer']}{again}"
+        text = f"In hand at {name}: consumer {one.in_hand['consumer']}{again}"
         yield Stop(since, "in-hand", text, facts | dict(one.in_hand))
     elif one.state == "acknowledged":
         yield Stop(None, "acknowledged", f"Acknowledged by {name}", facts)

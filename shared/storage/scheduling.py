@@ -181,16 +181,16 @@ def another_folder(session: Session, connection_id: int, folder: str, uid_validi
         "id": connection_id,
         "folder": folder,
         "uid_validity": uid_validity,
-        "below": next_aside(session, connection_id),
+        "below": next_retired(session, connection_id),
     }
-    for name in ("set_aside_known", "set_aside_content", "set_aside_settlements"):
+    for name in ("retire_uids", "retire_contents", "retire_settlements"):
         session.execute(_SQL[name], values)
     validity_changed(session, connection_id, uid_validity)
 
 
-def next_aside(session: Session, connection_id: int) -> int:
-    """What is subtracted from a negative UIDVALIDITY to set contents aside beside earlier ones."""
-    row = session.execute(_SQL["next_aside"], {"id": connection_id}).fetchone()
+def next_retired(session: Session, connection_id: int) -> int:
+    """What is subtracted from a negative UIDVALIDITY to retire contents beside earlier ones."""
+    row = session.execute(_SQL["next_retired"], {"id": connection_id}).fetchone()
     return int(row[0]) if row else 0
 
 

@@ -204,7 +204,7 @@ def test_a_server_that_was_seen_not_to_double_dots_is_believed_in_none_behind(
     [len, lambda raw: len(raw) + 40, lambda raw: len(raw) - raw.count(b"\r\n")],
     ids=["exact", "larger", "bare line feeds"],
 )
-def test_dots_that_are_doubled_put_no_mail_aside(
+def test_dots_that_are_doubled_quarantine_no_mail(
     size: Callable[[bytes], int], here: FetcherHere
 ) -> None:
     dotted = [b"Subject: dots\r\n\r\n" + text + b"end\r\n" for text in DOTTED.values()]
@@ -218,7 +218,7 @@ def test_dots_that_are_doubled_put_no_mail_aside(
 
 
 @pytest.mark.promise("I1")
-def test_sizes_that_a_server_lists_wrongly_put_no_mail_aside(here: FetcherHere) -> None:
+def test_sizes_that_a_server_lists_wrongly_quarantine_no_mail(here: FetcherHere) -> None:
     """Larger than they are, or counted with bare line feeds: seen at Exchange, and at mbox."""
     with RuledPop3(size=lambda raw: len(raw) + 40) as large:
         large.deliver("alice", NEW)

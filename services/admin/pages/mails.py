@@ -46,7 +46,7 @@ STATES: Final = {
     MessageState.WAITING: "On its way",
     MessageState.RETRYING: "Tried again soon",
     MessageState.PUBLISHED: "In a handler's queue",
-    MessageState.IN_HAND: "In a handler's hand",
+    MessageState.IN_HAND: "In hand",
     MessageState.ACKNOWLEDGED: "Acknowledged",
     MessageState.REJECTED: "Rejected",
     MessageState.DEAD_LETTER: "Dead letter",

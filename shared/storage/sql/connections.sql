@@ -96,8 +96,8 @@ UPDATE connection_state
 SET uid_validity = NULL, cursor = NULL, skipped_before = NULL, validity_changed_at = NULL
 WHERE connection_id = %(id)s
 
--- name: set_contents_aside
--- Under numbers that no server gives, as in `set_aside_content` (scheduling.sql). What is there
+-- name: retire_all_contents
+-- Under numbers that no server gives, as in `retire_contents` (scheduling.sql). What is there
 -- already, of an earlier server, goes on beside it.
 WITH packed AS (
     UPDATE packed_content SET uid_validity = -uid_validity - %(below)s::bigint
@@ -106,8 +106,8 @@ WITH packed AS (
 UPDATE known_content SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND uid_validity > 0;
 
--- name: set_keys_aside
--- Likewise, under digests that no key has, nor what was set aside before. What was still to be deleted
+-- name: retire_all_keys
+-- Likewise, under digests that no key has, nor those that were retired before. What was still to be deleted
 -- is to be deleted where it is found.
 UPDATE known_key
 SET digest = substring(sha256(digest || convert_to(now()::text, 'UTF8')) FOR 16),
@@ -120,7 +120,7 @@ WHERE connection_id = %(id)s;
 -- name: unsettled_keys
 DELETE FROM settlement WHERE connection_id = %(id)s AND uid_validity = 0 RETURNING native_key;
 
--- name: set_settlements_aside
+-- name: retire_all_settlements
 -- With the contents.
 UPDATE settlement SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND uid_validity > 0;

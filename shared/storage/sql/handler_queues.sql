@@ -40,7 +40,7 @@ SET output = %(output)s, generation = %(generation)s, created_at = now(),
 WHERE handler_id = %(id)s;
 
 -- name: observed
--- What a look told of who reads a queue. An event that stays in a consumer's hand is there since it was
+-- What a look told of who reads a queue. An event that stays in hand at a consumer is there since it was
 -- first seen there: its idle time starts anew with each sign of life of the consumer.
 UPDATE handler_queue AS q
 SET consumers = %(consumers)s,

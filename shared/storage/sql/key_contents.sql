@@ -49,13 +49,13 @@ WITH gone AS (
 UPDATE message SET settled_at = now(), settled_as = 'vanished'
 WHERE id = ANY(ARRAY(SELECT message_id FROM gone));
 
--- name: drop_aside
+-- name: drop_retired
 DELETE FROM known_key
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND digest IN (SELECT substring(sha256(d) FOR 16) FROM unnest(%(digests)s::bytea[]) AS d);
 
--- name: set_aside
--- Under digests that no key has, as in `set_keys_aside` (connections.sql).
+-- name: retire_keys
+-- Under digests that no key has, as in `retire_all_keys` (connections.sql).
 UPDATE known_key SET digest = substring(sha256(digest) FOR 16)
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND digest = ANY(%(digests)s::bytea[]);

@@ -165,23 +165,23 @@ UPDATE connection_state
 SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL
 WHERE connection_id = %(id)s;
 
--- name: next_aside
--- So far below zero nothing was set aside yet: of two folders with one UIDVALIDITY (32 bits) what was
+-- name: next_retired
+-- So far below zero nothing was retired yet: of two folders with one UIDVALIDITY (32 bits) what was
 -- not recognised since stays known of both.
 SELECT coalesce(max(-uid_validity / 4294967296) + 1, 0) * 4294967296 FROM (
     SELECT uid_validity FROM known_content WHERE connection_id = %(id)s
     UNION ALL SELECT uid_validity FROM packed_content WHERE connection_id = %(id)s
     UNION ALL SELECT uid_validity FROM settlement WHERE connection_id = %(id)s
-) AS aside
+) AS retired
 WHERE uid_validity < 0;
 
--- name: set_aside_known
+-- name: retire_uids
 -- Another folder has the name, and by chance the same UIDVALIDITY: what is known of the old one goes
 -- under a number that no server gives (RFC 3501: nz-number), where recognition finds it.
 DELETE FROM known_uid WHERE connection_id = %(id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s;
 
--- name: set_aside_content
+-- name: retire_contents
 WITH packed AS (
     UPDATE packed_content SET uid_validity = -uid_validity - %(below)s::bigint
     WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
@@ -189,7 +189,7 @@ WITH packed AS (
 UPDATE known_content SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
--- name: set_aside_settlements
+-- name: retire_settlements
 UPDATE settlement SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 

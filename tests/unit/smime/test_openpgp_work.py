@@ -120,7 +120,7 @@ with open_mail(raw, IdentityIndex(()), TrustStore(), spool_dir=folder) as opened
 
 
 def test_sequoia_does_not_work_on_a_message_for_hours(tmp_path: Path) -> None:
-    """200 octets would have it; whoever takes that mail is ended, and the mail put aside
+    """200 octets would have it; whoever takes that mail is ended, and the mail quarantined
     (test_a_mail_that_kills_its_decryptor_ends_in_quarantine_and_others_go_on)."""
     tree = Path(__file__).parents[3]
     signature = sign(Person(SIGNER).secret.signer(), ENTITY, mode=SignatureMode.INLINE, armor=False)

@@ -18,15 +18,14 @@ from pysequoia import PyDecryptor, decrypt_file
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.bounded_work import bounded_work
-from services.decryptor.openpgp.packets import (
+from services.decryptor.openpgp.packets import octets_of, why_not_one_message
+from services.decryptor.openpgp.recipients import (
     ANYONE,
     Addressed,
     EncryptedSessionKey,
     is_ordinary,
     narrowed,
-    octets_of,
     whole_message,
-    why_not_one_message,
 )
 from services.decryptor.openpgp.reencryption import (
     MAX_BYTES,

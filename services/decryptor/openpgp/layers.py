@@ -18,10 +18,10 @@ from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message
 from services.decryptor.openpgp.packets import (
     ARMOUR_MESSAGE,
     ARMOUR_SIGNED,
-    addressed,
     octets_of,
     why_not_one_message,
 )
+from services.decryptor.openpgp.recipients import addressed
 from services.decryptor.openpgp.recognising import is_binary, is_file
 from services.decryptor.openpgp.reencryption import MAX_BYTES
 from services.decryptor.openpgp.sender_keys import Rings, SenderKeys

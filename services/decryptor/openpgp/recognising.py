@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, addressed
+from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED
+from services.decryptor.openpgp.recipients import addressed
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.mail.region import Region

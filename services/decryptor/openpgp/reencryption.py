@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
-from services.decryptor.openpgp.packets import ANYONE, Message, recipient_of
+from services.decryptor.openpgp.recipients import ANYONE, Message, recipient_of
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
 from services.decryptor.openpgp.signed_messages import in_one_pass
 from shared.certificates import OpenPGPKey

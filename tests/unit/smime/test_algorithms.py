@@ -24,7 +24,7 @@ from services.decryptor.cms.ber import encode
 from services.decryptor.cms.errors import Malformed
 from services.decryptor.cms.oids import AUTH_ENVELOPED_DATA, ENVELOPED_DATA, oid
 from services.decryptor.opening import TrustStore
-from services.decryptor.openpgp.packets import whole_message
+from services.decryptor.openpgp.recipients import whole_message
 from services.decryptor.openpgp.reencryption import reencrypted
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.errors import InvalidInput

@@ -18,7 +18,7 @@ from pysequoia.packet import PacketPile, Tag
 
 from services.decryptor.cms.errors import NotOpened
 from services.decryptor.opening import MailLimits, TrustStore
-from services.decryptor.openpgp.packets import whole_message
+from services.decryptor.openpgp.recipients import whole_message
 from services.decryptor.openpgp.reencryption import reencrypted
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.mail.region import region

@@ -21,6 +21,8 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 ASKS_THE_MODE = re.compile(
     r"\bMode\.[A-Z]|google-imap|microsoft-graph|microsoft-imap|[\"']pop3[\"']"
 )
+#: How a file asks which broker an address names.
+ASKS_THE_BROKER = re.compile(r"\b(?:REDIS|RABBITMQ)_SCHEMES\b|\bscheme_of\(|[\"']amqps?[\"']")
 FORM = "services/admin/templates/connections/form.html"
 #: Where a field has another form: what is no column, has a page or an inverse of its own, or is
 #: given by name.
@@ -111,3 +113,17 @@ def test_only_the_registry_and_the_senders_tell_forward_kinds_apart() -> None:
         if re.search(r"\bForwardProtocol\.(?:NATS|KAFKA)\b", path.read_text(encoding="utf-8"))
     }
     assert named == {"shared/forward_kinds.py", "shared/forwarding/senders.py"}
+
+
+def test_only_files_of_the_recipe_tell_outputs_apart() -> None:
+    named = paths(recipe("An output"))
+    asking = {
+        path.relative_to(ROOT).as_posix()
+        for top in ("services", "shared", "sdk/src")
+        for path in (ROOT / top).rglob("*.py")
+        if ASKS_THE_BROKER.search(path.read_text(encoding="utf-8"))
+    }
+    assert asking - named == {"shared/queueing/broker.py"}, "which opens the broker of the jobs"
+    steps = dict(re.findall(r"(?ms)^(\d)\. (.+?)(?=^\d\. |\Z)", recipe("An output")))
+    for step in "346":
+        assert paths(steps[step]) <= asking

@@ -118,7 +118,7 @@ class Settings(StoreSettings):
         default=65_536,
         ge=0,
         le=1_048_576,
-        description="Octets of a raw mail that ride in its event",
+        description="Octets up to which a raw mail is in its event",
     )
     retention_days: int = Field(
         default=30,

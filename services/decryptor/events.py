@@ -41,7 +41,7 @@ def compose(
     traceparent: str,
     redelivery: Redelivery | None = None,
 ) -> bytes:
-    """`content` rides inline; None: by reference, an address of the API that stays valid.
+    """`content` is inline; None: by reference, an address of the API that stays valid.
 
     `facts` are those of `MailFactsReader`, of the form that handlers read.
 

@@ -89,7 +89,7 @@ class SecuredMails:
         return outcomes
 
     def _small(self, opened: Opened, whole: bytes) -> bytes | None:
-        """What handlers read of a mail, unless it is more than rides in an event."""
+        """What handlers read of a mail, unless it is more than is put into an event."""
         content = whole if opened.content is None else opened.content
         if isinstance(content, bytes) and len(content) <= self.settings.inline_max_bytes:
             return content

@@ -68,7 +68,7 @@ class _Batch:
     _read: dict[uuid.UUID, tuple[dict[str, Any], bytes | None]] = field(default_factory=dict)
 
     def read(self, mail: Claimed) -> tuple[dict[str, Any], bytes | None]:
-        """(the facts for its event, the form that handlers read where it rides in the event)."""
+        """(the facts for its event, the form that handlers read where it is in the event)."""
         found = self._read.get(mail.id)
         if found is None:
             found = self._read[mail.id] = self._read_now(mail)

@@ -24,7 +24,7 @@ class DecryptorSettings(Settings):
         default=16_384,
         ge=0,
         le=1_048_576,
-        description="Octets of a mail's text that ride in its event; 0: none",
+        description="Octets of a mail's text that are in its event; 0: none",
     )
     spool_dir: Path = Field(
         default=Path(tempfile.gettempdir()),

@@ -30,8 +30,8 @@ class FetcherSettings(Settings):
         default=20,
         ge=1,
         le=600,
-        description="A backlog lets others in after this; half of it may be waited for a server "
-        "before its mailbox goes on in the slow lane",
+        description="A run with a backlog ends after this, so that others begin; where its server "
+        "keeps it waiting for half of this, the mailbox goes on in the slow lane",
     )
     kept_sessions: int = Field(
         default=5000, ge=0, le=20_000, description="Sessions kept open between polls"
@@ -72,6 +72,6 @@ class FetcherSettings(Settings):
         default=60,
         ge=1,
         le=600,
-        description="A server that stays silent this long is given up; one that only drips, after "
-        "five times as long",
+        description="A server that sends nothing for so long is given up; one that sends a little "
+        "now and then, after five times as long",
     )

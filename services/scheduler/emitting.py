@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: Polls over open sessions that ride in one job: they are asked in one round trip.
+#: Polls over open sessions of one job: they are asked in one round trip.
 _KEPT_POLLS_PER_JOB = 200
 
 

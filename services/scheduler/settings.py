@@ -21,7 +21,7 @@ class SchedulerSettings(Settings):
         default=5000, ge=1, le=100_000, description="Unpublished mails sent again at once"
     )
     mails_per_job: int = Field(
-        default=200, ge=1, le=5000, description="Mails that ride in one decrypt job"
+        default=200, ge=1, le=5000, description="Mails of one decrypt job"
     )
     output_management_url: SecretStr | None = Field(
         default=None,

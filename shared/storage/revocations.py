@@ -240,7 +240,7 @@ def delete_list(session: Session, list_id: int) -> tuple[str, str]:
 
 
 def counts(session: Session) -> dict[str, tuple[int, float]]:
-    """By what is known: how many certificates, and the age in seconds of the oldest word."""
+    """By what is known: how many certificates, and the age in seconds of the oldest answer."""
     return {row[0]: (int(row[1]), float(row[2])) for row in session.execute(_SQL["counts"])}
 
 

@@ -111,7 +111,7 @@ DESCRIBED: Final = tuple(
             "revocation_oldest_seconds",
             "gauge",
             (),
-            "Age of the oldest word of an authority by which a certificate is still good.",
+            "Age of the oldest answer of an authority by which a certificate is still good.",
         ),
         (
             "service_failing",
@@ -178,7 +178,7 @@ class Totals:
     handlers: Sequence[HandlerQueue] = ()
     chores: Mapping[str, float] = field(default_factory=dict)
     failing: Sequence[tuple[str, str]] = ()
-    #: By what is known of their revocation: certificates, and the age of the oldest word.
+    #: By what is known of their revocation: certificates, and the age of the oldest answer.
     revocations: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     revocation_failing: int = 0
 

@@ -53,7 +53,7 @@ def test_a_mailbox_that_nobody_comes_for_is_overdue_on_every_page(site: Site, pa
     expect(page.get_by_text("Overdue").first).to_be_visible()
     page.goto(site.url)
     row = page.get_by_role("row").filter(has_text=user).first
-    expect(row).to_contain_text("No fetcher has come for it.")
+    expect(row).to_contain_text("No fetcher has polled it.")
     site.stack.fetch_now(number)
     page.goto(f"{site.url}/connections?health=overdue")
     site.stack.wait(

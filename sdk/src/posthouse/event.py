@@ -156,7 +156,7 @@ class MailEvent:
 
     @property
     def text(self) -> str:
-        """The text of the mail, as far as it rides in the event (`mail.text_truncated`)."""
+        """The text of the mail, as far as it is in the event (`mail.text_truncated`)."""
         return self.mail.text
 
     @property
@@ -209,7 +209,7 @@ class MailEvent:
     ) -> IO[bytes]:
         """One part, decoded, by its path in `mail.parts`: a stream, to be closed by the caller.
 
-        Out of the event where the mail rides in it, else fetched, this part alone. Raises OSError,
+        Out of the event where the mail is in it, else fetched, this part alone. Raises OSError,
         NoSuchPart.
         """
         if self.raw.inline is not None:

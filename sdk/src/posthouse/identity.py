@@ -23,12 +23,12 @@ def check_token(
     POSTHOUSE_URL.
 
     Raises AccessRefused where it is nobody's or another handler's. Where there is none, or
-    Posthouse is away, that is logged: most mails ride in their event and need no token.
+    Posthouse is away, that is logged: most mails are in their event and need no token.
     """
     base = posthouse_url or os.environ.get(URL_VARIABLE, "")
     if not (token or os.environ.get(TOKEN_VARIABLE)) or not base:
         _log.info(
-            "%s and %s are not both set: mails and parts that do not ride in their event cannot "
+            "%s and %s are not both set: mails and parts that are not in their event cannot "
             "be opened",
             URL_VARIABLE,
             TOKEN_VARIABLE,

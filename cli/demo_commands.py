@@ -45,7 +45,7 @@ def send(
     ] = "",
     data_dir: DataDir = None,
 ) -> None:
-    """Drops a mail into the demo mailbox, and asks Posthouse to look there now."""
+    """Puts a mail into the demo mailbox, and asks Posthouse to look there now."""
     from cli.demo.certificate import USER, DemoCertificate
     from cli.demo.samples import compose, encrypted
     from cli.demo.seed import fetch_now

@@ -95,7 +95,7 @@ class Demo:
     def print_summary(self) -> None:
         say = self._console.say
         say(f"  Demo mailbox   {USER}  [dim]IMAP {self._imap_port}, SMTP {self._smtp_port}[/]")
-        say("\nDrop another mail into it, from a second terminal:\n")
+        say("\nPut another mail into it, from a second terminal:\n")
         chosen = "" if _is_default(self._folder.root) else f" --data-dir {_quoted(self._folder)}"
         say(f'  {_command()} demo send --subject "Hello"{chosen}')
 

@@ -56,6 +56,11 @@ PLANTED = [
     ("services/admin/pages/mails.py", "import shared.mailbox.imap.session", "packages of kinds"),
     ("services/scheduler/emitting.py", "import httpx", "HTTP only where addresses"),
     ("shared/rules/ruleset.py", "import shared.telemetry.metrics", "values know no settings"),
+    ("services/scheduler/emitting.py", "import requests", "requests only for single sign-on"),
+    ("services/admin/operations/people.py", "import fastapi", "operations know no web"),
+    ("services/decryptor/spool.py", "import shared.mailbox.open", "a mailbox is opened where"),
+    ("services/forwarder/lane.py", "import confluent_kafka", "clients of endpoints only in"),
+    ("services/admin/pages/mails.py", "import shared.store.open", "raw mails only where"),
 ]
 
 

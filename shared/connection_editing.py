@@ -67,19 +67,43 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
     unknown = sorted(set(changes) - set(FIELDS))
     if unknown:
         raise no_field(unknown[0], FIELDS, "connection")
+    mode = _mode(current, changes)
+    refusals = Refusals()
+    for error in _useless(mode, changes):
+        refusals.add(error)
+    values = _values(current, changes, mode, refusals)
+    secrets: dict[str, str | None] = dict.fromkeys(SECRET_FIELDS)
+    for name in SECRET_FIELDS:
+        with refusals.collected():
+            secrets[name] = FIELDS[name].parse(changes.get(name))
+    password, certificate = secrets["password"], secrets["client_certificate"]
+    draft = _draft(current, values, password, certificate)
+    for error in _contradictions(draft, password, certificate):
+        refusals.add(error)
+    refusals.finish(FIELDS)
+    return ConnectionEdit(draft, password, certificate)
+
+
+def _mode(current: Connection | None, changes: Mapping[str, Any]) -> Mode:
+    """Raises InvalidInput where it is none, also for the form of the other fields: which of them a
+    connection has is not known then."""
     refusals = Refusals()
     with refusals.collected():
         mode: Mode = FIELDS["mode"].parse(changes.get("mode", current.mode if current else None))
-    if "mode" in refusals:  # which fields it has is not known, the form of each is
+    if "mode" in refusals:
         for name, value in changes.items():
             with refusals.collected():
                 FIELDS[name].parse(value)
-        refusals.finish(FIELDS)
-    allowed = FIELDS_OF[mode]
-    for error in _useless(mode, changes):
-        refusals.add(error)
+    refusals.finish(FIELDS)
+    return mode
+
+
+def _values(
+    current: Connection | None, changes: Mapping[str, Any], mode: Mode, refusals: Refusals
+) -> dict[str, Any]:
+    """The fields of a connection in this mode, as changed or as they are; secrets left out."""
     values: dict[str, Any] = {"mode": mode}
-    for name in sorted(allowed - {"mode"} - SECRET_FIELDS):
+    for name in sorted(FIELDS_OF[mode] - {"mode"} - SECRET_FIELDS):
         if name in changes:
             with refusals.collected():
                 values[name] = FIELDS[name].parse(changes[name])
@@ -87,29 +111,37 @@ def edit(current: Connection | None, changes: Mapping[str, Any]) -> ConnectionEd
             values[name] = getattr(current, name)
     if values.setdefault("name", None) is None:
         refusals.add(InvalidInput("A connection needs a name.", field="name"))
-    secrets: dict[str, str | None] = dict.fromkeys(SECRET_FIELDS)
-    for name in SECRET_FIELDS:
-        with refusals.collected():
-            secrets[name] = FIELDS[name].parse(changes.get(name))
-    password, certificate = secrets["password"], secrets["client_certificate"]
-    by_credential = values.get("credential_id") is not None
-    keeps = current is not None and "password" in allowed and not by_credential
-    keeps_password = keeps and current is not None and current.has_password
-    keeps_certificate = keeps and current is not None and current.has_client_certificate
+    return values
+
+
+def _draft(
+    current: Connection | None,
+    values: Mapping[str, Any],
+    password: str | None,
+    certificate: str | None,
+) -> Connection:
+    """The connection as it will be. Secrets that are there stay, unless the mode has none, or a
+    credential takes their place."""
+    has_secrets = "password" in FIELDS_OF[values["mode"]] and values.get("credential_id") is None
+    before = current if has_secrets else None
     draft = Connection(
         **values,
         id=current.id if current else 0,
-        has_password=bool(password) or (keeps_password and password is None),
-        has_client_certificate=bool(certificate) or (keeps_certificate and certificate is None),
+        has_password=_is_there(password, before is not None and before.has_password),
+        has_client_certificate=_is_there(
+            certificate, before is not None and before.has_client_certificate
+        ),
         created_at=current.created_at if current else None,
         updated_at=current.updated_at if current else None,
     )
     if draft.kind.has_server and not draft.port:
         draft = replace(draft, port=draft.kind.ports[draft.security])
-    for error in _contradictions(draft, password, certificate):
-        refusals.add(error)
-    refusals.finish(FIELDS)
-    return ConnectionEdit(draft, password, certificate)
+    return draft
+
+
+def _is_there(given: str | None, before: bool) -> bool:
+    """Whether there is a secret from now on: an empty one takes it away, None leaves it."""
+    return before if given is None else bool(given)
 
 
 def _useless(mode: Mode, changes: Mapping[str, Any]) -> Iterator[InvalidInput]:
@@ -127,6 +159,15 @@ def _contradictions(
     draft: Connection, password: str | None, certificate: str | None
 ) -> Iterator[InvalidInput]:
     """What is wrong by the rules that span fields."""
+    yield from _login_contradictions(draft, password, certificate)
+    if draft.kind.has_server:
+        yield from _server_contradictions(draft)
+
+
+def _login_contradictions(
+    draft: Connection, password: str | None, certificate: str | None
+) -> Iterator[InvalidInput]:
+    """Who logs in, and by what."""
     by_credential = draft.credential_id is not None
     if not draft.username:
         yield InvalidInput("The username is missing.", field="username")
@@ -148,8 +189,11 @@ def _contradictions(
             "both.",
             field="client_certificate",
         )
-    if not draft.kind.has_server:
-        return
+
+
+def _server_contradictions(draft: Connection) -> Iterator[InvalidInput]:
+    """Where the mail server is, and what may be sent to it."""
+    by_credential = draft.credential_id is not None
     if not draft.host:
         yield InvalidInput("The host of the mail server is missing.", field="host")
     if draft.has_client_certificate and draft.security is TransportSecurity.NONE:

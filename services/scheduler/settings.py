@@ -20,9 +20,7 @@ class SchedulerSettings(Settings):
     resend_batch: int = Field(
         default=5000, ge=1, le=100_000, description="Unpublished mails sent again at once"
     )
-    mails_per_job: int = Field(
-        default=200, ge=1, le=5000, description="Mails of one decrypt job"
-    )
+    mails_per_job: int = Field(default=200, ge=1, le=5000, description="Mails of one decrypt job")
     output_management_url: SecretStr | None = Field(
         default=None,
         description="RabbitMQ's management address, http://user:password@host:15672: it tells "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -30,6 +31,26 @@ router = APIRouter(prefix="/handlers")
 _LINES: Final = 50
 _CHOICES: Final = ("format", "links", "order")
 _SPECIAL: Final = ("subject", "topic", "key", "sasl_mechanism")
+#: What may be chosen, with the words for it.
+_OPTIONS: Final[Mapping[str, list[tuple[str, str]]]] = {
+    "formats": [
+        (Format.STRUCTURED, "Structured: all in the body"),
+        (Format.BINARY, "Binary: attributes in header fields"),
+    ],
+    "orders": [
+        (ForwardOrder.NONE, "None: mails may overtake each other"),
+        (ForwardOrder.CONNECTION, "Of each connection, in order"),
+    ],
+    "keys": [
+        (RecordKey.CONNECTION, "The connection"),
+        (RecordKey.THREAD, "The thread of the mail"),
+    ],
+    "mechanisms": [(one, one.value) for one in SaslMechanism],
+    "links": [
+        (Links.TOKEN, "The handler's token"),
+        (Links.SIGNED, "Its address alone, for a day"),
+    ],
+}
 _NUMBERS: Final = ("timeout_seconds", "concurrency", "retry_for_hours", "max_bytes")
 
 
@@ -120,23 +141,7 @@ def _page(
         taken=tested is not None and tested.verdict is ForwardVerdict.DELIVERED,
         secret=secret,
         attempts=operations.attempts(ctx, handler_id, limit=_LINES),
-        formats=[
-            (Format.STRUCTURED, "Structured: all in the body"),
-            (Format.BINARY, "Binary: attributes in header fields"),
-        ],
-        orders=[
-            (ForwardOrder.NONE, "None: mails may overtake each other"),
-            (ForwardOrder.CONNECTION, "Of each connection, in order"),
-        ],
-        keys=[
-            (RecordKey.CONNECTION, "The connection"),
-            (RecordKey.THREAD, "The thread of the mail"),
-        ],
-        mechanisms=[(one, one.value) for one in SaslMechanism],
-        links=[
-            (Links.TOKEN, "The handler's token"),
-            (Links.SIGNED, "Its address alone, for a day"),
-        ],
+        **_OPTIONS,
         error=error,
     )
 

@@ -22,12 +22,12 @@ from shared.connection_editing import edit
 from shared.errors import PosthouseError
 from shared.mailbox.base import Login, MailRef
 from shared.mailbox.open import open_mailbox
-from shared.storage import connections, leases, ledger, scheduling
+from shared.storage import connections, leases, ledger, scheduling, settlements
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
-from shared.storage.ledger import Settled
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
+from shared.storage.settlements import Settled
 from shared.store import FileStore
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
@@ -136,5 +136,5 @@ def _fetch(
                 settled = mailbox.settle(intake.refs, connection.after_download)
             with clocks("commit that they are set"), database.transaction() as session:
                 keys = [ref.key for ref in settled]
-                ledger.all_settled(session, [Settled(place, keys, deleted=False)])
+                settlements.all_settled(session, [Settled(place, keys, deleted=False)])
     mailbox.close()

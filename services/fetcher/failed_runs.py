@@ -12,7 +12,7 @@ from services.fetcher.run import Run
 from shared.alerts.connections import ConnectionFailing, ConnectionNeedsAuthorisation
 from shared.connections import Connection, Failure, Health
 from shared.errors import PosthouseError
-from shared.storage import alerts, ledger, scheduling
+from shared.storage import alerts, ledger, scheduling, settlements
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.telemetry import metrics
 
@@ -40,7 +40,7 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
     try:
         with database.transaction() as session:
             held = renewer.release(session, [run.lease])
-            ledger.all_settled(session, report.confirmed)
+            settlements.all_settled(session, report.confirmed)
             if held:
                 _record(session, run, error, duration_ms)
     except DatabaseUnavailable as outage:

@@ -22,7 +22,7 @@ from shared.mail.summary import header_digest, header_octets, is_telling
 from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
 from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
-from shared.storage import known_sets, leases, ledger, scheduling
+from shared.storage import known_sets, leases, ledger, scheduling, settlements
 from shared.storage.key_contents import rebind_keys
 from shared.storage.pool import Session
 
@@ -123,7 +123,7 @@ def end_rebinding(run: Run) -> None:
     """Everything that can be seen was compared; what else the old folder had is vanished, as far as
     nobody still copies mails to where they are now."""
     with run.tools.database.transaction() as session:
-        ledger.drop_stale_settlements(session, run.place, scheduling.REBINDING_DAYS)
+        settlements.drop_stale_settlements(session, run.place, scheduling.REBINDING_DAYS)
         if run.connection.selection is Selection.ALL or run.place.uid_validity is None:
             scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
 
@@ -259,7 +259,7 @@ def _maybe_flagged(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     """The mails beside `refs`, where we flagged some deleted that could not be removed: no listing
     shows those as new, and taken for somebody else's they would end all deletion for ever."""
     with run.tools.database.transaction() as session:
-        if not ledger.has_flagged_elsewhere(session, run.place):
+        if not settlements.has_flagged_elsewhere(session, run.place):
             return []
     everything, listed = run.mailbox.keys(), {ref.key for ref in refs}
     return [MailRef(key, 0) for key in everything if key not in listed]

@@ -20,9 +20,9 @@ from shared.messages import Key, NewMessage
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.leases import Lease
-from shared.storage.ledger import Settled
 from shared.storage.pool import Database
 from shared.storage.scheduling import RunState
+from shared.storage.settlements import Settled
 from shared.store import StoreFull
 from shared.store_identity import OwnStore
 

@@ -20,7 +20,7 @@ from shared.connections import Connection, Health
 from shared.errors import LeaseLost, PosthouseError
 from shared.mailbox import wait_budget
 from shared.mailbox.wait_budget import ServerTooSlow
-from shared.storage import affinity, alerts, ended_runs, ledger, scheduling
+from shared.storage import affinity, alerts, ended_runs, ledger, scheduling, settlements
 from shared.storage.ended_runs import EndedRun
 from shared.storage.ledger import NotedRun
 from shared.storage.pool import Database, DatabaseUnavailable, Session
@@ -227,7 +227,7 @@ class RunEnds:
         try:
             with self.database.transaction() as session:
                 held = self._given_back(session, [run])
-                ledger.all_settled(session, report.confirmed)
+                settlements.all_settled(session, report.confirmed)
                 if held and report.downloaded:
                     ledger.note_run(session, _noted(run))
                 scheduling.to_slow_lane(session, held)
@@ -239,7 +239,7 @@ class RunEnds:
         """Where a run gives up, and nothing else of it is recorded."""
         if run.report.confirmed:
             with self.database.transaction() as session:
-                ledger.all_settled(session, run.report.confirmed)
+                settlements.all_settled(session, run.report.confirmed)
 
 
 def _noted(run: Run) -> NotedRun:

@@ -15,8 +15,8 @@ from shared.errors import TryAgain
 from shared.mailbox.base import MailRef
 from shared.mailbox.failures import LoginTooSoon, Refused, SessionLost, StepFailed
 from shared.messages import Key
-from shared.storage import leases, ledger
-from shared.storage.ledger import Settled
+from shared.storage import leases, settlements
+from shared.storage.settlements import Settled
 from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
@@ -69,7 +69,7 @@ def settle_leftovers(run: Run) -> None:
 
 def _waiting(run: Run) -> list[Key]:
     with run.tools.database.transaction() as session:
-        return ledger.unsettled(session, run.place, _UNSETTLED_AT_ONCE)
+        return settlements.unsettled(session, run.place, _UNSETTLED_AT_ONCE)
 
 
 @contextlib.contextmanager
@@ -108,7 +108,7 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         # What could only be flagged before is ours as well, and goes with these.
         asked = {ref.key for ref in refs}
         with tools.database.transaction() as session:
-            earlier = ledger.flagged(session, place)
+            earlier = settlements.flagged(session, place)
         refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
     if deleted or run.mailbox.capabilities.expires_days == 0:
         # Not where somebody just chose to keep the mails, or other ones: that takes the lease away.
@@ -131,9 +131,9 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         run.report.confirmed.append(confirmed)
     else:
         with tools.database.transaction() as session:
-            ledger.all_settled(session, [confirmed])
+            settlements.all_settled(session, [confirmed])
             if left:
-                ledger.only_flagged(session, place, left)
+                settlements.only_flagged(session, place, left)
         tools.reached("settled")
     if left:
         _log.warning("mails flagged deleted, not removed yet", mails=len(left))

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.storage import leases, ledger
+from shared.storage import leases, ledger, settlements
 from shared.storage.arrays import array, text_array
 from shared.storage.leases import Lease
-from shared.storage.ledger import Settled
 from shared.storage.pool import Database, Session, wait_briefly
 from shared.storage.queries import Queries
+from shared.storage.settlements import Settled
 
 _LEDGER: Final = Queries("ledger")
 _SQL: Final = Queries(
@@ -52,10 +52,10 @@ def record(database: Database, runs: Sequence[EndedRun], *, of_several: bool = F
 
     `of_several` threads: no row that is locked is waited for for long (`Contended`).
     """
-    ways = ledger.by_way([one for run in runs for one in run.settled])
+    ways = settlements.by_way([one for run in runs for one in run.settled])
     deleted = ways.get("deleted", ())
     way, mails = next(iter(ways.items()), ("read", ()))
-    statement = {**_values(runs), **ledger.settled_values(way, mails)}
+    statement = {**_values(runs), **settlements.settled_values(way, mails)}
     ways.pop(way, None)
     alone = len(runs) == 1 and len(mails) <= 1
 
@@ -63,8 +63,8 @@ def record(database: Database, runs: Sequence[EndedRun], *, of_several: bool = F
         if of_several:
             wait_briefly(session)
         session.execute(_SQL.of("end_runs", 1 if alone else 2), statement)
-        ledger.record_ways(session, ways)
-        ledger.forget_deleted(session, deleted)
+        settlements.record_ways(session, ways)
+        settlements.forget_deleted(session, deleted)
 
     if of_several:
         with database.transaction() as session:

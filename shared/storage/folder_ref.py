@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from shared.storage.arrays import array, text_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +23,13 @@ class FolderRef:
             "folder": self.folder,
             "uid_validity": self.uid_validity or 0,
         }
+
+
+def columns_of_all(folders: Iterable[FolderRef]) -> dict[str, str]:
+    """The columns of several, an array each."""
+    found = list(folders)
+    return {
+        "connections": array(str(one.connection_id) for one in found),
+        "folders": text_array(one.folder for one in found),
+        "uid_validities": array(str(one.uid_validity or 0) for one in found),
+    }

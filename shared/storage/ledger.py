@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from shared.mail.summary import MailHeaders, findings_to_json
 from shared.messages import Key, NewMessage
 from shared.storage import key_contents, known_sets, quarantine, single_statement_commit
 from shared.storage.arrays import array, octets_array, text_array
-from shared.storage.folder_ref import FolderRef
+from shared.storage.folder_ref import FolderRef, columns_of_all
 from shared.storage.header_digests import short
 from shared.storage.leases import Lease
 from shared.storage.pool import Session, wait_briefly
@@ -152,7 +151,7 @@ def _record(session: Session, batches: Sequence[Batch]) -> None:
         {
             "grace": RESEND_GRACE,
             "ids": array(message.id.hex for _, message in mails),
-            **_places(place for place, _ in mails),
+            **columns_of_all(place for place, _ in mails),
             "native_keys": text_array(message.native_key for _, message in mails),
             "digests": octets_array(short(message.header_digest) for _, message in mails),
             "gmail_ids": array(str(message.gmail_id or "NULL") for _, message in mails),
@@ -219,122 +218,6 @@ def _quarantine(session: Session, place: FolderRef, item: LeftOnServer) -> None:
         **place.columns(),
     )
     quarantine.add(session, entry)
-
-
-def unsettled(session: Session, place: FolderRef, limit: int) -> list[Key]:
-    """Mails of this folder that are safe here and whose server was not told yet."""
-    rows = session.execute(_SQL["unsettled"], {**place.columns(), "limit": limit})
-    return [int(key) if place.uid_validity else key for (key,) in rows]
-
-
-def flagged(session: Session, place: FolderRef) -> list[Key]:
-    """UIDs of mails that we flagged deleted and whose server could not remove them yet."""
-    return [int(row[0]) for row in session.execute(_SQL["flagged"], place.columns())]
-
-
-def has_flagged_elsewhere(session: Session, place: FolderRef) -> bool:
-    """The same of an earlier UIDVALIDITY: whether there are any."""
-    row = session.execute(_SQL["has_flagged_elsewhere"], place.columns()).fetchone()
-    return bool(row and row[0])
-
-
-def only_flagged(session: Session, place: FolderRef, keys: Sequence[Key]) -> None:
-    """These mails are flagged deleted by us, and not removed."""
-    told = text_array(str(key) for key in keys)
-    session.execute(_SQL["only_flagged"], {**place.columns(), "native_keys": told})
-
-
-def count_flagged(session: Session, connection_id: int) -> int:
-    """How many mails of a connection are flagged deleted by us and still there."""
-    row = session.execute(_SQL["count_flagged"], {"connection_id": connection_id}).fetchone()
-    return int(row[0]) if row else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a server has confirmed: that it deleted these mails, or marked them read (where it
-    `marks` any; POP3 does not)."""
-
-    place: FolderRef
-    keys: Sequence[Key]
-    deleted: bool
-    marks: bool = True
-
-    @property
-    def settled_as(self) -> str:
-        return "deleted" if self.deleted else "read" if self.marks else "nothing"
-
-
-def all_settled(session: Session, confirmed: Sequence[Settled]) -> None:
-    """Records what several servers have confirmed: one statement for each way of settling."""
-    ways = by_way(confirmed)
-    record_ways(session, ways)
-    forget_deleted(session, ways.get("deleted", ()))
-
-
-#: Mails, and where each is.
-Places = Sequence[tuple[FolderRef, Key]]
-
-
-def by_way(confirmed: Sequence[Settled]) -> dict[str, Places]:
-    """What was settled, by `Settled.settled_as`; no way without a mail."""
-    ways: dict[str, list[tuple[FolderRef, Key]]] = defaultdict(list)
-    for one in confirmed:
-        if one.keys:
-            ways[one.settled_as] += [(one.place, key) for key in one.keys]
-    return dict(ways)
-
-
-def record_ways(session: Session, ways: Mapping[str, Places]) -> None:
-    """That these mails were settled, one statement for each way."""
-    for way, mails in ways.items():
-        statement = f"WITH {_SQL['settling']} {_SQL['settled']}"
-        session.execute(statement, settled_values(way, mails))
-
-
-def settled_values(way: str, mails: Places) -> dict[str, str]:
-    """The parameters of such a statement."""
-    return {
-        **_places(place for place, _ in mails),
-        "native_keys": text_array(str(key) for _, key in mails),
-        "settled_as": way,
-    }
-
-
-def forget_deleted(session: Session, mails: Places) -> None:
-    """Lets go of what tells mails that their servers have no more."""
-    _forget(session, [mail for mail in mails if mail[0].uid_validity is not None])
-    _vanish(session, [mail for mail in mails if mail[0].uid_validity is None])
-
-
-def _forget(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
-    if mails:
-        uids = array(str(key) for _, key in mails)
-        session.execute(
-            _SQL["forget_content"], {**_places(place for place, _ in mails), "uids": uids}
-        )
-
-
-def _vanish(session: Session, mails: Sequence[tuple[FolderRef, Key]]) -> None:
-    if mails:
-        digests = octets_array(known_sets.key_digest(str(key)) for _, key in mails)
-        session.execute(
-            _SQL["vanish_keys"], {**_places(place for place, _ in mails), "digests": digests}
-        )
-
-
-def _places(places: Iterable[FolderRef]) -> dict[str, str]:
-    found = list(places)
-    return {
-        "connections": array(str(place.connection_id) for place in found),
-        "folders": text_array(place.folder for place in found),
-        "uid_validities": array(str(place.uid_validity or 0) for place in found),
-    }
-
-
-def drop_stale_settlements(session: Session, place: FolderRef, days: int) -> None:
-    """Some days after a folder was re-created: what did not come back is settled."""
-    session.execute(_SQL["drop_stale_settlements"], {**place.columns(), "days": days})
 
 
 def record_run(

@@ -12,8 +12,9 @@ from shared.storage.ended_runs import EndedRun
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.leases import Lease
-from shared.storage.ledger import NotedRun, Settled
+from shared.storage.ledger import NotedRun
 from shared.storage.pool import Contended, Database
+from shared.storage.settlements import Settled
 from tests.integration.test_ledger import message
 
 CURSOR = {"uid_validity": 100, "uid_next": 2, "mailbox_id": 'a"\\b{},'}

@@ -8,10 +8,10 @@ from hashlib import sha256
 
 import pytest
 
-from shared.storage import connections, header_digests, known_sets, ledger, scheduling
+from shared.storage import connections, header_digests, known_sets, ledger, scheduling, settlements
 from shared.storage.folder_ref import FolderRef
-from shared.storage.ledger import Settled
 from shared.storage.pool import Database, Session
+from shared.storage.settlements import Settled
 from tests.integration.test_ledger import lease, message
 
 OLD, NEW = 100, 200
@@ -85,7 +85,7 @@ def test_packed_mails_are_known_again_each_once(database: Database, place: Folde
         assert had == {*again}
         # Each stood for one mail: what comes once more is another mail.
         assert not rebind(session, place, {6000 + n: d for n, d in enumerate(again.values())})
-        assert set(ledger.unsettled(session, replace(place, uid_validity=NEW), 2000)) == had
+        assert set(settlements.unsettled(session, replace(place, uid_validity=NEW), 2000)) == had
         assert rows(session, b"packed_content") == 0
         # And once more, from under the new UIDs.
         known_sets.prune(session, place.connection_id, place.folder, NEW, sorted(had), packing=True)
@@ -100,15 +100,15 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
     held = lease(database, "a")
     with database.transaction() as session:
         ledger.commit_batch(session, held, place, [message(1), message(2)])
-        ledger.all_settled(session, [Settled(place, [1, 2], deleted=False)])
+        settlements.all_settled(session, [Settled(place, [1, 2], deleted=False)])
         pack(session, place, [1, 2])
         mails = {11: message(1).header_digest, 12: message(2).header_digest}
         had = known_sets.rebind(session, place.connection_id, place.folder, NEW, mails, {12})
         assert had == {11, 12}
         now = replace(place, uid_validity=NEW)
-        assert ledger.unsettled(session, now, 10) == [12]
-        ledger.all_settled(session, [Settled(now, [12], deleted=False)])
-        assert not ledger.unsettled(session, now, 10)
+        assert settlements.unsettled(session, now, 10) == [12]
+        settlements.all_settled(session, [Settled(now, [12], deleted=False)])
+        assert not settlements.unsettled(session, now, 10)
 
 
 def test_packed_mails_that_vanish_are_forgotten(database: Database, place: FolderRef) -> None:

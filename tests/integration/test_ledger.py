@@ -24,14 +24,16 @@ from shared.storage import (
     ledger,
     messages,
     outbox,
+    settlements,
 )
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
-from shared.storage.ledger import LeftOnServer, Settled
+from shared.storage.ledger import LeftOnServer
 from shared.storage.outbox import Finished
 from shared.storage.outbox_rows import ClaimedRow
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
+from shared.storage.settlements import Settled
 
 
 def message(key: int, content: str = "") -> NewMessage:
@@ -108,9 +110,9 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
     assert mails.missing([4, 5, 6, 7, 9, 10]) == [4, 7, 10]
     assert KnownMails(database, place.connection_id, "", 101).missing([5]) == [5]
     with database.transaction() as session:
-        assert sorted(ledger.unsettled(session, place, 10)) == [5, 6]
-        ledger.all_settled(session, [Settled(place, [5], deleted=False)])
-        assert ledger.unsettled(session, place, 10) == [6]
+        assert sorted(settlements.unsettled(session, place, 10)) == [5, 6]
+        settlements.all_settled(session, [Settled(place, [5], deleted=False)])
+        assert settlements.unsettled(session, place, 10) == [6]
     assert count(database, "outbox") == 2
 
 
@@ -191,8 +193,8 @@ def test_each_old_mail_recognises_one_new_one(database: Database, place: FolderR
     assert recognised == {11, 12}
     assert KnownMails(database, place.connection_id, "", 200).missing([11, 12, 13, 14]) == [13, 14]
     with database.transaction() as session:
-        assert ledger.unsettled(session, place, 10) == [3]
-        moved = ledger.unsettled(session, replace(place, uid_validity=200), 10)
+        assert settlements.unsettled(session, place, 10) == [3]
+        moved = settlements.unsettled(session, replace(place, uid_validity=200), 10)
         assert sorted(moved) == [11, 12]
 
 

@@ -24,8 +24,8 @@ from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.wait_budget import ServerTooSlow
 from shared.storage import alerts, connections
 from shared.storage.folder_ref import FolderRef
-from shared.storage.ledger import Settled
 from shared.storage.pool import Database, DatabaseUnavailable, Session
+from shared.storage.settlements import Settled
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests
 from tests.rig.stack import Stack

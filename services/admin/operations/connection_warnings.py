@@ -14,10 +14,10 @@ from shared.storage import (
     authorisations,
     connections,
     handlers,
-    ledger,
     overview,
     scheduling,
     session_shares,
+    settlements,
 )
 from shared.storage.pool import Session
 
@@ -155,7 +155,7 @@ def _sessions(session: Session, connection: Connection) -> Iterator[ConnectionWa
 
 
 def _flagged(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
-    flagged = ledger.count_flagged(session, connection.id)
+    flagged = settlements.count_flagged(session, connection.id)
     if flagged:
         yield ConnectionWarning(
             "only-flagged",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 
 from services.fetcher.closing_sessions import ClosingSessions
-from services.fetcher.listening import Kept, Listeners
+from services.fetcher.listening_sessions import Kept, Listeners
 from services.fetcher.session_limits import PoolLimits, Reservations
 from services.fetcher.session_opening import HostBusy, SessionOpener
 from services.fetcher.session_shares import OneFetcher, SessionShares, ShareTable

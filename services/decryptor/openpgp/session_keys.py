@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from services.decryptor.cms.errors import NotOpened, Unsupported
-from services.decryptor.openpgp.octets import Octets
+from services.decryptor.openpgp.packet_body import Octets
 
 _RSA, _ECDH = (1, 2), 18
 _AES = {7: 16, 8: 24, 9: 32}

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 
 from services.decryptor.cms.algorithms import SHA1
 from services.decryptor.cms.errors import NotOpened
-from services.decryptor.openpgp.octets import Octets
+from services.decryptor.openpgp.packet_body import Octets
 from services.decryptor.openpgp.session_keys import CURVES
 
 #: Those by which a signature can be forged.

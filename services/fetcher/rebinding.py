@@ -18,9 +18,9 @@ from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
 from shared.clock import utc_now
 from shared.connections import AfterDownload, Selection
+from shared.mail.arrival_date import arrival_date
 from shared.mail.summary import header_digest, header_octets, is_telling
 from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
-from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
 from shared.storage import known_sets, leases, ledger, scheduling, settlements
 from shared.storage.key_contents import rebind_keys
@@ -202,7 +202,7 @@ def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRe
         head = header_octets(block)
         if is_telling(head):
             digests[str(ref.key)] = header_digest(head)
-        arrived = ref.arrived or first_date(head)
+        arrived = ref.arrived or arrival_date(head)
         if skipped_before is not None and arrived is not None and arrived < skipped_before:
             skipped.append(str(ref.key))
     with run.tools.database.transaction() as session:

@@ -12,6 +12,7 @@ from typing import Final
 
 from services.fetcher.run import Run
 from shared.connections import AfterDownload
+from shared.mail.arrival_date import arrival_date
 from shared.mail.summary import (
     MailHeaders,
     header_digest,
@@ -20,7 +21,6 @@ from shared.mail.summary import (
     read_headers,
 )
 from shared.mailbox.base import MailRef
-from shared.mailbox.pop3.dates import first_date
 from shared.messages import Key
 from shared.storage import leases
 from shared.storage.key_contents import (
@@ -190,5 +190,5 @@ def _is_other(run: Run, before: Vanished, header: bytes | None) -> bool:
         return deletes if before.deleted is None else before.deleted
     if before.content:
         return header_digest(header) != before.content
-    arrived, skipped_before = first_date(header), run.state.skipped_before
+    arrived, skipped_before = arrival_date(header), run.state.skipped_before
     return skipped_before is None or arrived is None or arrived >= skipped_before

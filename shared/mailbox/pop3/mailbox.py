@@ -20,6 +20,7 @@ from datetime import datetime
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
+from shared.mail.arrival_date import arrival_date
 from shared.mailbox.base import (
     Capabilities,
     Cursor,
@@ -37,11 +38,11 @@ from shared.mailbox.failures import (
     Unreachable,
     mail_vanished,
 )
-from shared.mailbox.pop3.dates import date_refused, first_date, mail_without_date
 from shared.mailbox.pop3.listing import LAST_UNKNOWN, Pop3List, counts, uidl_of
 from shared.mailbox.pop3.retrieve import retrieve
 from shared.mailbox.pop3.session import Pop3Session
 from shared.mailbox.pop3.settle import confirm, mark_deleted, retrieve_again
+from shared.mailbox.pop3.undated_mails import date_refused, mail_without_date
 from shared.mailbox.start_refusals import no_dates
 from shared.messages import Key
 
@@ -225,7 +226,7 @@ class Pop3Mailbox:
         the server shows no header at all.
         """
         refs = [MailRef(key, 0) for key in keys]
-        moments = {ref.key: first_date(block) for ref, block in self.headers(refs)}
+        moments = {ref.key: arrival_date(block) for ref, block in self.headers(refs)}
         if not moments and (len(keys) > 1 or "TOP" not in self._last.capabilities):
             raise no_dates()
         new: list[Key] = []

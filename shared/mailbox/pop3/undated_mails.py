@@ -1,26 +1,9 @@
-"""When a mail arrived, as far as POP3 lets one see it: from the newest Received or Date field."""
+"""Why a mail of a POP3 server whose date is asked for, and not known, is not taken."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-
 from shared.errors import MailFailure
-from shared.mail.dates import read_date
 from shared.mailbox.failures import Unreachable
-
-_DATE = re.compile(
-    rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M
-)
-
-
-def first_date(block: bytes) -> datetime | None:
-    """The date of the topmost Received field, or of Date, whichever stands first in a header block
-    (RFC 5321 section 4.4: the newest Received field stands on top)."""
-    match = _DATE.search(block)
-    if match is None:
-        return None
-    return read_date(match[1]).at
 
 
 def mail_without_date() -> MailFailure:

@@ -61,7 +61,7 @@ def list_handlers(as_json: AsJson = False) -> None:
             "to publish": lambda h: h["waiting"],
             "backlog": lambda h: h["queue"]["backlog"],
             "oldest": lambda h: printing.when(h["queue"]["oldest_at"]),
-            "dead": lambda h: h["queue"]["dead"],
+            "dead letters": lambda h: h["queue"]["dead_letters"],
         },
         empty="No handler yet: nothing is downloaded before there is one.",
     )
@@ -339,7 +339,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
             ("backlog", queue["backlog"]),
             ("oldest", printing.when(queue["oldest_at"])),
             ("last acknowledged", printing.when(queue["last_acknowledged_at"])),
-            ("dead", queue["dead"]),
+            ("dead letters", queue["dead_letters"]),
             ("forwarded to", forward_commands.summary(found["forward"])),
             ("token", (found["token"], "bold") if found["token"] else None),
             ("signing key", (found["signing_key"], "bold") if found["signing_key"] else None),

@@ -38,11 +38,11 @@ def overview(as_json: AsJson = False) -> None:
     for one in found["expiring"]:
         printing.say(f"{one['kind']} {one['name']} ends {one['expires_at'][:10]}", "yellow")
     for one in found["handlers"]:
-        if one["queue"]["backlog"] or one["queue"]["dead"]:
+        if one["queue"]["backlog"] or one["queue"]["dead_letters"]:
             since = printing.when(one["queue"]["oldest_at"])
             oldest = f" (the oldest since {since})" if since else ""
             waiting = counted(one["queue"]["backlog"], "mail waits", "mails wait")
-            dead = counted(one["queue"]["dead"], "dead letter")
+            dead = counted(one["queue"]["dead_letters"], "dead letter")
             printing.say(f"handler {one['name']}: {waiting}{oldest}, {dead}")
 
 

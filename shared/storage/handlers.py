@@ -27,13 +27,13 @@ _REFERENCES = {"connection_id": ("connections", "connection")}
 class QueueState:
     """A handler's queue when it was last looked at (`checked_at`; None: not yet).
 
-    `backlog` counts events that nobody acknowledged, `dead` those that the handler rejected,
-    `oldest_at` is when the oldest of the backlog was published, `last_acknowledged_at` when an
-    acknowledgement was last seen (None: none was, or the broker does not count them).
+    `backlog` counts events that nobody acknowledged, `dead_letters` those that the handler
+    rejected, `oldest_at` is when the oldest of the backlog was published, `last_acknowledged_at`
+    when an acknowledgement was last seen (None: none was, or the broker does not count them).
     """
 
     backlog: int = 0
-    dead: int = 0
+    dead_letters: int = 0
     oldest_at: datetime | None = None
     watermark: datetime | None = None
     checked_at: datetime | None = None

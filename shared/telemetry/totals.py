@@ -76,7 +76,7 @@ DESCRIBED: Final = tuple(
             "Mails on the queue of an enabled handler, acknowledged by nobody yet.",
         ),
         (
-            "handler_dead_messages",
+            "handler_dead_letters",
             "gauge",
             ("handler",),
             "Mails on the dead-letter queue of an enabled handler.",
@@ -152,7 +152,7 @@ class HandlerQueue:
     name: str
     backlog: int
     oldest_seconds: float
-    dead: int
+    dead_letters: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +269,7 @@ def families(totals: Totals) -> Iterator[Metric]:
     queues = totals.handlers
     yield _gauge("handler_backlog_messages", {(q.name,): q.backlog for q in queues})
     yield _gauge("handler_oldest_seconds", {(q.name,): q.oldest_seconds for q in queues})
-    yield _gauge("handler_dead_messages", {(q.name,): q.dead for q in queues})
+    yield _gauge("handler_dead_letters", {(q.name,): q.dead_letters for q in queues})
     yield _gauge("service_failing", dict.fromkeys(totals.failing, 1.0))
     yield _gauge("chore_age_seconds", {(name,): age for name, age in totals.chores.items()})
 

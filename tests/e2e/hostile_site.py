@@ -77,7 +77,7 @@ def filled(site: Site, folder: Path, *, connections: int, others: int) -> Iterat
 
     def dead() -> int:
         queue = site.api("GET", f"/handlers/{taking['id']}")["queue"]
-        return int(queue["dead"]) if queue else 0
+        return int(queue["dead_letters"]) if queue else 0
 
     with program(site, handler, _reject):
         site.stack.wait(lambda: dead() == others, "rejected")

@@ -74,7 +74,7 @@ def filled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
 
     def dead() -> int:
         queue = site.api("GET", f"/handlers/{taking}")["queue"]
-        return int(queue["dead"]) if queue else 0
+        return int(queue["dead_letters"]) if queue else 0
 
     with program(site, handler, _reject):
         site.stack.wait(lambda: dead() == 2, "rejected")

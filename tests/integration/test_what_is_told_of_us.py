@@ -142,7 +142,7 @@ def test_what_a_coroutine_rejects_is_told(
     with ScriptedServer(imap(mails=box, settles=True)) as server, Telling(stack) as telling:
         watch(stack, server.port)
         with handling(stack, handle):
-            dead = 'posthouse_handler_dead_messages{handler="archive"}'
+            dead = 'posthouse_handler_dead_letters{handler="archive"}'
             stack.wait(lambda: telling.metric("scheduler", dead) == len(FEW) - 1, "the metric")
         telling.log_in()
         page = telling.page(f"/handlers/{handler}/dead-letters")

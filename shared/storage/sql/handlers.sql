@@ -69,7 +69,7 @@ WHERE id = %(id)s
 
 -- name: queues
 -- How each handler's queue looked when it was last checked.
-SELECT handler_id, output, watermark, backlog, oldest_at, dead, checked_at, consumers,
+SELECT handler_id, output, watermark, backlog, oldest_at, dead AS dead_letters, checked_at, consumers,
        last_acknowledged_at
 FROM handler_queue
 WHERE handler_id = ANY(%(ids)s)

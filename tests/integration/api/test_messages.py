@@ -111,7 +111,7 @@ def test_a_handlers_backlog_is_shown_and_keeps_it_from_being_deleted(api: Api) -
         id=handler["id"],
     )
     seen = api.http.get(path).json()
-    assert (seen["waiting"], seen["queue"]["backlog"], seen["queue"]["dead"]) == (1, 3, 1)
+    assert (seen["waiting"], seen["queue"]["backlog"], seen["queue"]["dead_letters"]) == (1, 3, 1)
     assert seen["queue"]["oldest_at"]
     problem(api.http.delete(path), 409)
     api.execute("DELETE FROM outbox")

@@ -1,7 +1,7 @@
 """The SDK's consumer on real brokers: settles once, outlives its broker, gives back on stop.
 
 For an administrator: what a handler gives up is a dead letter of its queue, with the reason (the
-handler's page, alert rule `PosthouseHandlerDeadLetters`, `posthouse_handler_dead_messages`), as
+handler's page, alert rule `PosthouseHandlerDeadLetters`, `posthouse_handler_dead_letters`), as
 `output.dead` shows it here. What runs, a coroutine too, shows in the backlog of the queue only.
 """
 

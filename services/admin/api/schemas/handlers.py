@@ -35,7 +35,7 @@ class ConsumerOut(Out):
 
 class QueueOut(Out):
     backlog: int
-    dead: int
+    dead_letters: int
     oldest_at: datetime | None
     checked_at: datetime | None
     consumers: list[ConsumerOut] | None = Field(description="null: the broker does not tell")

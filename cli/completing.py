@@ -14,7 +14,7 @@ from shared.connections import Health
 from shared.kinds import KINDS
 from shared.people import Role
 
-_PATIENCE_S: Final = 2.0
+_TIMEOUT_S: Final = 2.0
 
 
 def healths() -> list[str]:
@@ -50,7 +50,7 @@ def named(kind: str) -> Callable[[str], list[str]]:
 
 def _starting(incomplete: str, ask: Callable[[Any], Iterable[str]]) -> list[str]:
     try:
-        with Api.from_environment(timeout=_PATIENCE_S) as api:
+        with Api.from_environment(timeout=_TIMEOUT_S) as api:
             found = list(ask(api))
     except Exception:  # a shell that completes shows nothing then, and never a traceback
         return []

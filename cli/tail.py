@@ -18,7 +18,7 @@ from shared.untrusted_text import json_shown, shown
 if TYPE_CHECKING:
     from posthouse import MailEvent
 
-_PATIENCE_S: Final = 5.0  # seconds that the API may take
+_TIMEOUT_S: Final = 5.0  # seconds that the API may take
 
 
 def tail(
@@ -54,7 +54,7 @@ def _refuse_unknown(handler: str) -> None:
     """A queue that nobody has is silent for ever. Raises NotFound; where the API is not in reach,
     or may not be asked, the queue is followed all the same."""
     try:
-        api = Api.from_environment(timeout=_PATIENCE_S)
+        api = Api.from_environment(timeout=_TIMEOUT_S)
     except PosthouseError:
         return
     with api:

@@ -19,7 +19,7 @@ from shared.mailbox.interrupting import Interruption, interruptible
 
 T = TypeVar("T")
 #: Nobody waits longer for a mail server, in seconds.
-PATIENCE: Final = 20.0
+TIMEOUT_S: Final = 20.0
 #: Requests that wait for a mail server at the same time, apart from all others.
 _WAITING: Final = 32
 _NOBODY: Final = "Nobody waited for the mail server any more."
@@ -42,14 +42,14 @@ class MailServerWork:
     take no thread away from pages and API. A call that nobody waits for any more is interrupted:
     its sessions end."""
 
-    def __init__(self, threads: int = 16, patience: float = PATIENCE) -> None:
-        self.patience = patience
+    def __init__(self, threads: int = 16, timeout_s: float = TIMEOUT_S) -> None:
+        self.timeout_s = timeout_s
         self._free = threading.BoundedSemaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="mail-work")
 
     def run(self, work: Callable[[], T], seconds: float | None = None) -> T:
         """The result of `work`, or whatever it raises; MailServerSlow after `seconds`."""
-        wait = self.patience if seconds is None else seconds
+        wait = self.timeout_s if seconds is None else seconds
         if not self._free.acquire(timeout=wait / 4):
             raise TryAgain(
                 "Too many mail servers are being tested at the moment.",

@@ -31,7 +31,7 @@ class Watch:
         self._say = say
 
     @property
-    def patient(self) -> bool:
+    def is_watched(self) -> bool:
         """Whether they see how far it is: then they wait longer than who sees nothing."""
         return self._say is not None
 

@@ -18,7 +18,7 @@ import structlog
 
 from services.fetcher.fetch_job import Dispatcher, JobTooLate
 from services.fetcher.lane_wait_budgets import Lane
-from services.fetcher.pipelined_polls import PATIENCE
+from services.fetcher.pipelined_polls import ANSWERS_WITHIN_S
 from services.fetcher.push_events import PushEvents
 from services.fetcher.run import Run
 from services.fetcher.run_ends import POSTPONED
@@ -115,7 +115,7 @@ class KeptSessionRuns:
         try:
             # A thread of this executor waits for no login: others have mails to fetch.
             with ends.unless_ended([run]):
-                if self.dispatcher.sessions.wake(run.connection, PATIENCE):
+                if self.dispatcher.sessions.wake(run.connection, ANSWERS_WITHIN_S):
                     self.dispatcher.run_all([run], correlation_id, Lane.COMMON)
                 else:
                     ends.to_slow_lane([run])

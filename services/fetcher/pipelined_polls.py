@@ -15,7 +15,7 @@ from shared.mailbox.wait_budget import WaitBudget
 T = TypeVar("T")
 
 #: Seconds for all answers together: a server that takes longer keeps nobody else waiting.
-PATIENCE = 2.0
+ANSWERS_WITHIN_S = 2.0
 #: Seconds for an answer once that is over. All were asked at the start, so most are there by then.
 _GLANCE = 0.01
 #: Seconds in which a question has to be put: some servers have to be asked something else before.
@@ -30,9 +30,9 @@ class PollAnswer(Enum):
 
 
 def poll_all(
-    sessions: Sequence[tuple[T, Mailbox, str, Cursor | None]], patience: float = PATIENCE
+    sessions: Sequence[tuple[T, Mailbox, str, Cursor | None]], within_s: float = ANSWERS_WITHIN_S
 ) -> Iterator[tuple[T, Mailbox, PollAnswer]]:
-    """Each of (whatever, session, folder, cursor) with its answer, in at most `patience` seconds.
+    """Each of (whatever, session, folder, cursor) with its answer, in at most `within_s` seconds.
 
     Never raises; a session that is BROKEN is to be closed.
     """
@@ -47,7 +47,7 @@ def poll_all(
             asked.append((item, mailbox, True))
         except PosthouseError:
             asked.append((item, mailbox, False))
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + within_s
     for item, mailbox, sent in asked:
         answer = PollAnswer.BROKEN
         if sent and isinstance(mailbox, Pollable):

@@ -143,9 +143,9 @@ class SessionOpener:
         """What to raise for a session that the server does not take: HostBusy as long as its limit
         explains that, and the failure itself once it explains too much."""
         self._turned_away[connection.id] += 1
-        patience = _TURNED_AWAY if explained else 0
+        tries = _TURNED_AWAY if explained else 0
         without_word = ends_without_word(failure) or is_unexplained(failure)
-        if without_word and self._turned_away[connection.id] <= patience:
+        if without_word and self._turned_away[connection.id] <= tries:
             return HostBusy(f"{place} takes no more sessions for now: {failure}")
         return failure
 

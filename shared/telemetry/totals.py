@@ -186,16 +186,16 @@ class Totals:
 class TotalsCollector(Collector):
     """Reads the totals when scraped, at most once in `fresh_seconds`; says nothing if it cannot.
 
-    A scrape waits `patience` seconds for Postgres and no longer: a scheduler whose other metrics
+    A scrape waits `timeout_s` seconds for Postgres and no longer: a scheduler whose other metrics
     did not come either would look like one that is gone.
     """
 
     def __init__(
-        self, read: Callable[[], Totals], fresh_seconds: float = 10.0, patience: float = 3.0
+        self, read: Callable[[], Totals], fresh_seconds: float = 10.0, timeout_s: float = 3.0
     ) -> None:
         self._read = read
         self._fresh_seconds = fresh_seconds
-        self._patience = patience
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="totals")
         self._reading: Future[Totals | None] | None = None
@@ -213,7 +213,7 @@ class TotalsCollector(Collector):
                 self._read_at = time.monotonic()
                 reading = self._reading = self._reader.submit(self._try)
         try:
-            totals = reading.result(self._patience)
+            totals = reading.result(self._timeout_s)
         except TimeoutError:
             return
         if totals is not None:

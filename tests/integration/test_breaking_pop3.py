@@ -42,7 +42,7 @@ def answer_then(octets: bytes, end: str) -> Callable[[Conversation, bytes, bytes
     ("end", "code"), [("hang_up", "connection-lost"), ("say_nothing", "read-timeout")]
 )
 def test_breaking_off_keeps_what_was_whole(began: bytes, end: str, code: str) -> None:
-    sink, error = downloaded(pop3({"RETR": answer_then(began, end)}), patience=0.3)
+    sink, error = downloaded(pop3({"RETR": answer_then(began, end)}), timeout_s=0.3)
     assert isinstance(error, SessionLost)
     assert (error.code, error.step) == (code, "download")
     assert sink.mails == {"uidl-1": MAILS[1]}
@@ -111,7 +111,7 @@ def test_a_mail_that_trickles_is_given_up(begun: bytes) -> None:
         while not talk._stopping.wait(0.02):
             talk.send(b"x")
 
-    _, error = downloaded(pop3({"RETR": trickle}), patience=0.1)
+    _, error = downloaded(pop3({"RETR": trickle}), timeout_s=0.1)
     assert isinstance(error, SessionLost)
     assert error.code == "read-timeout"
     assert "slowly" in str(error)

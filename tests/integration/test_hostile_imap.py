@@ -30,13 +30,13 @@ REFS = [MailRef(uid, len(raw)) for uid, raw in MAILS.items()]
 
 
 def downloaded(
-    script: Script, refs: list[MailRef] = REFS, *, limit: int = 1 << 20, patience: float = 5
+    script: Script, refs: list[MailRef] = REFS, *, limit: int = 1 << 20, timeout_s: float = 5
 ) -> tuple[Collector, PosthouseError | None]:
     """What a download got, and how it ended."""
     sink = Collector()
     with (
         ScriptedServer(script) as server,
-        opened(connection_to(server.port), read_timeout_s=patience) as mailbox,
+        opened(connection_to(server.port), read_timeout_s=timeout_s) as mailbox,
     ):
         mailbox.open("")
         try:
@@ -162,7 +162,7 @@ def test_a_server_that_falls_silent_is_given_up(began: bytes) -> None:
         talk.send(began)
         talk.say_nothing()
 
-    sink, error = downloaded(imap({"UID FETCH": silent}), patience=0.3)
+    sink, error = downloaded(imap({"UID FETCH": silent}), timeout_s=0.3)
     assert isinstance(error, SessionLost)
     assert (error.code, error.step) == ("read-timeout", "download")
     assert not sink.mails
@@ -178,7 +178,7 @@ def test_a_server_that_trickles_is_given_up() -> None:
             talk.send(b"x")
             talk._stopping.wait(0.02)
 
-    _, error = downloaded(imap({"UID FETCH": trickle}), patience=0.1)
+    _, error = downloaded(imap({"UID FETCH": trickle}), timeout_s=0.1)
     assert isinstance(error, SessionLost)
     assert error.code == "read-timeout"
     assert "slowly" in str(error)

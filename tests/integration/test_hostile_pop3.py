@@ -30,12 +30,12 @@ WHOLE = {f"uidl-{number}": raw for number, raw in MAILS.items()}
 
 
 def downloaded(
-    script: Script, refs: list[MailRef] = REFS, *, limit: int = 1 << 20, patience: float = 5
+    script: Script, refs: list[MailRef] = REFS, *, limit: int = 1 << 20, timeout_s: float = 5
 ) -> tuple[Collector, PosthouseError | None]:
     sink = Collector()
     with ScriptedServer(script) as server:
         connection = connection_to(server.port, Mode.POP3)
-        with opened(connection, read_timeout_s=patience) as mailbox:
+        with opened(connection, read_timeout_s=timeout_s) as mailbox:
             mailbox.open("")
             try:
                 mailbox.download(refs, sink, limit=limit)

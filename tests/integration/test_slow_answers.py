@@ -69,7 +69,7 @@ def graph_over(script: Script, authority: Authority, read_timeout: float) -> Ite
             transcript=Transcript(),
             ca_certificate=authority.pem,
             read_timeout=read_timeout,
-            patience=0.0,
+            pause_budget=0.0,
         )
         yield graph
         graph.close()

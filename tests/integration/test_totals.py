@@ -129,7 +129,7 @@ def test_a_scrape_does_not_wait_for_a_database_that_hangs() -> None:
 
     registry = CollectorRegistry()
     Gauge("other", "What else the process tells.", registry=registry)
-    registry.register(TotalsCollector(hanging, patience=0.1))
+    registry.register(TotalsCollector(hanging, timeout_s=0.1))
     for _ in range(3):
         told = generate_latest(registry).decode()
         assert "other" in told

@@ -135,13 +135,13 @@ def _open_by_sentinels(address: SentinelAddress, options: dict[str, Any]) -> Any
     way = {name: value for name, value in given.items() if name.startswith("ssl_")}
     # The next one is asked, and whoever wanted to connect tries again: the library's own ten tries
     # at each would take half a minute.
-    patience = {
+    timeouts = {
         "socket_connect_timeout": _ASK_S,
         "socket_timeout": _ASK_S,
         "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
     }
     manager = _Sentinels(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs={**way, "ssl": is_tls, **patience, **address.login}
+        address.hosts, sentinel_kwargs={**way, "ssl": is_tls, **timeouts, **address.login}
     )
     kind = SentinelTlsConnection if is_tls else SentinelConnection
     pool = redis.sentinel.SentinelConnectionPool(  # type: ignore[no-untyped-call]

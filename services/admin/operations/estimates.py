@@ -29,7 +29,7 @@ from shared.storage import gmail_labels, quarantine, scheduling
 from shared.storage.known_sets import KnownMails
 
 #: Seconds that a count may take while somebody sees how far it is, and can stop it.
-PATIENCE_OF_WATCHERS: Final = 300.0
+_WATCHED_TIMEOUT_S: Final = 300.0
 _log = structlog.get_logger(__name__)
 _BY_LABEL: Final = (
     "Mails that came through another label of this Gmail account are counted; they are not "
@@ -118,7 +118,7 @@ def estimate(
 
     try:
         waiting = work_progress.current()
-        seconds = PATIENCE_OF_WATCHERS if waiting is not None and waiting.patient else None
+        seconds = _WATCHED_TIMEOUT_S if waiting is not None and waiting.is_watched else None
         return with_mailbox(ctx, wanted, progress, count, seconds=seconds)
     except PosthouseError as error:
         if error.code == "no-dates":

@@ -27,7 +27,7 @@ from shared.mail.structure import read_structure
 _SMALL: Final = 1 << 20
 _AT_ONCE: Final = 6
 _FREE: Final = threading.BoundedSemaphore(_AT_ONCE)
-_PATIENCE_S: Final = 10.0
+_TIMEOUT_S: Final = 10.0
 _PATH: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){0,30}")
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
 #: What a browser may run or open with rights of this server, should it ever show it.
@@ -95,7 +95,7 @@ def _readable(mail: RawMail) -> Iterator[bytes | mmap.mmap]:
     if mail.size <= _SMALL:
         yield b"".join(mail.chunks)
         return
-    if not _FREE.acquire(timeout=_PATIENCE_S):
+    if not _FREE.acquire(timeout=_TIMEOUT_S):
         raise TryAgain(
             "Too many parts of mails are being read at the moment.",
             hint="Try again in a few seconds.",

@@ -68,7 +68,7 @@ _FILTERS: Final = (
     "q", "connection", "state", "since", "until", "not_for", "kind", "attachment", "thread",
 )  # fmt: skip
 #: Mails are read beside the page, which waits for so many seconds and no longer.
-_PATIENCE_S: Final = 3.0
+_TIMEOUT_S: Final = 3.0
 _READERS: Final = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mail-content")
 #: A frame that shows a sanitised mail may load our style sheet and nothing else at all.
 _FRAME_HEADERS: Final = {
@@ -195,7 +195,7 @@ def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.ShownCon
         chunks = operations.read_message(ctx, message_id).chunks
         reading = _READERS.submit(mail_content.read, chunks)
         try:
-            return reading.result(_PATIENCE_S), ""
+            return reading.result(_TIMEOUT_S), ""
         except TimeoutError:
             reading.cancel()
             return None, "What it says takes long to read. Try again in a moment, or download it."

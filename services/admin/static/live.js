@@ -3,7 +3,7 @@
 import { part } from "./fetching.js";
 
 // What has not answered by then does not answer: a process that stands still takes connections too.
-const PATIENCE_MS = 10000;
+const TIMEOUT_MS = 10000;
 
 export function attach(root, enliven) {
   for (const place of root.querySelectorAll("[data-live]")) follow(place, enliven);
@@ -51,7 +51,7 @@ function isCurrent() {
 
 async function inTime(asking) {
   const asked = new AbortController();
-  const over = setTimeout(() => asked.abort(), PATIENCE_MS);
+  const over = setTimeout(() => asked.abort(), TIMEOUT_MS);
   try {
     return await asking(asked.signal);
   } finally {

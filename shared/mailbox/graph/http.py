@@ -74,9 +74,9 @@ class GraphError(Exception):
 class GraphHttp:
     """Requests in the name of one login about one mailbox. Thread-safe.
 
-    `patience` bounds the seconds that all pauses of this session may last together: a mailbox that
-    wants longer is left to a later run (TryAgain with `retry_after`). `application`: the client id
-    by which Graph counts the requests of all mailboxes.
+    `pause_budget` bounds the seconds that all pauses of this session may last together: a mailbox
+    that wants longer is left to a later run (TryAgain with `retry_after`). `application`: the
+    client id by which Graph counts the requests of all mailboxes.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class GraphHttp:
         ca_certificate: str = "",
         connect_timeout: float = 10.0,
         read_timeout: float = https.READ_TIMEOUT,
-        patience: float = 120.0,
+        pause_budget: float = 120.0,
         wait: Callable[[float], None] = time.sleep,
         reach: https.Reach | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class GraphHttp:
         self._access_token = access_token
         self._limiter = limiter
         self._application = application
-        self._patience = patience
+        self._pause_budget = pause_budget
         self._wait = wait
         self._mutex = threading.Lock()
         self._shown_to_nobody = ""
@@ -171,7 +171,7 @@ class GraphHttp:
     def pause(self, seconds: float | None, attempt: int, why: PosthouseError) -> None:
         """Waits as the server asked, or longer from attempt to attempt where it did not say.
 
-        Raises `why` where the patience of this session is not enough for it, and ServerTooSlow
+        Raises `why` where the pause budget of this session is not enough for it, and ServerTooSlow
         where the budget of the work is not.
         """
         if seconds is None:
@@ -181,11 +181,11 @@ class GraphHttp:
             pause = seconds
         work = wait_budget.current()
         with self._mutex:
-            if pause > self._patience:
+            if pause > self._pause_budget:
                 raise why
             if work is not None and pause > work.left:
                 raise ServerTooSlow(work.seconds, retry_after=seconds) from why
-            self._patience -= pause
+            self._pause_budget -= pause
         self.transcript.note(f"pausing for {pause:.1f} s")
         with work.waiting() if work is not None else nullcontext():
             self._wait(pause)
@@ -238,7 +238,7 @@ class GraphHttp:
                 with (
                     self._limiter.slot(
                         self.mailbox,
-                        within=self._patience,
+                        within=self._pause_budget,
                         application=self._application,
                         requests=requests,
                     ),

@@ -17,7 +17,7 @@ from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import mail_too_large
 from shared.mailbox.imap.session import ImapSession, Reply
 
-#: What nearly every response looks like; anything else takes the patient path.
+#: What nearly every response looks like; anything else takes the slower way.
 _BODY = re.compile(rb"\* \d{1,10} FETCH \(UID (\d{1,10}) BODY\[\] \{(\d{1,10})\}\r\n")
 _FETCH = re.compile(rb"\* +\d{1,10} +FETCH +\(", re.I)
 _NAME = re.compile(rb" *([A-Za-z0-9.\-]+(?:\[[^\]]*\])?(?:<\d*>)?) +")
@@ -27,7 +27,7 @@ _ATOM = re.compile(rb"[^\s()\"{]+")
 _WHOLE_BODY = {b"BODY[]", b"RFC822", b"BODY[]<0>"}
 _SPOOL = 1 << 20
 #: What is read and dropped (mails nobody asked for, too large ones) before the session is given up.
-_PATIENCE = 1 << 30
+_MOST_DROPPED = 1 << 30
 
 
 class _Malformed(Exception):
@@ -253,7 +253,7 @@ class BodyReader:
     def _drop(self, size: int, *, read: bool = False) -> None:
         """Octets that nobody wants, up to a bound."""
         self._dropped += size
-        if self._dropped > _PATIENCE:
+        if self._dropped > _MOST_DROPPED:
             raise self._stream.nonsense(f"{size} octets that nobody asked for or can take")
         if read:
             self._stream.copy(size, None)

@@ -28,7 +28,7 @@ _END = b"\r\n.\r\n"
 _AHEAD_OCTETS = 4 << 20
 _AHEAD_MAILS = 256
 #: What is read and dropped of a mail over the limit before the session is given up.
-_PATIENCE = 1 << 30
+_MOST_DROPPED = 1 << 30
 
 
 def retrieve(
@@ -187,7 +187,7 @@ class _Retrieval:
             nonlocal left, dropped
             if left < 0:
                 dropped += len(piece)
-                if dropped > _PATIENCE:
+                if dropped > _MOST_DROPPED:
                     raise stream.nonsense("a mail without an end")
                 return
             left -= len(piece)

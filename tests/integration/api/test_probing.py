@@ -268,7 +268,7 @@ def test_an_estimate_is_exact_on_pop3_too(
 
 @pytest.mark.promise("M19")
 def test_a_silent_mail_server_holds_up_nobody_else(api: Api, on_dovecot: dict[str, Any]) -> None:
-    api.admin.app_state.mail_server_work.patience = 1.0
+    api.admin.app_state.mail_server_work.timeout_s = 1.0
     try:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             silent_port = silent.getsockname()[1]
@@ -282,7 +282,7 @@ def test_a_silent_mail_server_holds_up_nobody_else(api: Api, on_dovecot: dict[st
             assert problem(refused, 503)["code"] == "mail-server-slow"
             assert api.http.get(f"connections/{made['id']}").status_code == 200
     finally:
-        api.admin.app_state.mail_server_work.patience = 20.0
+        api.admin.app_state.mail_server_work.timeout_s = 20.0
 
 
 @pytest.mark.promise("M16")

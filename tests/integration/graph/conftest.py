@@ -60,7 +60,7 @@ class Office:
         *,
         limiter: Any = None,
         application: str = "",
-        patience: float = 120,
+        pause_budget: float = 120,
         **changes: Any,
     ) -> GraphMailbox:
         values: dict[str, Any] = {
@@ -78,7 +78,7 @@ class Office:
             application=application,
             transcript=Transcript(),
             ca_certificate=self.server.ca,
-            patience=patience,
+            pause_budget=pause_budget,
             wait=self.pauses.append,
         )
         mailbox = GraphMailbox(graph, connection)

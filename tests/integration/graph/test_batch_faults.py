@@ -76,7 +76,7 @@ def test_three_requests_at_once_over_all_replicas(office: Office, database_url: 
 
     def look(_: int) -> int:
         with process(database_url) as limiter:
-            mailbox = office.open(limiter=limiter, patience=300)
+            mailbox = office.open(limiter=limiter, pause_budget=300)
             mailbox.open("")
             sink = Collector()
             mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
@@ -96,7 +96,7 @@ def test_requests_of_a_batch_that_find_no_place_are_asked_again(
     """Another program of the tenant has three of the four places: Graph refuses single requests
     of the batch, and the batch itself says 200."""
     office.box.deliver(mail(f"mail {n}") for n in range(45))
-    mailbox = office.open(patience=100_000)
+    mailbox = office.open(pause_budget=100_000)
     sink = Collector()
     mailbox.open("")
     refs = mailbox.list_new(KnownKeys(), UNREAD).new
@@ -121,7 +121,7 @@ def test_a_batch_counts_as_its_requests(office: Office, database_url: str, kind:
     def work(number: int) -> int:
         with process(database_url) as of_replica:
             limiter = here if kind == "in this process" else of_replica
-            mailbox = office.open(limiter=limiter, patience=300)
+            mailbox = office.open(limiter=limiter, pause_budget=300)
             mailbox.open("")
             refs = mailbox.list_new(KnownKeys(), UNREAD).new
             if number:

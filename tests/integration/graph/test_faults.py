@@ -55,7 +55,7 @@ def test_every_mail_once_while_graph_throttles(office: Office, action: AfterDown
     office.box.deliver(sent)
     office.server.throttle_every = 7
     known, got = KnownKeys(), []
-    mailbox = office.open(patience=100_000)
+    mailbox = office.open(pause_budget=100_000)
     for _ in range(2):
         got += [
             hashlib.sha256(raw).digest() for raw in fetch(mailbox, known, action).mails.values()

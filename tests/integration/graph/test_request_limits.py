@@ -78,7 +78,7 @@ def test_a_request_costs_no_statement_as_long_as_nobody_else_wants_a_place(
     office.box.deliver(mail(f"mail {n}") for n in range(150))
     before = statements(database_url)
     with process(database_url) as limiter:
-        mailbox = office.open(limiter=limiter, patience=60)
+        mailbox = office.open(limiter=limiter, pause_budget=60)
         mailbox.open("")
         sink = Collector()
         mailbox.download(mailbox.list_new(KnownKeys(), Selection.UNREAD).new, sink, limit=1 << 20)
@@ -95,7 +95,7 @@ def test_a_batch_counts_as_the_requests_in_it(office: Office, database_url: str)
     limit = RequestLimit(10_000, 60_000.0, in_advance=1_000, at_a_time=1, processes=20)
     began = time.monotonic()
     with process(database_url, of_mailbox=limit, of_application=limit) as limiter:
-        mailbox = office.open(limiter=limiter, application="client", patience=60)
+        mailbox = office.open(limiter=limiter, application="client", pause_budget=60)
         mailbox.open("")
         refs = mailbox.list_new(KnownKeys(), Selection.UNREAD).new
         assert len(mailbox.settle(refs, AfterDownload.MARK_READ)) == 40

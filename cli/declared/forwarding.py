@@ -11,7 +11,8 @@ from cli.declared.changes import Difference
 from cli.declared.document import HandlerEntry
 from cli.declared.existing import HIDDEN
 from shared.errors import InvalidInput
-from shared.forwards import SECRETS, edit, place_of
+from shared.forward_editing import SECRETS, edit
+from shared.forwards import place_of
 
 
 class Forwarding:

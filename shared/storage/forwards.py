@@ -11,8 +11,9 @@ from typing import Any, Final
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
+from shared.forward_editing import stored_options
 from shared.forward_kinds import ForwardProtocol
-from shared.forwards import Forward, ForwardOptions, stored_options
+from shared.forwards import Forward, ForwardOptions
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from cli.demo.certificate import PASSWORD, DemoCertificate
 from shared.certificates import parse_certificate
 from shared.connection_editing import edit
-from shared.forwards import edit as edit_forward
+from shared.forward_editing import edit as edit_forward
 from shared.handlers import edit as edit_handler
 from shared.storage import certificates, connections, forwards, handlers, scheduling
 from shared.storage.certificates import Certificate

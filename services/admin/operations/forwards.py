@@ -12,9 +12,9 @@ from typing import Any, Final
 from posthouse.event_data import Connection
 from posthouse.testing import make_event
 from services.admin.context import Context
-from shared import forwards as values
 from shared.alerts.handlers import ForwardPaused, ForwardResumed
 from shared.errors import Conflict, NotFound
+from shared.forward_editing import edit
 from shared.forward_kinds import KINDS
 from shared.forwarding.event_size import fitted
 from shared.forwarding.outcome import ForwardOutcome
@@ -40,7 +40,7 @@ def set_forward(
     if changes is None:
         forwards.delete(session, handler_id)
         return None
-    after, secrets = values.edit(before, changes)
+    after, secrets = edit(before, changes)
     made = None
     if KINDS[after.kind].signs and not secrets.secret and not (before and before.has_secret):
         made = new_secret()
@@ -162,7 +162,7 @@ def _endpoint(ctx: Context, handler_id: int | None, changes: Mapping[str, Any] |
                 saved = open_endpoint(sealed, ctx.app_state.vault)
     if not changes and saved is not None:
         return saved
-    after, secrets = values.edit(current, changes or {})
+    after, secrets = edit(current, changes or {})
     base = saved or Endpoint(kind=after.kind, address="", link_key=random.token_bytes(32))
     chosen = (secrets.secret,) if secrets.secret else base.secrets or (new_secret(),)
     return replace(

@@ -20,7 +20,7 @@ from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
 from shared.messages import DecryptOutcome
 from shared.rules.choosing import Candidate, Choice, LeftOut, choose
-from shared.rules.facts import RuleFacts, all_addressed, kept, with_kept
+from shared.rules.facts import RuleFacts, all_addressed, is_cut, kept, with_kept
 from shared.storage import deliveries, outbox
 from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox_rows import Claimed, Redelivery
@@ -146,8 +146,8 @@ def rule_facts(
     security = outcome.security
     headers = MailHeaders.from_json(security.get("headers", {}), mail.headers)
     found = RuleFacts(
-        connection=connection.name if connection else "",
-        folder=connection.folder if connection else "",
+        connection=connection and connection.name,
+        folder=connection and connection.folder,
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
         addressed_complete=all_addressed(headers.to, headers.cc),
@@ -155,10 +155,13 @@ def rule_facts(
         size=mail.size if outcome.opened is None else outcome.opened.size,
         signature=str(security.get("signature", "none")),
         encrypted=bool(security.get("encrypted")),
+        is_cut=is_cut(mail.headers.findings),
     )
     if header is not None:
         found = _with_fields(found, header)
-    return with_kept(found, kept(facts), opened=security.get("status") not in UNOPENED)
+    found = with_kept(found, kept(facts), opened=security.get("status") not in UNOPENED)
+    # Which servers' results count is a setting of the connection.
+    return found if connection else found._replace(authentication=None)
 
 
 def _with_fields(facts: RuleFacts, octets: bytes) -> RuleFacts:

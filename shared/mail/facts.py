@@ -147,7 +147,8 @@ def read_facts(
     read = read or entity(whole, names=FACT_FIELDS)
     fields = read.header.values(FACT_FIELDS)
     if (
-        _TELLING.isdisjoint(fields)
+        not read.header.is_too_long
+        and _TELLING.isdisjoint(fields)
         and not kinds.may_be_of_daemon(fields)
         and (not trusted or authentication.FIELDS.isdisjoint(fields))
         and (plain := read_plain_text(read, fields, text_limit))
@@ -231,8 +232,10 @@ def _root(whole: Region, read: Entity) -> Part:
     if read.media_type.startswith(("multipart/", "message/")):
         return read_tree(whole, read)
     found: tuple[Finding, ...] = ()
+    if read.header.is_too_long:
+        found = (Finding(FindingKind.HEADER_TOO_LONG, whole.start + len(read.header.octets)),)
     if mime := read.mime_findings:
-        found = tuple([one._replace(where=one.where + whole.start) for one in mime])
+        found += tuple([one._replace(where=one.where + whole.start) for one in mime])
     if read.transfer_encoding != "binary" and has_bare_cr(read.body):
         found = (*found, Finding(FindingKind.BARE_CR, read.body.start))
     return made(Part, (whole, read, None, (), found))

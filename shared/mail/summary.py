@@ -29,7 +29,8 @@ from shared.mail.fields import (
 from shared.mail.findings import DETAIL_LIMIT, Finding, FindingKind, first_of_each
 from shared.mail.parameters import read_parameters
 
-_TEXT_LIMIT: Final = 998
+#: Characters of a subject that are kept; one of just so many was longer, or nearly.
+SUBJECT_LIMIT: Final = 998
 #: Octets of a message id, as long as a line may be: Postgres takes no more than 2,704 in an index.
 MESSAGE_ID_LIMIT: Final = 998
 #: Octets of a subject or message id that are read.
@@ -204,7 +205,7 @@ class _Summary:
         text, findings = read_text(field.value[:_VALUE_LIMIT], self.hint)
         for one in findings:
             self.say(one.kind, field.start, "subject")
-        return text[:_TEXT_LIMIT].strip()
+        return text.strip()[:SUBJECT_LIMIT]
 
     def date(self) -> datetime | None:
         field = self.first("date")
@@ -265,7 +266,7 @@ def _of_plain(block: HeaderBlock) -> MailHeaders | None:
         sender,
         tuple([one.address for one in to]),
         tuple([one.address for one in cc]),
-        subject[:_TEXT_LIMIT].strip(),
+        subject.strip()[:SUBJECT_LIMIT],
         date,
         name,
         tuple([one.name for one in to]),

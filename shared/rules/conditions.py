@@ -175,6 +175,14 @@ def _folded(text: str) -> str:
     return text.lower() if text.isascii() else normalize("NFC", text.casefold())
 
 
+def _sender(value: str, facts: RuleFacts) -> Answer:
+    return None if facts.sender is None else _fits(value, facts.sender)
+
+
+def _subject(value: str, facts: RuleFacts) -> Answer:
+    return _holds(facts.subject, value) or (False if facts.has_whole_subject else None)
+
+
 def _recipient(value: str, facts: RuleFacts) -> Answer:
     return _of_recipients(any(_fits(value, address) for address in facts.recipients), facts)
 
@@ -220,18 +228,35 @@ def _has_part(value: str, facts: RuleFacts) -> Answer:
 
 
 def _in_folder(value: str, facts: RuleFacts) -> Answer:
+    if facts.folder is None:
+        return None
     here = facts.folder or "INBOX"
     return here == value or here.upper() == value.upper() == "INBOX"
+
+
+def _of_connection(value: str, facts: RuleFacts) -> Answer:
+    if facts.connection is None:
+        return None
+    return facts.connection.casefold() == value.casefold()
 
 
 def _authenticated(value: str, facts: RuleFacts) -> Answer:
     if facts.authentication is None:
         return None
+    if value in facts.authentication:
+        return True
     method, _, result = value.partition("=")
-    if result == "none":
-        said = [one for one in facts.authentication if one.startswith(f"{method}=")]
-        return not said or value in said
-    return value in facts.authentication
+    if any(one.startswith(f"{method}=") for one in facts.authentication):
+        return False
+    return None if facts.is_cut else result == "none"
+
+
+def _signed(value: str, facts: RuleFacts) -> Answer:
+    return None if facts.signature is None else facts.signature == value
+
+
+def _encrypted(value: str, facts: RuleFacts) -> Answer:
+    return None if facts.encrypted is None else facts.encrypted == (value == "true")
 
 
 _KINDS: Final = tuple(str(kind) for kind in MailKind)
@@ -249,12 +274,11 @@ FIELDS: Final = {
     ),
     "sender": ConditionField(
         "Sender", "An address, @example.org for a domain, @*.example.org for those below it.",
-        "from {}", check_address, lambda value, facts: _fits(value, facts.sender), spoken_address,
+        "from {}", check_address, _sender, spoken_address,
     ),
     "subject": ConditionField(
         "Subject", "A text that the subject holds, in any case.",
-        "with {} in the subject", check_text,
-        lambda value, facts: _holds(facts.subject, value), quoted,
+        "with {} in the subject", check_text, _subject, quoted,
     ),
     "header": ConditionField(
         "Header field", "A name, or a name and a text that it holds: X-Priority: 1",
@@ -280,8 +304,7 @@ FIELDS: Final = {
     ),
     "connection": ConditionField(
         "Connection", "The name of a connection.",
-        "of the connection {}", check_text,
-        lambda value, facts: facts.connection.casefold() == value.casefold(), quoted,
+        "of the connection {}", check_text, _of_connection, quoted,
     ),
     "authentication": ConditionField(
         "Authentication",
@@ -291,12 +314,11 @@ FIELDS: Final = {
     "signature": ConditionField(
         "Signature", f"One of: {', '.join(SIGNATURES)}.",
         "whose signature is {}", partial(check_choice, SIGNATURES),
-        lambda value, facts: facts.signature == value, choices=SIGNATURES,
+        _signed, choices=SIGNATURES,
     ),
     "encrypted": ConditionField(
         "Encrypted", "true or false: whether it came encrypted.",
-        "that came {}", partial(check_choice, ("true", "false")),
-        lambda value, facts: facts.encrypted == (value == "true"),
+        "that came {}", partial(check_choice, ("true", "false")), _encrypted,
         lambda value: "encrypted" if value == "true" else "unencrypted", ("true", "false"),
     ),
 }  # fmt: skip

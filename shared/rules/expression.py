@@ -2,13 +2,14 @@
 
 Bounded by the library itself: nesting (32), steps of all `all` and `exists` together (10,000),
 regular expressions in linear time (RE2). What could make texts or lists grow (`+`, `map`, `filter`)
-is left out of the language. A fact that is not known has no value: `&&` and `||` answer without it
-where they can, anything else is answered neither yes nor no.
+is left out of the language. A fact that is not known, or not to its end, has no value: `&&` and
+`||` answer without it where they can, anything else is answered neither yes nor no.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from functools import cache, lru_cache
 from typing import Any, Final
 
@@ -19,14 +20,16 @@ LONGEST: Final = 2000
 _UNSHOWABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-#: What a text of a mail may weigh in an expression.
-_LONGEST_FACT: Final = 2000
 _LEFT_OUT: Final = (
     *("_+_", "_-_", "_*_", "_/_", "_%_"),
     *("bytes", "string", "dyn", "duration", "timestamp"),
 )
 _LANGUAGE: Final = "stdlib:\n  exclude_macros: [map, filter]\n  exclude_functions:\n" + "".join(
     f"    - name: {name}\n" for name in _LEFT_OUT
+)
+#: Asks for header fields by their names. Any other use of `headers` may ask for all there are.
+_BY_NAME: Final = re.compile(
+    r"""(["'])[^"']*\1\s+in\s+headers\b|\bheaders\s*\[\s*(["'])[^"']*\2\s*\]"""
 )
 #: As the library begins a sentence about a place, names what it does not know, and lists at length
 #: what could stand there.
@@ -73,7 +76,7 @@ def check(text: str) -> None:
 def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
     """(answer, why there is none)."""
     try:
-        value = _compiled(text).eval(data=_values(facts))
+        value = _compiled(text).eval(data=_values(text, facts))
         if value.type().name() == "BOOL":
             return bool(value.value()), ""
         problem = str(value.value())
@@ -84,27 +87,39 @@ def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
     return None, shown or "no answer"
 
 
-def _values(facts: RuleFacts) -> dict[str, Any]:
+def _values(text: str, facts: RuleFacts) -> dict[str, Any]:
+    """Of those that are known to their end: what is not there could be behind it."""
+    all_recipients = facts.envelope is not None and facts.addressed_complete
     found = {
-        "recipients": None if facts.envelope is None else list(facts.recipients),
-        "tags": None
-        if facts.envelope is None
-        else [tag for one in facts.recipients if (tag := tag_of(one))],
+        "recipients": list(facts.recipients) if all_recipients else None,
+        "tags": [tag for one in facts.recipients if (tag := tag_of(one))]
+        if all_recipients
+        else None,
         "sender": facts.sender,
-        "subject": facts.subject[:_LONGEST_FACT],
+        "subject": facts.subject if facts.has_whole_subject else None,
         "headers": None
-        if facts.headers is None
+        if facts.headers is None or _asks_what_is_cut(text, facts.headers_cut)
         else {n: list(v) for n, v in facts.headers.items()},
         "kind": facts.kind,
         "size": facts.size,
         "parts": list(facts.parts) if facts.parts is not None and facts.parts_complete else None,
-        "folder": facts.folder or "INBOX",
+        "folder": None if facts.folder is None else facts.folder or "INBOX",
         "connection": facts.connection,
-        "authentication": None if facts.authentication is None else list(facts.authentication),
+        "authentication": None
+        if facts.authentication is None or facts.is_cut
+        else list(facts.authentication),
         "signature": facts.signature,
         "encrypted": facts.encrypted,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _asks_what_is_cut(text: str, cut: Set[str]) -> bool:
+    """Whether an expression over header fields needs one of these to its end."""
+    if not cut:
+        return False
+    lowered = text.lower()
+    return "headers" in _BY_NAME.sub("", text) or any(name in lowered for name in cut)
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """What rules may ask of a mail, and the part of it that the ledger keeps for a dry run.
 
 A fact that is None could not be read, or was not kept: what asks it is answered neither yes nor no.
+So is what asks for something that is not there where more may stand behind what was read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from posthouse.mail import is_attachment
 from shared.mail.addresses import ADDRESS_LIMIT, lowered
+from shared.mail.findings import Finding, FindingKind
+from shared.mail.summary import SUBJECT_LIMIT
 from shared.untrusted_text import storable
 
 #: The ledger keeps so much of each, whatever a mail holds.
@@ -21,26 +24,29 @@ _USUAL_TYPES: Final = ["text/plain"]
 #: Media types that nearly every mail has.
 _SHORT: Final = {"text/plain": "t", "text/html": "h"}
 _LONG: Final = {short: long for long, short in _SHORT.items()}
+#: Findings of a mail that may have other parts than those that were found.
+_NOT_ALL_PARTS: Final = {FindingKind.TOO_MANY_PARTS, FindingKind.TOO_DEEP}
 
 
 class RuleFacts(NamedTuple):
     """The facts of one mail. Addresses, types and methods are in lower case.
 
+    `connection`, `folder`: None where the connection is gone, "" for a folder that has no name;
     `envelope`: addresses that servers noted as the recipient; `authentication`: `dmarc=pass` …;
     `addressed_complete`, `parts_complete`: whether all are there; `parts`: media types; `headers`:
     values by name in lower case, `headers_cut` the names of those that were cut ("" for any);
-    `size`: octets of the form that handlers read.
+    `size`: octets of the form that handlers read; `is_cut`: the header is longer than is read.
     """
 
-    connection: str = ""
-    folder: str = ""
-    sender: str = ""
+    connection: str | None = ""
+    folder: str | None = ""
+    sender: str | None = ""
     addressed: tuple[str, ...] = ()
     addressed_complete: bool = True
     subject: str = ""
     size: int = 0
-    signature: str = "none"
-    encrypted: bool = False
+    signature: str | None = "none"
+    encrypted: bool | None = False
     envelope: tuple[str, ...] | None = None
     kind: str | None = None
     parts: tuple[str, ...] | None = None
@@ -48,6 +54,11 @@ class RuleFacts(NamedTuple):
     authentication: tuple[str, ...] | None = None
     headers: Mapping[str, Sequence[str]] | None = None
     headers_cut: Set[str] = frozenset()
+    is_cut: bool = False
+
+    @property
+    def has_whole_subject(self) -> bool:
+        return not self.is_cut and len(self.subject) < SUBJECT_LIMIT
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -58,6 +69,11 @@ class RuleFacts(NamedTuple):
 def all_addressed(to: Sequence[str], cc: Sequence[str]) -> bool:
     """Whether these are all that a mail is addressed to: of more, the first ones are read."""
     return max(len(to), len(cc)) < ADDRESS_LIMIT
+
+
+def is_cut(findings: Iterable[Finding]) -> bool:
+    """Whether a header with these findings is longer than is read."""
+    return any(one.kind is FindingKind.HEADER_TOO_LONG for one in findings)
 
 
 def tag_of(address: str) -> str:
@@ -89,7 +105,8 @@ def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
         types = list(dict.fromkeys(types))
         if types != _USUAL_TYPES:
             found["p"] = _joined([_SHORT.get(one) or _lower(one) for one in types[:_MOST_KEPT]])
-    if len(types) > _MOST_KEPT or mail.get("parts_left_off"):
+    findings = {one["kind"] for one in mail.get("findings", ())}
+    if len(types) > _MOST_KEPT or mail.get("parts_left_off") or findings & _NOT_ALL_PARTS:
         found["m"] = 1
     attached = 0
     for one in parts:
@@ -97,8 +114,11 @@ def kept(mail: Mapping[str, Any]) -> dict[str, Any]:
     if attached:
         found["n"] = attached
     if results := mail.get("authentication"):
-        verdicts = [_lower(f"{one['method']}={one['result']}") for one in results[:_MOST_KEPT]]
+        # One for each signature of a domain: of many, the last ones say most.
+        verdicts = dict.fromkeys(_lower(f"{one['method']}={one['result']}") for one in results)
         found["a"] = _joined(verdicts)
+    if FindingKind.HEADER_TOO_LONG in findings:
+        found["c"] = 1  # or that of a part: what it is may stand behind what was read
     return found
 
 
@@ -108,16 +128,31 @@ def with_kept(facts: RuleFacts, found: Mapping[str, Any] | None, *, opened: bool
     `opened`: nothing of the mail stayed encrypted, so that its parts are those that it has.
     """
     if found is None or "x" in found:
-        return facts
+        return _cut(facts) if facts.is_cut else facts
     parts = tuple(_LONG.get(one, one) for one in found.get("p", "t").split(" "))
     envelope = tuple(found.get("d", ()))
-    return facts._replace(
+    facts = facts._replace(
         addressed_complete=facts.addressed_complete and len(envelope) < _MOST_KEPT,
         kind=found.get("k", _PERSON),
         envelope=envelope,
         parts=parts,
         parts_complete=opened and "m" not in found,
         authentication=tuple(found.get("a", "").split()),
+    )
+    return _cut(facts) if facts.is_cut or "c" in found else facts
+
+
+def _cut(facts: RuleFacts) -> RuleFacts:
+    """Of a mail whose header is longer than is read: what is not there may stand behind that, and
+    any field there may make it another kind, or say that it is encrypted, signed, of many parts."""
+    return facts._replace(
+        sender=facts.sender or None,
+        addressed_complete=False,
+        signature=None if facts.signature == "none" else facts.signature,
+        encrypted=facts.encrypted or None,
+        kind=None,
+        parts=None,
+        is_cut=True,
     )
 
 

@@ -83,7 +83,7 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
     )
     headers = MailHeaders.from_json(row["headers"] or {}, plain)
     facts = RuleFacts(
-        connection=names.get(row["connection_id"], ""),
+        connection=names.get(row["connection_id"]),
         folder=row["folder"],
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
@@ -92,6 +92,7 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         size=row["size"],
         signature=row["signature"] or "none",
         encrypted=row["encrypted"],
+        is_cut=row["is_cut"],
     )
     return PastMail(
         row["id"],

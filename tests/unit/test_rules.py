@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.decryptor.choosing_handlers import rule_facts
+from services.decryptor.mail_facts import MailFactsReader
+from services.decryptor.private_folder import PrivateFolder
 from shared.errors import InvalidInput
 from shared.mail.facts import read_facts
 from shared.mail.region import region
@@ -193,7 +196,7 @@ def of_mail(header: bytes) -> RuleFacts:
     raw, now, nobody = RawRef("key", 0, 1), datetime.now(UTC), frozenset[int]()
     read = read_headers(header)
     mail = Claimed(UUID(int=1), 1, 1, 1, b"", raw, read, now, None, 0, True, nobody, None)
-    facts = read_facts(region(header), trusted=(), text_limit=0).to_json()
+    facts = MailFactsReader(0, PrivateFolder(Path())).of_bytes(header, None)
     return rule_facts(mail, DecryptOutcome(mail.id, PLAIN), None, facts, header)
 
 
@@ -201,6 +204,8 @@ def test_what_was_not_read_to_its_end_is_in_doubt() -> None:
     many = b"To: " + b", ".join(b"a%d@example.org" % n for n in range(151)) + b"\r\n\r\n"
     for rule in ({"recipient": "a150@example.org"}, {"recipient": "z@x.org"}, {"tag": "x"}):
         assert rules(rule).judge(of_mail(many)).takes is None, rule
+    for text in ("recipients.exists(r, r == 'a150@example.org')", "!('x' in tags)"):
+        assert rules(expression=text).judge(of_mail(many)).takes is None, text
     assert rules({"recipient": "a9@example.org"}).judge(of_mail(many)).takes is True
     few = b"To: a@example.org\r\nX-Long: " + b"y " * 1500 + b"z\r\n\r\n"
     assert rules({"recipient": "z@x.org"}).judge(of_mail(few)).takes is False
@@ -208,6 +213,30 @@ def test_what_was_not_read_to_its_end_is_in_doubt() -> None:
     assert rules({"header": "X-Other: z"}).judge(of_mail(few)).takes is False
     fields = b"".join(b"X-%d: y\r\n" % n for n in range(501)) + b"\r\n"
     assert rules({"header": "X-500"}).judge(of_mail(fields)).takes is None
+    assert rules(expression="'x-500' in headers").judge(of_mail(fields)).takes is None
+    for text, takes in (
+        ("headers['x-long'].exists(v, v.contains('z'))", None),
+        ("headers.exists(n, headers[n].exists(v, v.contains('z')))", None),
+        ("'x-other' in headers", False),
+        ('headers["to"].exists(v, v.contains("a@"))', True),
+    ):
+        assert rules(expression=text).judge(of_mail(few)).takes is takes, text
+    deep = b"".join(
+        b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(30)
+    )
+    assert rules({"part": "image/*"}).judge(of_mail(deep)).takes is None
+
+
+def test_what_a_connection_that_is_gone_was_is_in_doubt() -> None:
+    """Its mails are published all the same, to whoever takes all connections."""
+    found = of_mail(b"From: ann@example.org\r\n\r\n")
+    for rule, text in (
+        ({"connection": "Desk"}, "connection == 'Desk'"),
+        ({"folder": "Support"}, "folder == 'Support'"),
+        ({"authentication": "dmarc=pass"}, "'dmarc=pass' in authentication"),
+    ):
+        assert rules(rule).judge(found).takes is None, rule
+        assert rules(expression=text).judge(found).takes is None, text
 
 
 def test_what_is_known_decides_although_something_is_not() -> None:
@@ -217,9 +246,15 @@ def test_what_is_known_decides_although_something_is_not() -> None:
     assert rules(expression='kind == "bounce" || size > 9').judge(UNREAD).takes is True
 
 
-def test_an_expression_sees_the_beginning_of_a_long_subject() -> None:
-    long = KNOWN._replace(subject="a" * 100_000)
-    assert rules(expression="subject.size() <= 2000").judge(long).takes is True
+def test_what_may_stand_behind_the_end_of_a_long_subject_is_in_doubt() -> None:
+    whole = of_mail(b"Subject: " + b"a " * 490 + b"Order 7\r\n\r\n")
+    for rule in (rules({"subject": "Order 7"}), rules(expression="subject.contains('Order 7')")):
+        assert rule.judge(whole).takes is True, rule
+    assert rules({"subject": "Order 8"}).judge(whole).takes is False
+    long = of_mail(b"Subject: " + b"a " * 500 + b"Order 7\r\n\r\n")
+    for rule in (rules({"subject": "Order 7"}), rules(expression="subject.contains('Order 7')")):
+        assert rule.judge(long).takes is None, rule
+    assert rules({"subject": "a a"}).judge(long).takes is True
 
 
 def test_what_a_mail_says_in_an_error_is_cut_and_without_controls() -> None:
@@ -232,7 +267,7 @@ def test_what_a_mail_says_in_an_error_is_cut_and_without_controls() -> None:
 
 def test_an_expression_cannot_work_for_long() -> None:
     many = KNOWN._replace(
-        parts=tuple(f"a/{n}" for n in range(200)), subject="a" * 100_000, headers=None
+        parts=tuple(f"a/{n}" for n in range(200)), subject="a" * 900, headers=None
     )
     hard = rules(expression="parts.all(a, parts.all(b, parts.all(c, subject.matches('(a|aa)+$'))))")
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -243,7 +278,10 @@ def test_an_expression_cannot_work_for_long() -> None:
 def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
     mail = (
         b"Delivered-To: a+b@example.org\r\nAuto-Submitted: auto-replied\r\n"
-        b"Authentication-Results: mx.google.com; dmarc=fail header.from=x.org\r\n"
+        b"Authentication-Results: mx.google.com; "
+        + b"dkim=pass header.d=x.org; "
+        * 25
+        + b"dmarc=fail header.from=x.org\r\n"
         b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\nHi\r\n--b\r\n'
         b"Content-Type: Image/PNG\r\n\r\n\r\n--b--\r\n"
     )
@@ -254,13 +292,13 @@ def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
         "d": ["a+b@example.org"],
         "p": "t image/png",
         "n": 1,
-        "a": "dmarc=fail",
+        "a": "dkim=pass dmarc=fail",
     }
     plain = read_facts(region(b"Subject: x\r\n\r\nHi"), trusted=(), text_limit=0)
     assert kept(plain.to_json()) == {}
     again = with_kept(RuleFacts(), found, opened=True)
     assert again.parts == ("text/plain", "image/png")
-    assert again.authentication == ("dmarc=fail",)
+    assert again.authentication == ("dkim=pass", "dmarc=fail")
     answered = with_kept(RuleFacts(), {}, opened=True)
     assert (answered.kind, answered.parts) == ("person", ("text/plain",))
 

@@ -12,6 +12,7 @@ import pytest
 from services.decryptor.mail_facts import MailFactsReader
 from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import ReadyMail, _Batch
+from shared.connection_editing import edit
 from shared.mail.fields import HEADER_LIMIT
 from shared.mail.summary import read_headers
 from shared.mail_security import PLAIN
@@ -38,6 +39,8 @@ def header_of(size: int, end: bytes = b"") -> bytes:
 
 def facts_of(mail: bytes, folder: Path, inline_max_bytes: int) -> RuleFacts:
     """What a decryptor asks rules about, of a mail that lies in the store."""
+    given = {"name": "Desk", "mode": "imap", "host": "mx.example.org", "username": "desk"}
+    change = edit(None, {**given, "password": "x", "trusted_servers": "mx.example.org"})
     store = FileStore(folder / "store")
     with store.pack() as pack:
         pack.write(mail)
@@ -49,7 +52,9 @@ def facts_of(mail: bytes, folder: Path, inline_max_bytes: int) -> RuleFacts:
     ready = {one.id: ReadyMail(DecryptOutcome(one.id, PLAIN))}
     private = PrivateFolder(folder / "private")
     try:
-        batch = _Batch(ready, {}, store, MailFactsReader(0, private), inline_max_bytes)
+        batch = _Batch(
+            ready, {1: change.connection}, store, MailFactsReader(0, private), inline_max_bytes
+        )
         return batch.rule_facts(one, with_header=True)
     finally:
         private.close()
@@ -79,3 +84,61 @@ def test_a_field_that_a_whole_header_does_not_have_is_not_there_however_long_the
     found = facts_of(mail, tmp_path, inline_max_bytes)
     assert answer({"header": "X-Wanted"}, found) is True
     assert answer({"header": "X-Other"}, found) is False
+
+
+#: What a mail may be whose header goes on behind what is read of it, and a rule that wants it.
+HIDDEN = [
+    (b"From: ann@example.org\r\n", {"sender": "ann@example.org"}, 'sender == "ann@example.org"'),
+    (b"Subject: Printer\r\n", {"subject": "printer"}, 'subject.contains("Printer")'),
+    (b"To: desk@example.org\r\n", {"recipient": "@example.org"}, "recipients.size() > 0"),
+    (b"Delivered-To: a+b@example.org\r\n", {"tag": "b"}, '"b" in tags'),
+    (b"Auto-Submitted: auto-replied\r\n", {"kind": "auto-reply"}, 'kind == "auto-reply"'),
+    (
+        b"Authentication-Results: mx.example.org; dmarc=pass\r\n",
+        {"authentication": "dmarc=pass"},
+        '"dmarc=pass" in authentication',
+    ),
+    (b"Content-Type: image/png\r\n", {"part": "image/*"}, 'parts.exists(p, p == "image/png")'),
+    (
+        b"Content-Type: application/pkcs7-mime\r\n",
+        {"encrypted": True, "signature": "invalid"},
+        'encrypted && signature == "invalid"',
+    ),
+]
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.parametrize("hidden, rule, expression", HIDDEN, ids=[str(one[1]) for one in HIDDEN])
+def test_no_fact_is_denied_that_may_stand_behind_what_is_read_of_a_header(
+    tmp_path: Path, hidden: bytes, rule: dict[str, Any], expression: str
+) -> None:
+    filler = b"X-Filler: " + b"y" * 1000 + b"\r\n"
+    mail = filler * (HEADER_LIMIT // len(filler) + 1) + hidden + b"\r\nHi\r\n"
+    found = facts_of(mail, tmp_path, 2**20)
+    assert answer(rule, found) is None
+    assert read_rules({"expression": expression}).judge(found).takes is None
+    # Nor is the opposite said for certain.
+    assert read_rules({"reject": [rule]}).judge(found).takes is None
+    # Where the header ends before the limit, all of it is known.
+    found = facts_of(filler + b"\r\nHi\r\n", tmp_path, 2**20)
+    assert answer(rule, found) is False
+    assert read_rules({"expression": expression}).judge(found).takes is False
+
+
+@pytest.mark.promise("R1")
+def test_what_stands_before_the_end_of_a_long_header_counts(tmp_path: Path) -> None:
+    mail = b"To: desk+a@example.org\r\n" + header_of(HEADER_LIMIT + 1000) + b"\r\nHi\r\n"
+    found = facts_of(mail, tmp_path, 2**20)
+    for rule, takes in (
+        ({"sender": "ann@example.org"}, True),
+        ({"sender": "bob@example.org"}, False),
+        ({"subject": "printer"}, True),
+        ({"subject": "other"}, None),
+        ({"recipient": "desk@example.org", "tag": "a"}, True),
+        ({"tag": "b"}, None),
+        ({"signature": "none"}, None),
+        ({"kind": "person"}, None),
+        ({"size": "> 1 MB"}, False),
+        ({"folder": "INBOX"}, True),
+    ):
+        assert answer(rule, found) is takes, rule

@@ -6,7 +6,7 @@ SELECT m.id, m.connection_id, m.folder, m.message_id, m.sender, m.sender_name, m
        m.subject, coalesce(m.opened_size, m.size) AS size, m.security -> 'headers' AS headers,
        m.security ->> 'signature' AS signature, m.security ->> 'status' AS status,
        coalesce((m.security ->> 'encrypted')::boolean, false) AS encrypted, m.facts,
-       m.downloaded_at,
+       coalesce(m.findings @> '[{"kind": "header-too-long"}]', false) AS is_cut, m.downloaded_at,
        ARRAY(SELECT d.handler_id FROM delivery AS d WHERE d.message_id = m.id) AS delivered_to
 FROM message AS m
 WHERE m.id >= %(since)s AND (%(before)s::uuid IS NULL OR m.id < %(before)s)

@@ -45,7 +45,7 @@ class Standing:
     mine: set[uuid.UUID]
     targets: Sequence[DeliveryTarget]
     delivered: Mapping[uuid.UUID, Mapping[int, Redelivery | None]]
-    left_out: Mapping[uuid.UUID, Mapping[int, str]]
+    left_out: Mapping[uuid.UUID, Mapping[int, LeftOut]]
     is_asked: bool
     disabled: Sequence[DeliveryTarget] = ()
 

@@ -32,11 +32,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A handler that does not get the mail; `by`: BY_RULES or BY_GROUP."""
+    """A handler that does not get the mail; `by`: BY_RULES or BY_GROUP. `holder`: the handler of
+    its group that gets it; None where rules decided, or where that was not noted."""
 
     handler_id: int
     by: str
     reason: str
+    holder: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +59,34 @@ def choose(
     asked: Set[int],
     delivered: Set[int] = frozenset(),
     chosen: Set[int] = frozenset(),
-    left_out: Mapping[int, str] | None = None,
+    left_out: Mapping[int, LeftOut] | None = None,
     gone: Iterable[Candidate] = (),
 ) -> Choice:
     """Decides about one mail.
 
     `candidates`: all that take its connection, of whom `asked` are decided about; `gone`: all
-    others that there are; `delivered`: who has it already; `chosen` and `left_out` (handler → by
-    what) are what was decided before, and stand. `facts` is asked only where a rule is.
+    others that there are; `delivered`: who has it already; `chosen` and `left_out` (by handler) are
+    what was decided before, and stand. `facts` is asked only where a rule is.
     """
-    before = left_out or {}
     given: set[int] = set()
     out: list[LeftOut] = []
     unsure: dict[int, str] = {}
     given_anew: set[str] = set()
     ordered = sorted(candidates, key=lambda one: (one.position, one.handler_id))
     others = list(gone)
+    to_have = delivered | (chosen & {one.handler_id for one in ordered})
+    # Who was left out for another one stays so as long as that one has the mail or gets it, also
+    # where it was deleted or is in another group by now.
+    before = {
+        handler: one
+        for handler, one in (left_out or {}).items()
+        if one.by == BY_RULES or one.holder in to_have
+    }
     holders = _holders(ordered, others, delivered, chosen)
-    stands = (BY_RULES, BY_GROUP) if _is_held(ordered, others, delivered, chosen) else (BY_RULES,)
     for one in ordered:
         if one.handler_id not in asked or one.handler_id in delivered:
             continue
-        if before.get(one.handler_id) in stands:
+        if one.handler_id in before:
             continue
         if one.handler_id in chosen:
             given.add(one.handler_id)
@@ -86,14 +94,13 @@ def choose(
         verdict = one.rules.judge(facts()) if one.rules else None
         if verdict is not None and verdict.takes is False:
             out.append(LeftOut(one.handler_id, BY_RULES, verdict.reason))
-        elif one.group and one.group in holders:
-            if before.get(one.handler_id) != BY_GROUP:
-                reason = f"{holders[one.group]} of the group {one.group} has it"
-                out.append(LeftOut(one.handler_id, BY_GROUP, reason))
+        elif one.group and (holder := holders.get(one.group)):
+            reason = f"{holder.name} of the group {one.group} has it"
+            out.append(LeftOut(one.handler_id, BY_GROUP, reason, holder.handler_id))
         else:
             given.add(one.handler_id)
             if one.group:
-                holders[one.group] = one.name
+                holders[one.group] = one
                 given_anew.add(one.group)
             if verdict is not None and verdict.takes is None:
                 unsure[one.handler_id] = verdict.reason
@@ -107,29 +114,13 @@ def _holders(
     gone: Iterable[Candidate],
     delivered: Set[int],
     chosen: Set[int],
-) -> dict[str, str]:
-    """By group, the name of the handler that has the mail, or is to have it."""
-    found: dict[str, str] = {}
+) -> dict[str, Candidate]:
+    """By group, the handler that has the mail, or is to have it."""
+    found: dict[str, Candidate] = {}
     for one in candidates:
         if one.group and one.handler_id in delivered | chosen:
-            found.setdefault(one.group, one.name)
+            found.setdefault(one.group, one)
     for one in gone:
         if one.group and one.handler_id in delivered:
-            found.setdefault(one.group, one.name)
+            found.setdefault(one.group, one)
     return found
-
-
-def _is_held(
-    candidates: Iterable[Candidate],
-    gone: Iterable[Candidate],
-    delivered: Set[int],
-    chosen: Set[int],
-) -> bool:
-    """Whether whom a group left out stays so although nobody of the group holds its place.
-
-    A handler that was deleted has the mail: of which group it was nobody knows any more. Not where
-    the place may have been of one that is gone without the mail: one of the group gets it.
-    """
-    there = {one.handler_id for one in candidates}
-    deleted = delivered - there - {one.handler_id for one in gone}
-    return bool(deleted) and chosen <= delivered | there

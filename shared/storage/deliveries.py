@@ -117,11 +117,12 @@ def _target(row: tuple[Any, ...]) -> DeliveryTarget:
     )
 
 
-def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, str]]:
-    """Which handlers do not get these mails, and by what (`shared.rules.choosing`)."""
-    found: dict[uuid.UUID, dict[int, str]] = defaultdict(dict)
-    for message_id, handler_id, by in session.execute(_SQL["left_out"], {"ids": uuid_array(ids)}):
-        found[message_id][handler_id] = by
+def left_out(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, dict[int, LeftOut]]:
+    """Which handlers do not get these mails, by handler."""
+    found: dict[uuid.UUID, dict[int, LeftOut]] = defaultdict(dict)
+    for message_id, *row in session.execute(_SQL["left_out"], {"ids": uuid_array(ids)}):
+        one = LeftOut(*row)
+        found[message_id][one.handler_id] = one
     return found
 
 
@@ -158,6 +159,7 @@ def record_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, LeftOut]])
                 "handlers": array(str(row[1].handler_id) for row in rows),
                 "by": text_array(row[1].by for row in rows),
                 "reasons": text_array(row[1].reason for row in rows),
+                "holders": [row[1].holder for row in rows],
             },
         )
 

@@ -28,7 +28,8 @@ ORDER BY h.id;
 
 -- name: left_out
 -- Which handlers do not get these mails, as was decided before.
-SELECT message_id, handler_id, decided_by FROM filtered WHERE message_id = ANY(%(ids)s::uuid[]);
+SELECT message_id, handler_id, decided_by, reason, holder FROM filtered
+WHERE message_id = ANY(%(ids)s::uuid[]);
 
 -- name: record_choices
 -- Before anything is published: whoever tries again publishes to these and to nobody else.
@@ -38,12 +39,14 @@ FROM unnest(%(ids)s::uuid[], %(choices)s::text[], %(doubts)s::jsonb[]) AS c(id, 
 WHERE o.message_id = c.id;
 
 -- name: record_left_out
-INSERT INTO filtered AS f (message_id, handler_id, decided_at, decided_by, reason)
-SELECT message_id, handler_id, now(), decided_by, reason
-FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(by)s::text[], %(reasons)s::text[])
-     AS p(message_id, handler_id, decided_by, reason)
+INSERT INTO filtered AS f (message_id, handler_id, decided_at, decided_by, reason, holder)
+SELECT message_id, handler_id, now(), decided_by, reason, holder
+FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(by)s::text[], %(reasons)s::text[],
+            %(holders)s::bigint[])
+     AS p(message_id, handler_id, decided_by, reason, holder)
 ON CONFLICT (message_id, handler_id) DO UPDATE
-SET decided_at = excluded.decided_at, decided_by = excluded.decided_by, reason = excluded.reason;
+SET decided_at = excluded.decided_at, decided_by = excluded.decided_by, reason = excluded.reason,
+    holder = excluded.holder;
 
 -- name: forget_left_out
 -- These are to get the mail after all.

@@ -1,9 +1,10 @@
 """The expert's form: one expression of CEL (Common Expression Language) over the same facts.
 
 Bounded by the library itself: nesting (32), steps of all `all` and `exists` together (10,000),
-regular expressions in linear time (RE2). What could make texts or lists grow (`+`, `map`, `filter`)
-is left out of the language. A fact that is not known, or not to its end, has no value: `&&` and
-`||` answer without it where they can, anything else is answered neither yes nor no.
+regular expressions in linear time (RE2); and here, the time of these (`matching`). What could make
+texts or lists grow (`+`, `map`, `filter`) is left out of the language. A fact that is not known, or
+not to its end, has no value: `&&` and `||` answer without it where they can, anything else is
+answered neither yes nor no.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from shared.errors import InvalidInput
+from shared.rules import matching
 from shared.rules.facts import RuleFacts, tag_of
 
 LONGEST: Final = 2000
@@ -21,6 +23,7 @@ _UNSHOWABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _LEFT_OUT: Final = (
+    "matches",  # the library's own: calls are `matching.NAME` when they are compiled
     *("_+_", "_-_", "_*_", "_/_", "_%_"),
     *("bytes", "string", "dyn", "duration", "timestamp"),
 )
@@ -69,17 +72,26 @@ def check(text: str) -> None:
             field="expression",
             hint=f"CEL over: {', '.join(VARIABLES)}.",
         ) from None
+    for pattern in matching.patterns(text):
+        matching.begin()
+        value = _environment().compile(pattern).eval(data={})
+        if value.type().name() != "BOOL":
+            raise InvalidInput(
+                f"The expression is not right: {_words(value.value()).rstrip('.')}.",
+                field="expression",
+            )
     if compiled.return_type().name() != "BOOL":
         raise InvalidInput("The expression is neither true nor false.", field="expression")
 
 
 def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
     """(answer, why there is none)."""
+    matching.begin()
     try:
         value = _compiled(text).eval(data=_values(text, facts))
         if value.type().name() == "BOOL":
             return bool(value.value()), ""
-        problem = str(value.value())
+        problem = _words(value.value())
     except Exception as error:  # whatever a mail holds: it is given in doubt, and never lost
         problem = _words(error)
     # The library's words may hold some of the mail's.
@@ -124,7 +136,7 @@ def _asks_what_is_cut(text: str, cut: Set[str]) -> bool:
 
 @lru_cache(maxsize=256)
 def _compiled(text: str) -> Any:
-    return _environment().compile(text)
+    return _environment().compile(matching.renamed(text))
 
 
 @cache
@@ -143,21 +155,23 @@ def _environment() -> Any:
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(_LANGUAGE),
         variables={name: types[kind] for name, kind in VARIABLES.items()},
+        functions=[matching.declaration()],
     )
 
 
-def _words(error: Exception) -> str:
+def _words(error: object) -> str:
     """The library's own sentence, without its status words; what is left out of the language here
     is called so."""
     first = str(error).split("\n")[0]
-    for word in ("INVALID_ARGUMENT: ", "CANCELLED: ", "INTERNAL: ", "ERROR: <input>:"):
+    statuses = ("UNKNOWN: ", "INVALID_ARGUMENT: ", "CANCELLED: ", "INTERNAL: ")
+    for word in (*statuses, "ERROR: <input>:"):
         first = first.removeprefix(word)
     first = first.split(" [")[0].replace(" (in container '')", "")[:300]
     place = _PLACE.match(first)
     if place:
         first = f"line {place[1]}, column {place[2]}: {first[place.end() :]}"
     first = _EXPECTED.sub("", _UNKNOWN.sub(_unknown, first)).replace("'<EOF>'", "the end")
-    return _OPERATOR.sub(r"'\1'", first)
+    return _OPERATOR.sub(r"'\1'", first).replace(matching.NAME, "matches")
 
 
 def _unknown(found: re.Match[str]) -> str:

@@ -152,7 +152,8 @@ def read_rules(value: Any, *, stored: bool = False) -> Rules:
             refusals.add(no_field(name, _PARTS, "handler's rules"))
     accept = _list(value.get("accept"), "accept", 1, refusals, stored=stored)
     reject = _list(value.get("reject"), "reject", 1 + len(accept), refusals, stored=stored)
-    expression = refusals.read(lambda: _expression(value.get("expression") or ""), "")
+    given = value.get("expression") or ""
+    expression = refusals.read(lambda: _expression(given, stored=stored), "")
     refusals.finish()
     return Rules(accept, reject, expression)
 
@@ -163,11 +164,11 @@ def stored_rules(text: str) -> Rules:
     return read_rules(json.loads(text), stored=True)
 
 
-def _expression(value: Any) -> str:
+def _expression(value: Any, *, stored: bool) -> str:
     if not isinstance(value, str):
         raise InvalidInput("The expression is a text.", field="expression")
     text = value.replace("\r\n", "\n").strip()
-    if text:
+    if text and not stored:
         expressions.check(text)
     return text
 

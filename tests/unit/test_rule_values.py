@@ -118,6 +118,11 @@ def test_what_no_mail_can_have_is_refused(rule: dict[str, Any]) -> None:
     assert saved.judge(RuleFacts(subject="x", envelope=(), authentication=())).takes
 
 
+def test_an_expression_that_would_be_refused_today_is_in_doubt() -> None:
+    saved = stored_rules(json.dumps({"expression": "subject.matches('(') || knd == 'x'"}))
+    assert saved.judge(RuleFacts(subject="x")).takes is None
+
+
 def test_values_are_kept_as_they_are_meant() -> None:
     made = read_rules({"accept": [{"tag": "+billing"}, {"encrypted": [True, False]}]})
     assert made.to_json()["accept"] == [{"tag": "billing"}, {"encrypted": [True, False]}]

@@ -21,7 +21,7 @@ from shared.mail.region import region
 from shared.mail.summary import read_headers
 from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
-from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, choose
+from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, LeftOut, choose
 from shared.rules.conditions import FIELDS
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.rules.ruleset import Rules, read_rules
@@ -100,6 +100,9 @@ def test_rules_are_read_aloud_by_their_numbers() -> None:
         {"expression": "\0"},
         {"expression": "kind == 'a\u202eb'"},
         {"expression": "kind == 'a\x9bb'"},
+        {"expression": "subject.matches('(')"},
+        {"expression": "subject.matches('a{1,900}b{200}')"},
+        {"expression": f"subject.matches('{'a' * 501}')"},
         {"accept": [{"subject": ["x"] * 51}]},
     ],
     ids=repr,
@@ -140,6 +143,8 @@ def test_all_that_is_wrong_is_said_at_once_with_what_was_meant() -> None:
         ("kind ==", "mismatched input the end"),
         ("encrypted &&\n  knd == 'person'", "line 2, column 3: undeclared reference to 'knd'"),
         ("string(size) == '1'", "'string' is left out here"),
+        ("subject.matches(size)", "line 1, column 16: found no matching overload for 'matches'"),
+        ("matches(subject, '(')", "missing ): ("),
     ],
 )
 def test_a_wrong_expression_is_refused_in_words(text: str, said: str) -> None:
@@ -275,6 +280,36 @@ def test_an_expression_cannot_work_for_long() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - size < 64 * 1024
 
 
+def test_regular_expressions_of_one_answer_cannot_work_for_long() -> None:
+    """A match of this one takes milliseconds, and is asked for 8,000 times."""
+    many = KNOWN._replace(parts=tuple(f"a/{n}" for n in range(20)), subject="ab" * 450)
+    hard = "subject.matches('[ab]{1,500}[ab]{1,400}c')"
+    for _ in range(3):
+        hard = f"parts.exists(p, {hard})"
+    verdict = rules(expression=hard).judge(many)
+    assert verdict.takes is None
+    assert "take too much work" in verdict.reason
+    # The next answer begins anew.
+    assert rules(expression="subject.matches('^(ab)+$')").judge(many).takes is True
+
+
+@pytest.mark.parametrize(
+    ("expression", "takes"),
+    [
+        ("subject.matches('^Pr.*r$')", True),
+        ("matches(subject, 'x')", False),
+        ("subject . matches (\n'(?i)PRINTER')", True),
+        (r"subject.matches(r'^\w+$')", True),
+        ("parts.exists(matches, matches == 'text/plain')", True),
+        ("subject.contains('matches(') || subject.contains(\"it's matches('\")", False),
+        (r"subject.contains('\'') || subject.matches('Printer')", True),
+        ("headers['x-loop'].exists(v, v.matches(sender) || v.matches('yes'))", True),
+    ],
+)
+def test_regular_expressions_are_asked_wherever_they_stand(expression: str, takes: bool) -> None:
+    assert rules(expression=expression).judge(KNOWN).takes is takes
+
+
 def test_what_the_ledger_keeps_answers_as_the_mail_does() -> None:
     mail = (
         b"Delivered-To: a+b@example.org\r\nAuto-Submitted: auto-replied\r\n"
@@ -335,7 +370,9 @@ def test_what_was_decided_stands_whatever_the_rules_say() -> None:
     ]
     # Chosen before: it keeps the mail. Left out before: it does not get it.
     assert choose(everybody, facts, asked={1, 2, 3}, chosen={2}).chosen == {2, 3}
-    assert choose(everybody, facts, asked={1, 2, 3}, left_out={1: BY_RULES}).chosen == {2, 3}
+    assert choose(
+        everybody, facts, asked={1, 2, 3}, left_out={1: LeftOut(1, BY_RULES, "")}
+    ).chosen == {2, 3}
     # Had by one of the group: nobody else of it is asked for.
     assert choose(everybody, facts, asked={2, 3}, delivered={1}).chosen == {3}
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, Final, Literal
 
 from services.admin.context import Context
@@ -100,11 +101,10 @@ def dry_run(
     tally = _Tally(handler, others, listed)
     back_to: datetime | None = None
     complete = True
-    for page in _pages(ctx, handler, names, since, None, ends):
-        for mail in page:
-            tally.add(mail)
-        back_to = page[-1].downloaded_at
-        if time.monotonic() > ends and len(page) == _PAGE:
+    for mail in chain.from_iterable(_pages(ctx, handler, names, since, None, ends)):
+        tally.add(mail)
+        back_to = mail.downloaded_at
+        if time.monotonic() > ends:  # a rule may be asked for long, too
             complete = False
             break
     return DryRun(
@@ -148,11 +148,17 @@ def deliver_since(
     count = 0
     following: uuid.UUID | None = None
     for page in _pages(ctx, handler, names, since, before, ends):
-        wanted = [mail.id for mail in page if _missed(handler, others, mail)]
+        wanted: list[uuid.UUID] = []
+        for mail in page:
+            if _missed(handler, others, mail):
+                wanted.append(mail.id)
+            if time.monotonic() > ends:
+                break
         with ctx.transaction() as session:
             count += len(delivering_again.reconsider(session, wanted, handler.id))
-        if len(page) == _PAGE and (count >= most or time.monotonic() > ends):
-            following = page[-1].id
+        is_last = mail is page[-1] and len(page) < _PAGE
+        if not is_last and (count >= most or time.monotonic() > ends):
+            following = mail.id
             break
     with ctx.transaction() as session:
         what = {"since": since, "count": count}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
-from tests.integration.api.conftest import Api, Posthouse
+from services.admin.operations import rules
+from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
+from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.integration.api.test_messages import add_mail
 
 RULES = {
@@ -117,6 +121,71 @@ def test_a_dry_run_says_what_would_have_been_taken_and_changes_nothing(api: Api)
     assert api.http.get(f"handlers/{made['id']}").json()["sentences"] == []
     assert api.execute("SELECT count(*) FROM filtered") == [(0,)]
     assert api.http.post(path, json={"rules": {"accept": [{}]}}).status_code == 422
+    # Of a mail whose header was longer than is read nobody knows the kind.
+    cut = known | {"findings": '[{"kind": "header-too-long", "where": 262144, "detail": ""}]'}
+    long = add_mail(api, box["id"], sender="zoe@example.net", columns=cut)
+    tried = api.http.post(path, json={"rules": {"accept": [{"kind": "list"}]}}).json()
+    assert {mail["id"] for mail in tried["listed"]} == {str(unknown), str(long)}
+    assert (tried["taken"], tried["unsure"]) == (2, 2)
+
+
+@pytest.mark.promise("R2")
+def test_rules_that_take_long_are_tried_on_as_many_mails_as_there_is_time_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is looked at after each mail, not after each page of 2,000."""
+    monkeypatch.setattr(rules, "SECONDS", 0.3)
+    hard = "subject.matches('[ab]{1,500}[ab]{1,400}c')"
+    for _ in range(3):
+        hard = f"parts.exists(p, {hard})"
+    box = api.create()
+    types = " ".join(f"a/{n}" for n in range(20))
+    columns = {"facts": json.dumps({"p": types}), "subject": "ab" * 450}
+    for _ in range(20):
+        add_mail(api, box["id"], columns=columns)
+    made = handler(api, "slow", connections=[box["id"]], rules={"expression": hard})
+    tried = api.http.post(f"handlers/{made['id']}/rules/dry-run", json={}).json()
+    assert tried["complete"] is False
+    assert 0 < tried["looked_at"] < 20
+    # Nor does what is asked for after it, which goes on where it ended.
+    asked = {"since": "2020-01-01"}
+    path = f"handlers/{made['id']}/deliver-since"
+    count, calls = 0, 0
+    while asked:
+        given = api.http.post(path, json=asked).json()
+        count, calls = count + given["count"], calls + 1
+        asked = asked | {"before": given["next"]} if given["next"] else {}
+    assert count == 20
+    assert calls > 1
+    assert api.execute("SELECT count(*) FROM outbox") == [(20,)]
+
+
+@pytest.mark.promise("R2")
+def test_the_page_goes_on_with_past_mails_where_there_are_too_many_for_one_go(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began anew with the newest, which were on their way already or not wanted."""
+    monkeypatch.setattr(rules, "SECONDS", 0.0)  # one mail a go
+    box = api.create()
+    for _ in range(3):
+        add_mail(api, box["id"], columns={"facts": "{}"})
+    made = handler(api, "page", connections=[box["id"]], rules={"accept": [{"header": "X"}]})
+    with httpx.Client(base_url=api.url, timeout=60, follow_redirects=True) as pages:
+        assert log_in(pages, token=TOKEN).status_code == 303
+        path, fields = f"/handlers/{made['id']}", {"since": "2020-01-01"}
+        asked = []
+        while True:
+            csrf = re.search(r'name="csrf" value="([^"]+)"', pages.get(path).text)
+            assert csrf is not None
+            page = pages.post(f"{path}/deliver-since", data=fields | {"csrf": csrf[1]}).text
+            asked.append(api.execute("SELECT count(*) FROM outbox")[0][0])
+            before = re.search(r'name="before" value="([^"]+)"', page)
+            if before is None:
+                break
+            assert "Go on with the older ones" in page
+            assert 'type="date" required value="2020-01-01"' in page
+            fields["before"] = before[1]
+    assert asked == [1, 2, 3]
 
 
 @pytest.mark.promise("R2")

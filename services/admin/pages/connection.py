@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +15,7 @@ from services.admin.operations.connection_views import Day
 from services.admin.operations.credentials import get_credential
 from services.admin.pages import charts
 from services.admin.pages.formatting import counted
-from services.admin.pages.forms import Form
+from services.admin.pages.forms import Form, list_start
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.request_context import context_of, is_part
 from shared.errors import NotFound, PosthouseError
@@ -38,11 +37,7 @@ def live(request: Request, connection_id: int) -> Response:
 
 @router.get("/{connection_id:int}/runs", dependencies=[VIEW_PART])
 def runs(request: Request, connection_id: int, before: str = "") -> Response:
-    ctx = context_of(request)
-    try:
-        start = uuid.UUID(before) if before else None
-    except ValueError:
-        start = None
+    ctx, start = context_of(request), list_start(before)
     found = connection_views.runs_of_connection(ctx, connection_id, before=start, limit=51)
     view = connection_views.get_connection(ctx, connection_id)
     return render(

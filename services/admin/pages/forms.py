@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
@@ -30,6 +31,14 @@ def whole_number(typed: str) -> int | None:
     """The number that somebody typed or a link has; None where it is none, or beyond everything
     that is counted here."""
     return int(typed) if _WHOLE.fullmatch(typed) else None
+
+
+def list_start(typed: str) -> uuid.UUID | None:
+    """The id behind which a link goes on with a list; None where it names none: from the start."""
+    try:
+        return uuid.UUID(typed) if typed else None
+    except ValueError:
+        return None
 
 
 def page_number(typed: str) -> int:

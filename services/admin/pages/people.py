@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -11,7 +10,7 @@ from starlette.responses import Response
 from services.admin.auth import passwords
 from services.admin.auth.route_permissions import ADMINISTER
 from services.admin.operations import people as operations
-from services.admin.pages.forms import Form, PostedForm, Values
+from services.admin.pages.forms import Form, PostedForm, Values, list_start
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.request_context import (
     context_of,
@@ -121,11 +120,7 @@ def delete_token(request: Request, token_id: int) -> Response:
 
 @router.get("/audit", dependencies=[ADMINISTER])
 def list_audit(request: Request, q: str = "", subject: str = "", before: str = "") -> Response:
-    start: uuid.UUID | None
-    try:
-        start = uuid.UUID(before) if before else None
-    except ValueError:
-        start = None
+    start = list_start(before)
     found, more = operations.audit_log(context_of(request), q=q, subject=subject, before=start)
     return render(
         request,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -18,7 +19,7 @@ from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerView
 from services.admin.operations.rules import DryRun
 from services.admin.pages.formatting import counted
-from services.admin.pages.forms import Form, PostedForm, whole_number
+from services.admin.pages.forms import Form, PostedForm, list_start, whole_number
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.request_context import context_of
 from shared.errors import InvalidInput
@@ -82,14 +83,14 @@ def deliver_since(request: Request, handler_id: int, form: Form) -> Response:
     back = f"/handlers/{handler_id}"
     try:
         since = instant("since", form.text("since"))
-        done = operations.deliver_since(context_of(request), handler_id, since)
+        before = list_start(form.text("before"))
+        done = operations.deliver_since(context_of(request), handler_id, since, before=before)
     except InvalidInput as error:
         return redirect(back, f"{error} {error.hint}".strip(), "bad")
     text = f"{counted(done.count, 'mail is', 'mails are')} looked at once more."
     if done.next:
-        return redirect(
-            back, f"{text} There are more: deliver once more when these are through.", "warn"
-        )
+        rest = urlencode({"since": form.text("since"), "before": done.next})
+        return redirect(f"{back}?{rest}#past-mails", f"{text} There are older ones.", "warn")
     return redirect(back, text)
 
 

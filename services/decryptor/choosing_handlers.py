@@ -147,7 +147,7 @@ def rule_facts(
     headers = MailHeaders.from_json(security.get("headers", {}), mail.headers)
     found = RuleFacts(
         connection=connection and connection.name,
-        folder=connection and connection.folder,
+        folder=mail.folder,
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
         addressed_complete=all_addressed(headers.to, headers.cc),

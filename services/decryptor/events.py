@@ -75,7 +75,7 @@ def compose(
             "to": _addresses(headers.to, headers.to_names),
             "cc": _addresses(headers.cc, headers.cc_names),
             "arrived_at": mail.arrived_at and mail.arrived_at.isoformat(),
-            "folder": connection.folder if connection else "",
+            "folder": mail.folder,
             "labels": list(mail.labels),
             **({"thread": mail.thread} if mail.thread else {}),
             "findings": _findings(headers, outcome, facts),

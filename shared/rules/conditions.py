@@ -228,8 +228,6 @@ def _has_part(value: str, facts: RuleFacts) -> Answer:
 
 
 def _in_folder(value: str, facts: RuleFacts) -> Answer:
-    if facts.folder is None:
-        return None
     here = facts.folder or "INBOX"
     return here == value or here.upper() == value.upper() == "INBOX"
 

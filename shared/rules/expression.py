@@ -115,7 +115,7 @@ def _values(text: str, facts: RuleFacts) -> dict[str, Any]:
         "kind": facts.kind,
         "size": facts.size,
         "parts": list(facts.parts) if facts.parts is not None and facts.parts_complete else None,
-        "folder": None if facts.folder is None else facts.folder or "INBOX",
+        "folder": facts.folder or "INBOX",
         "connection": facts.connection,
         "authentication": None
         if facts.authentication is None or facts.is_cut

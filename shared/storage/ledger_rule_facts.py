@@ -83,7 +83,9 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
     )
     headers = MailHeaders.from_json(row["headers"] or {}, plain)
     facts = RuleFacts(
-        connection=names.get(row["connection_id"]),
+        # One that is gone is none of those that rules name, or was when it had the mail: what was
+        # handed over then is not asked for anew.
+        connection=names.get(row["connection_id"], ""),
         folder=row["folder"],
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),

@@ -50,6 +50,8 @@ class Claimed(NamedTuple):
     repeat_handlers: frozenset[int]
     outcome: DecryptOutcome | None
     correlation_id: uuid.UUID | None = None
+    #: That it was fetched from; empty for the inbox.
+    folder: str = ""
     #: Seconds since the store was first seen to lack its octets, None where it does not.
     missing_s: float | None = None
     #: Handlers that shall have it too where their rules take it.
@@ -93,6 +95,7 @@ class ClaimedRow(NamedTuple):
     downloaded_at: datetime
     arrived_at: datetime | None
     correlation_id: uuid.UUID | None
+    folder: str
     provider_thread: str
     labels: list[str]
     security: Mapping[str, Any] | None
@@ -141,6 +144,7 @@ def claimed_of(row: ClaimedRow, fresh_until: float) -> Claimed:
         repeat_handlers=frozenset(row.repeat_handlers),
         outcome=outcome,
         correlation_id=row.correlation_id,
+        folder=row.folder,
         missing_s=row.missing_s,
         asked_handlers=frozenset(row.asked_handlers),
         earlier_handlers=frozenset(row.had_handlers),

@@ -24,7 +24,9 @@ def takes(rule: dict[str, Any], facts: RuleFacts) -> bool | None:
 
 def sent_from(address: str) -> RuleFacts:
     mail: Any = SimpleNamespace(
-        headers=read_headers(f"From: <{address}>\r\nTo: <{address}>\r\n\r\n".encode()), size=1
+        headers=read_headers(f"From: <{address}>\r\nTo: <{address}>\r\n\r\n".encode()),
+        size=1,
+        folder="",
     )
     outcome: Any = SimpleNamespace(security={}, opened=None)
     return rule_facts(mail, outcome, None, {"delivered_to": [{"address": address}]}, None)

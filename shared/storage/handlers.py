@@ -113,6 +113,7 @@ def move(session: Session, handler_id: int, position: int) -> None:
 
 
 def delete(session: Session, handler_id: int) -> None:
+    session.execute(_SQL["hold_queue"], {"id": handler_id})
     if session.execute(_SQL["delete"], {"id": handler_id}).rowcount == 0:
         raise NotFound(f"There is no handler {handler_id}.")
 

@@ -54,6 +54,11 @@ INSERT INTO handler_connection (handler_id, connection_id)
 SELECT %(id)s, unnest(%(connection_ids)s::bigint[])
 ON CONFLICT DO NOTHING
 
+-- name: hold_queue
+-- Before its handler is deleted, in the order of who looks at the queue: that one holds this row, and
+-- Postgres asks for the handler's when it is changed a second time.
+SELECT FROM handler_queue WHERE handler_id = %(id)s FOR UPDATE
+
 -- name: delete
 DELETE FROM handler WHERE id = %(id)s
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,9 +12,9 @@ import pytest
 from services.scheduler import queue_guard
 from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
-from shared.queueing.output import Publication
+from shared.queueing.output import Publication, QueueCounts
 from shared.queueing.output.open import open_output
-from shared.storage import deliveries
+from shared.storage import deliveries, handlers
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import eventually
 from tests.integration.rows import add_connection, add_handler, add_message
@@ -202,3 +203,36 @@ def test_a_restart_that_lost_nothing_repeats_nothing(
         place.acknowledge()
     assert place.guard.check_all() == 0
     assert place.waiting() == set()
+
+
+def test_a_handler_is_deleted_while_somebody_looks_at_its_queue(place: Place) -> None:
+    """Who looks holds the queue and asks for the handler at the end; who deleted it held that, and
+    Postgres ended one of them."""
+    looking, gone = threading.Event(), threading.Event()
+    inspect = place.output.inspect
+
+    def slowly(handler: str) -> QueueCounts:
+        looking.set()
+        locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+        def waits() -> bool:
+            with place.database.transaction() as session:
+                return bool(session.execute(locked).fetchone() != (0,))
+
+        eventually(waits)  # for what is held here
+        return inspect(handler)
+
+    def delete() -> None:
+        looking.wait(30)
+        with place.database.transaction() as session:
+            handlers.delete(session, place.handler_id)
+        gone.set()
+
+    place.output.inspect = slowly  # type: ignore[method-assign]
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    place.guard.check_all()
+    deleting.join(30)
+    assert gone.is_set()
+    with place.database.transaction() as session:
+        assert session.execute("SELECT FROM handler").fetchall() == []

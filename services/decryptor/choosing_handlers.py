@@ -146,7 +146,7 @@ def rule_facts(
     security = outcome.security
     headers = MailHeaders.from_json(security.get("headers", {}), mail.headers)
     found = RuleFacts(
-        connection=connection and connection.name,
+        connection=connection.name if connection else None,
         folder=mail.folder,
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),

@@ -84,11 +84,9 @@ class RunEnds:
             else:
                 self._together(ended)
         except DatabaseUnavailable as outage:
-            self.renewer.forget([run.lease for run in ended])
             _log.warning("finished runs not recorded", error=str(outage))
             return
         except Exception:  # the mails are safe: the leases run out, and what is left is done again
-            self.renewer.forget([run.lease for run in ended])
             _log.exception("finished runs not recorded")
             return
         for run in ended:
@@ -98,6 +96,7 @@ class RunEnds:
     def _end_together(self, several: Sequence[Sequence[Run]]) -> Sequence[None]:
         """For runs of several threads (`shared.coalescing`)."""
         runs = [run for one in several for run in one]
+        # Before it is tried: leases whose end cannot be recorded run out.
         self.renewer.forget([run.lease for run in runs])
         ended = [self._ended(run) for run in runs]
         ended_runs.record(self.database, ended, of_several=len(several) > 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.test_pop3_confirming import watch
+from tests.integration.test_pop3_rebinding import Counting
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.servers.dovecot import Dovecot
@@ -42,6 +43,20 @@ def test_one_that_comes_as_another_was_removed_is_new(
         server.deliver("alice", [alarm(2, fields)])
         here.run_until_idle(connection)
         assert here.had() == digests([*others, alarm(1, fields), alarm(2, fields)])
+
+
+@pytest.mark.promise("I9", "M9")
+def test_one_that_gets_the_id_of_another_mail_is_new(here: FetcherHere) -> None:
+    """At a server that gives ids again, after both were removed."""
+    with Counting() as server:
+        server.deliver("alice", [OTHERS[0], alarm(1)])
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        server.remove("alice")
+        here.run_until_idle(connection)
+        server.deliver("alice", [alarm(2)])
+        here.run_until_idle(connection)
+        assert here.had() == digests([OTHERS[0], alarm(1), alarm(2)])
 
 
 @pytest.mark.promise("I9", "M9")

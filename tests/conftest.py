@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.rig.commands import Commands
+
 # A busy machine is no failure; CI judges a change by the same examples every time.
 settings.register_profile("posthouse", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("posthouse")
@@ -54,6 +56,14 @@ def nothing_is_left_in_the_working_folder() -> Generator[None]:
     before = left_in(Path.cwd())
     yield
     assert left_in(Path.cwd()) - before == set(), "a server under test left this behind"
+
+
+@pytest.fixture(scope="session")
+def commands() -> Generator[Commands]:
+    """Runs `posthouse …`."""
+    process = Commands()
+    yield process
+    process.close()
 
 
 def left_in(folder: Path) -> set[str]:

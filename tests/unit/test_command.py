@@ -9,46 +9,52 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from cli import client, printing
 from shared.vault import Vault
+from tests.rig.commands import Commands, Ran
 
 
-def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        env={"HOME": "/nonexistent", "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Run(Protocol):
+    """Runs a command with these words and nothing else in its environment."""
+
+    def __call__(self, *words: str, **environment: str) -> Ran: ...
 
 
-def test_a_missing_setting_is_named_without_a_traceback() -> None:
-    done = _run("fetcher", POSTHOUSE_STORE_URL="file:///nonexistent")
-    assert done.returncode == 2
-    assert "POSTHOUSE_DATABASE_URL" in done.stderr and "Traceback" not in done.stderr
+@pytest.fixture(name="run")
+def _run(commands: Commands) -> Run:
+    def run(*words: str, **environment: str) -> Ran:
+        return commands.run(words, {"HOME": "/nonexistent", "COLUMNS": "200", **environment})
+
+    return run
 
 
-def test_debug_shows_where_an_error_came_from() -> None:
-    done = _run("--debug", "fetcher")
-    assert done.returncode == 1 and "Traceback" in done.stderr
+def test_a_missing_setting_is_named_without_a_traceback(run: Run) -> None:
+    done = run("fetcher", POSTHOUSE_STORE_URL="file:///nonexistent")
+    assert done.code == 2
+    assert "POSTHOUSE_DATABASE_URL" in done.err and "Traceback" not in done.err
 
 
-def test_a_database_that_is_away_is_told_with_what_to_do() -> None:
+def test_debug_shows_where_an_error_came_from(run: Run) -> None:
+    done = run("--debug", "fetcher")
+    assert done.code == 1 and "Traceback" in done.err
+
+
+def test_a_database_that_is_away_is_told_with_what_to_do(run: Run) -> None:
     url = "postgresql://posthouse:hunter2@127.0.0.1:1/posthouse"
-    done = _run("migrate", POSTHOUSE_DATABASE_URL=url)
-    assert done.returncode == 1
-    assert 'at "127.0.0.1", port 1 failed' in done.stderr
-    assert "Check POSTHOUSE_DATABASE_URL" in done.stderr
-    assert "hunter2" not in done.stderr + done.stdout and "Traceback" not in done.stderr
+    done = run("migrate", POSTHOUSE_DATABASE_URL=url)
+    assert done.code == 1
+    assert 'at "127.0.0.1", port 1 failed' in done.err
+    assert "Check POSTHOUSE_DATABASE_URL" in done.err
+    assert "hunter2" not in done.err + done.out and "Traceback" not in done.err
 
 
-def test_an_unknown_command_is_a_usage_error() -> None:
-    assert _run("no-such-command").returncode == 2
-    assert _run("up", "--port", "0").returncode == 2
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    assert run("no-such-command").code == 2
+    assert run("up", "--port", "0").code == 2
 
 
 @pytest.mark.parametrize(
@@ -65,36 +71,36 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     ],
 )
 def test_a_command_that_is_not_there_is_answered_with_what_was_meant(
-    words: tuple[str, ...], meant: str
+    run: Run, words: tuple[str, ...], meant: str
 ) -> None:
-    done = _run(*words)
-    assert done.returncode == 2
+    done = run(*words)
+    assert done.code == 2
     # Nothing else: `delete` shares letters with what lists dead letters, and destroys.
-    assert f"Did you mean {meant}?" in " ".join(done.stderr.split())
+    assert f"Did you mean {meant}?" in " ".join(done.err.split())
 
 
-def test_a_secret_on_the_command_line_is_refused_and_not_repeated() -> None:
-    done = _run("webhooks", "add", "night", "--url", "https://hooks.example/a-secret")
-    assert done.returncode == 2
-    assert "env:ALERTS_URL" in done.stderr
-    assert "a-secret" not in done.stderr + done.stdout
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(run: Run) -> None:
+    done = run("webhooks", "add", "night", "--url", "https://hooks.example/a-secret")
+    assert done.code == 2
+    assert "env:ALERTS_URL" in done.err
+    assert "a-secret" not in done.err + done.out
 
 
-def test_the_version_is_shown() -> None:
-    assert _run("--version").stdout.startswith("posthouse 0.")
+def test_the_version_is_shown(run: Run) -> None:
+    assert run("--version").out.startswith("posthouse 0.")
 
 
-def test_a_new_key_can_be_used_and_is_another_every_time() -> None:
-    first, second = (_run("secrets", "new-key").stdout.strip() for _ in range(2))
+def test_a_new_key_can_be_used_and_is_another_every_time(run: Run) -> None:
+    first, second = (run("secrets", "new-key").out.strip() for _ in range(2))
     assert first != second
     Vault.from_settings([first, second])
 
 
-def test_the_demo_mailbox_is_missed_in_words(tmp_path: Path) -> None:
-    done = _run("demo", "send", "--data-dir", str(tmp_path))
-    assert done.returncode == 1 and "posthouse up --demo" in done.stderr
-    done = _run("demo", "send", str(tmp_path / "none.eml"))
-    assert done.returncode == 2 and "none.eml cannot be read" in done.stderr
+def test_the_demo_mailbox_is_missed_in_words(run: Run, tmp_path: Path) -> None:
+    done = run("demo", "send", "--data-dir", str(tmp_path))
+    assert done.code == 1 and "posthouse up --demo" in done.err
+    done = run("demo", "send", str(tmp_path / "none.eml"))
+    assert done.code == 2 and "none.eml cannot be read" in done.err
 
 
 def test_a_service_needs_little_to_say_its_help() -> None:
@@ -108,11 +114,11 @@ def test_a_service_needs_little_to_say_its_help() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_with_json_an_error_is_json() -> None:
-    ran = _run("connections", "list", "--json", POSTHOUSE_URL="http://127.0.0.1:9")
-    assert ran.returncode == 2
-    error = json.loads(ran.stderr)["error"]
-    assert (error["field"], ran.stdout) == ("POSTHOUSE_TOKEN", "")
+def test_with_json_an_error_is_json(run: Run) -> None:
+    ran = run("connections", "list", "--json", POSTHOUSE_URL="http://127.0.0.1:9")
+    assert ran.code == 2
+    error = json.loads(ran.err)["error"]
+    assert (error["field"], ran.out) == ("POSTHOUSE_TOKEN", "")
     assert "is not set" in error["message"]
 
 
@@ -135,20 +141,22 @@ def test_a_piped_table_has_a_line_an_item(capsys: pytest.CaptureFixture[str]) ->
         ("doctor", "name", "name"),
     ],
 )
-def test_a_misused_command_tells_programs_so_as_json(words: str, said: str, field: str) -> None:
+def test_a_misused_command_tells_programs_so_as_json(
+    run: Run, words: str, said: str, field: str
+) -> None:
     """As every other error: one document on standard error, and nothing beside it."""
-    done = _run(*words.split(), "--json")
-    assert (done.returncode, done.stdout) == (2, "")
-    error = json.loads(done.stderr)["error"]
+    done = run(*words.split(), "--json")
+    assert (done.code, done.out) == (2, "")
+    error = json.loads(done.err)["error"]
     assert (error["code"], error.get("field", "")) == ("invalid", field)
     assert said in error["message"]
     assert f"posthouse {words.split()[0]}" in error["hint"]
 
 
-def test_help_is_for_people_whatever_else_is_given() -> None:
-    done = _run("connections", "list", "--help", "--json")
-    assert done.returncode == 0
-    assert "Shows the connections" in done.stdout
+def test_help_is_for_people_whatever_else_is_given(run: Run) -> None:
+    done = run("connections", "list", "--help", "--json")
+    assert done.code == 0
+    assert "Shows the connections" in done.out
 
 
 class _Terminal(io.StringIO):

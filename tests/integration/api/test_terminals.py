@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +17,7 @@ import pytest
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_certificates import p12
 from tests.integration.api.test_messages import add_mail, quarantine
+from tests.rig.commands import Commands, Ran
 
 #: As names of people and subjects of mails come: one word, from right to left, in wide characters.
 HOSTILE = (
@@ -30,6 +27,7 @@ HOSTILE = (
     "日本語の受信箱" * 25,
     "an \x1b[31mordinary\u202e one",
 )
+Run = Callable[..., Ran]
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -81,40 +79,27 @@ def filled(api: Api) -> Filled:
     )
 
 
-def in_terminal(api: Api, words: str, columns: int) -> str:
-    """What a terminal of this width is sent, without colours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    ran = subprocess.Popen(
-        [str(Path(sys.executable).with_name("posthouse")), *words.split()],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        env=environment(api),
-    )
-    os.close(theirs)
-    said = b"".join(_chunks(ours))
-    os.close(ours)
-    assert ran.wait(60) == 0, said.decode()
-    return _ESCAPES.sub("", said.decode())
-
-
-def _chunks(terminal: int) -> Iterator[bytes]:
-    """Until the other side is closed, which Linux tells as an error."""
-    while True:
-        try:
-            chunk = os.read(terminal, 65536)
-        except OSError:
-            return
-        if not chunk:
-            return
-        yield chunk
-
-
 def environment(api: Api) -> dict[str, str]:
     without = {"COLUMNS", "NO_COLOR", "FORCE_COLOR"}
     inherited = {name: value for name, value in os.environ.items() if name not in without}
     return inherited | {"POSTHOUSE_URL": api.url, "POSTHOUSE_TOKEN": TOKEN, "TERM": "xterm"}
+
+
+@pytest.fixture(scope="module")
+def run(api: Api, commands: Commands) -> Run:
+    """Runs a command, in a terminal where its columns are given."""
+
+    def ran(words: str, columns: int | None = None) -> Ran:
+        return commands.run(words.split(), environment(api), columns=columns)
+
+    return ran
+
+
+def in_terminal(run: Run, words: str, columns: int) -> str:
+    """What a terminal of this width is sent, without colours."""
+    ran = run(words, columns)
+    assert ran.code == 0, ran.out
+    return _ESCAPES.sub("", ran.out)
 
 
 def missing(said: str, ids: list[str]) -> list[str]:
@@ -123,41 +108,41 @@ def missing(said: str, ids: list[str]) -> list[str]:
     return [one for one in ids if one not in words]
 
 
-def rows_of(api: Api, words: str) -> int:
-    """How many items the list has, as JSON says it."""
-    command = [str(Path(sys.executable).with_name("posthouse")), *words.split(), "--json"]
-    shown = subprocess.run(command, env=environment(api), capture_output=True, check=True).stdout
-    return len(json.loads(shown)["items"])
-
-
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_no_id_is_broken_or_left_out_in_a_terminal(api: Api, filled: Filled, columns: int) -> None:
+def test_no_id_is_broken_or_left_out_in_a_terminal(run: Run, filled: Filled, columns: int) -> None:
     broken = {}
     for words, ids in filled.lists.items():
-        said = in_terminal(api, words, columns)
+        said = in_terminal(run, words, columns)
         assert "\x1b" not in said and "\u202e" not in said, words
         if lost := missing(said, ids):
             broken[words] = (lost, said)
     assert not broken, "\n".join(said for _, said in broken.values())
 
 
-def test_a_pipe_has_a_line_an_item(api: Api, filled: Filled) -> None:
-    """However wide, and the same at each call."""
+def test_a_pipe_has_a_line_an_item(run: Run, filled: Filled) -> None:
+    """However wide."""
     for words, ids in filled.lists.items():
-        command = [str(Path(sys.executable).with_name("posthouse")), *words.split()]
-        runs = [
-            subprocess.run(command, env=environment(api), capture_output=True, check=True)
-            for _ in range(2 if words == "connections list" else 1)
-        ]
-        assert len({run.stdout for run in runs}) == 1, words
-        lines = runs[0].stdout.decode().splitlines()
-        assert b"\x1b" not in runs[0].stdout, words
+        ran = run(words)
+        assert ran.code == 0, ran.err
+        assert "\x1b" not in ran.out, words
+        lines = ran.out.splitlines()
         for one in ids:
             assert any(one in line.split() for line in lines), (words, one)
-        assert len(lines) == 1 + rows_of(api, words), words
+        assert len(lines) == 1 + len(json.loads(run(f"{words} --json").out)["items"]), words
 
 
-def test_json_is_an_object_and_a_list_its_items(api: Api, filled: Filled) -> None:
+@pytest.mark.usefixtures("filled")
+def test_a_pipe_has_the_same_at_each_call(api: Api) -> None:
+    """Of processes of their own, whose sets have their members in other orders."""
+    command = [str(Path(sys.executable).with_name("posthouse")), "connections", "list"]
+    first, second = (
+        subprocess.run(command, env=environment(api), capture_output=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_json_is_an_object_and_a_list_its_items(run: Run, filled: Filled) -> None:
     """A script reads `.items` of whatever lists."""
     connection, handler = filled.lists["connections list"][0], filled.lists["handlers list"][0]
     for words in (
@@ -170,16 +155,15 @@ def test_json_is_an_object_and_a_list_its_items(api: Api, filled: Filled) -> Non
         f"handlers show {handler}",
         "overview",
     ):
-        command = [str(Path(sys.executable).with_name("posthouse")), *words.split(), "--json"]
-        ran = subprocess.run(command, env=environment(api), capture_output=True, text=True)
-        told = json.loads(ran.stdout if ran.returncode == 0 else ran.stderr)
+        ran = run(f"{words} --json")
+        told = json.loads(ran.out if ran.code == 0 else ran.err)
         assert isinstance(told, dict), words
-        assert ran.returncode == 0 or [*told] == ["error"], (words, told)
+        assert ran.code == 0 or [*told] == ["error"], (words, told)
         if words.split()[-1] in ("list", "runs", "lists"):
             assert isinstance(told["items"], list), words
 
 
-def test_a_file_of_many_connections_shows_how_far_it_is(api: Api, tmp_path: Path) -> None:
+def test_a_file_of_many_connections_shows_how_far_it_is(run: Run, tmp_path: Path) -> None:
     """New ones, and the same ones changed."""
     mark, file = uuid.uuid4().hex[:8], tmp_path / "posthouse.yaml"
     (tmp_path / "password").write_text("secret")
@@ -190,6 +174,6 @@ def test_a_file_of_many_connections_shows_how_far_it_is(api: Api, tmp_path: Path
             for n in range(60)
         ]
         file.write_text("\n".join(["connections:", *lines]))
-        said = in_terminal(api, f"apply -f {file}", 80)
+        said = in_terminal(run, f"apply -f {file}", 80)
         assert re.search(r"Applying .*\d+%", said), said
         assert "60 of 60 changes made" in said

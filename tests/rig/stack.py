@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 from cli.demo.certificate import PASSWORD, DemoCertificate
 from shared.certificates import parse_certificate
@@ -25,7 +24,6 @@ from shared.handlers import edit as edit_handler
 from shared.storage import certificates, connections, forwards, handlers, scheduling
 from shared.storage.certificates import Certificate
 from shared.storage.database_roles import SERVICES
-from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.storage.sealed_columns import columns_of
 from shared.vault import (
@@ -39,6 +37,7 @@ from shared.vault import (
 )
 from shared.webhook_signatures import new_secret
 from tests.rig.forkserver import Child
+from tests.servers.accounts import make_accounts, url_of
 from tests.servers.mail_server import MailServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,14 +128,11 @@ class Stack:
         return started
 
     def url_of(self, service: str) -> str:
-        """The database under the service's own role, which has its name behind the database's."""
+        """The database under the service's own account."""
         if not self.has_accounts:
             self.has_accounts = True
-            grant(self.database, {name: self.url_of(name) for name in SERVICES})
-        parts = urlsplit(self.database_url)
-        host = parts.netloc.rpartition("@")[2]
-        role = f"{parts.path.strip('/')}_{service}"
-        return urlunsplit(parts._replace(netloc=f"{role}:secret@{host}"))
+            make_accounts(self.database, self.database_url)
+        return url_of(service, self.database_url)
 
     @property
     def vault(self) -> Vault:

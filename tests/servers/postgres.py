@@ -1,6 +1,7 @@
 """A real Postgres, and databases in it that cost a few milliseconds each.
 
-The schema is migrated once into a template; every test gets a copy of it. Fixtures:
+The schema is migrated once into a template; every test gets a copy of it, with the rights of the
+services' accounts. Fixtures:
 
 - `postgres`: the session's server (`durable=False`: it may lose what a crash interrupts).
 - `database_url`: a fresh database with Posthouse's schema, dropped after the test.
@@ -234,11 +235,15 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def schema_template(postgres: PostgresServer) -> str:
-    """The name of a database that holds the schema, to be copied."""
+    """The name of a database that holds the schema and the accounts' rights, to be copied."""
     from shared.storage.migrate import migrate
+    from shared.storage.pool import Database
+    from tests.servers.accounts import make_accounts
 
     url = postgres.create_database()
     migrate(url)
+    with Database(url, size=1) as database:
+        make_accounts(database, url)
     return url.rpartition("/")[2]
 
 

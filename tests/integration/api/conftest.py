@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import psycopg
@@ -22,9 +21,9 @@ import requests
 from cli.main import main
 from services.admin.main import Admin, build
 from services.admin.settings import AdminSettings
-from shared.storage.migrate import grant
 from shared.storage.pool import Database
 from shared.vault import new_key
+from tests.servers.accounts import make_accounts, url_of
 from tests.servers.dovecot import Dovecot
 from tests.servers.mail_server import PASSWORD
 from tests.servers.postgres import PostgresServer
@@ -116,13 +115,10 @@ class Api:
 
 
 def admins_own(database_url: str) -> str:
-    """The address under the role of the admin service, made where it is missing."""
-    parts = urlsplit(database_url)
-    role = f"{parts.path.strip('/')}_admin"
-    url = urlunsplit(parts._replace(netloc=f"{role}:secret@{parts.netloc.rpartition('@')[2]}"))
+    """The address under the account of the admin service."""
     with Database(database_url, size=1) as database:
-        grant(database, {"admin": url})
-    return url
+        make_accounts(database, database_url)
+    return url_of("admin", database_url)
 
 
 @pytest.fixture(scope="module")

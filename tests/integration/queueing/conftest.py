@@ -97,6 +97,13 @@ def eventually(true: Callable[[], object], *, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def set_defaults(patch: pytest.MonkeyPatch, function: Callable[..., Any], **values: Any) -> None:
+    """Other defaults for keywords of a function, as for how long it waits."""
+    known = function.__kwdefaults__ or {}
+    assert known.keys() >= values.keys()
+    patch.setattr(function, "__kwdefaults__", {**known, **values})
+
+
 def make_queue(output: Output, handler: str, generation: str = "g") -> None:
     """As the scheduler does: tries again where the broker does not manage in time."""
 

@@ -19,12 +19,13 @@ import pytest
 from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
 from shared.errors import PosthouseError
+from shared.queueing.amqp import ConfirmingPublisher
 from shared.queueing.output import NotTaken, Output, Publication
 from shared.queueing.output.open import open_output
 from shared.queueing.output.rabbitmq_queues import queue_name
 from shared.storage import deliveries
 from shared.storage.pool import Database
-from tests.integration.queueing.conftest import event, eventually, publish
+from tests.integration.queueing.conftest import event, eventually, publish, set_defaults
 from tests.integration.rows import add_connection, add_handler, add_message
 from tests.rig.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer
@@ -59,7 +60,11 @@ def send(output: Output, handler: str) -> str | PosthouseError:
 
 @pytest.mark.promise("I2")
 def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
-    rabbit: RabbitServer, output: Output, database: Database, handler: str
+    rabbit: RabbitServer,
+    output: Output,
+    database: Database,
+    handler: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only its name is left; its marker is sound, and the publisher stays connected."""
     handler_id = add(database, handler)
@@ -72,7 +77,9 @@ def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
     with database.transaction() as session:
         deliveries.record_deliveries(session, [(mail, handler_id, "")])
     rabbit.control("eval", BREAK % queue_name(handler))
-    assert isinstance(send(output, handler), NotTaken)
+    with monkeypatch.context() as less_patient:
+        set_defaults(less_patient, ConfirmingPublisher.publish, timeout_s=5.0)
+        assert isinstance(send(output, handler), NotTaken)
     assert guard.check_all() == 1
     with database.transaction() as session:
         waiting = [row[0] for row in session.execute("SELECT message_id FROM outbox")]

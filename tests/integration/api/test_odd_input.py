@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
 
-from services.admin.pages import connection_form, forms, forwards
+from services.admin.auth.route_permissions import Needs
+from services.admin.pages import connection_form, connection_list, forms, forwards
 from shared.connection_editing import FIELDS
 from tests.integration.api.conftest import TOKEN, Api
 from tests.integration.api.test_logging_in_to_pages import log_in
 from tests.integration.api.test_messages import add_mail
-from tests.integration.api.test_rights import Route, page_routes
+from tests.integration.api.test_rights import Route, built_pages, page_routes
 
 ODD: Final[dict[str, Any]] = {
     "nul": "a\0b",
@@ -27,12 +30,6 @@ ODD: Final[dict[str, Any]] = {
     "the last day": "9999-12-31",
     "half a character": b"\xed\xa0\x80",
 }
-#: What lists are searched by.
-SEARCHED: Final = (
-    *("q", "connection", "state", "not_for", "kind", "attachment", "since", "until", "thread"),
-    *("before", "page", "sort", "health", "code", "handler", "subject"),
-)
-LISTS: Final = ("/mails", "/quarantine", "/connections", "/handlers", "/certificates", "/audit")
 #: Whatever a page asks a form for.
 NAMES: Final = sorted(
     {
@@ -70,29 +67,42 @@ def there(api: Api) -> dict[str, str]:
     }
 
 
-def concrete(route: Route, ids: dict[str, str]) -> str:
-    path = re.sub(r"{(\w+)(:\w+)?}", lambda found: ids.get(found[1], found[0]), route.path)
-    return path if "{" not in path else route.concrete
+def searched(api: Api) -> Iterator[tuple[str, str]]:
+    """The path of each page with each parameter of its address that it reads."""
+    for context in iter_route_contexts(built_pages(api).routes):
+        route = context.original_route
+        if isinstance(route, APIRoute) and "GET" in (context.methods or ()):
+            read = {field.alias for field in route.dependant.query_params}
+            if route.endpoint is connection_list.list_connections:  # reads them by itself
+                read |= {field.name for field in fields(connection_list.Asked)}
+            yield from ((str(context.path), name) for name in sorted(read))
+
+
+def concrete(path: str, ids: dict[str, str]) -> str:
+    """With ids of what is there, and of what nothing has where it is another thing."""
+    known = re.sub(r"{(\w+)(:\w+)?}", lambda found: ids.get(found[1], found[0]), path)
+    return known if "{" not in known else Route("", path, Needs(None)).concrete
 
 
 @pytest.mark.promise("T1")
 @pytest.mark.parametrize("odd", ODD)
 def test_no_page_fails_at_what_no_form_sends(api: Api, pages: httpx.Client, odd: str) -> None:
-    """In all fields of a form at once, and in each that a list is searched by."""
+    """In all fields of a form at once, and in each that a page is asked by."""
     assert {"certificate_ids", "concurrency", "password", "start_from"} <= set(NAMES)
+    places = list(searched(api))
+    assert {("/mails", "until"), ("/connections", "tag"), ("/audit", "before")} <= set(places)
     ids, csrf, value = there(api), csrf_of(pages), ODD[odd]
     wrong = []
     for route in page_routes(api):
         form: dict[str, Any] = dict.fromkeys(NAMES, value) | {"csrf": csrf}
         if route.method == "POST":
-            answer = pages.post(concrete(route, ids), data=form)
+            answer = pages.post(concrete(route.path, ids), data=form)
             if answer.status_code == 500:
                 wrong.append(route.path)
-    for path in LISTS:
-        for name in SEARCHED:
-            answer = pages.get(path, params={name: value})
-            if answer.status_code == 500:
-                wrong.append(f"{path}?{name}")
+    for path, name in places:
+        answer = pages.get(concrete(path, ids), params={name: value})
+        if answer.status_code == 500:
+            wrong.append(f"{path}?{name}")
     assert wrong == []
 
 

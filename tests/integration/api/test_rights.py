@@ -67,11 +67,14 @@ def api_routes(api: Api) -> list[Route]:
     return [r for r in routes_of(build_api(api.admin.app_state)) if r.path.startswith("/api/")]
 
 
-def page_routes(api: Api) -> list[Route]:
+def built_pages(api: Api) -> FastAPI:
     stack = api.admin.app_state
     logins, _ = logins_and_principals(stack.database, stack.vault, TOKEN)
-    site = pages.build(PagesState(stack, logins, None))
-    return [r for r in routes_of(site) if r.path != "/logout"]
+    return pages.build(PagesState(stack, logins, None))
+
+
+def page_routes(api: Api) -> list[Route]:
+    return [r for r in routes_of(built_pages(api)) if r.path != "/logout"]
 
 
 def may(needs: Needs, role: Role) -> bool:

@@ -52,18 +52,20 @@ def test_an_open_page_says_since_when_it_is_not_current(site: Site) -> None:
 
 def _is_told(site: Site, page: Page) -> None:
     site.stack.wait(lambda: site.stack.count("service") >= 4, "all have said how they are")
+    page.clock.install()  # whose minutes are over at once
     page.goto(site.url)
     with page.expect_response(is_live):
-        pass
+        page.clock.run_for(5_000)
     notice = page.get_by_role("alert").filter(has_text="Posthouse does not answer")
     expect(notice).to_have_count(0)
     # As when nothing answers at all (admin is away), and as when what answers is an error.
     for refuse in (away, broken):
         page.route("**/overview/live", refuse)
+        site.stack.wait(partial(turned, page, notice, 1), "the notice")
         expect(notice).to_contain_text("this page shows how things were at")
         expect(page.get_by_role("heading", name="Posthouse itself")).to_be_visible()
         page.unroute("**/overview/live")
-        expect(notice).to_have_count(0, timeout=60_000)
+        site.stack.wait(partial(turned, page, notice, 0), "no notice any more")
 
 
 @pytest.mark.promise("T3")

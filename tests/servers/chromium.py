@@ -13,7 +13,13 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Playwright,
+    ViewportSize,
+    sync_playwright,
+)
 
 #: No sandbox as root only, and none of the calls home that a browser makes by itself.
 _FLAGS = (
@@ -26,6 +32,7 @@ _FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
+PHONE: ViewportSize = {"width": 390, "height": 844}
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -58,7 +65,7 @@ class Chromium:
     ) -> BrowserContext:
         """`scripts` False: JavaScript is switched off. `zone`: the reader's, as `Europe/Vienna`."""
         context = self._browser.new_context(
-            viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 900},
+            viewport=PHONE if phone else {"width": 1280, "height": 900},
             color_scheme="dark" if dark else "light",
             java_script_enabled=scripts,
             locale="en-GB",

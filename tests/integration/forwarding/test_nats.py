@@ -189,7 +189,7 @@ def test_a_server_that_says_no_end_fills_no_memory(words: bytes) -> None:
 
     threading.Thread(target=serve, daemon=True).start()
     address = f"nats://127.0.0.1:{listener.getsockname()[1]}"
-    options = ForwardOptions(timeout_seconds=20, subject="mail.crm")
+    options = ForwardOptions(timeout_seconds=3, subject="mail.crm")
     sender = open_sender(
         Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
     )

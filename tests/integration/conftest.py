@@ -55,7 +55,7 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(scope="session")
 def forkserver() -> Iterator[Forkserver]:
-    process = Forkserver()
+    process = Forkserver(hasty=True)
     yield process
     process.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -25,6 +26,11 @@ from typing import Any
 from tests.servers.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Seconds between what services do by themselves.
+_HASTY = (
+    ("shared.heartbeats", "_EVERY_S", 2.0),
+    ("services.fetcher.session_affinity", "_PRUNE", 1.0),
+)
 
 
 class Child:
@@ -63,12 +69,21 @@ class Child:
 class Forkserver:
     """One a test session. Thread-safe."""
 
-    def __init__(self, root: Path = ROOT, program: Path | None = None) -> None:
-        """`root` is the checkout whose code it runs; `program` changes it, and calls `main`."""
+    def __init__(
+        self, root: Path = ROOT, program: Path | None = None, *, hasty: bool = False
+    ) -> None:
+        """`root` is the checkout whose code it runs; `program` changes it, and calls `main`.
+
+        `hasty` shortens intervals of the services that no setting names (`_HASTY`): for tests that
+        wait for what comes after one, and not for those that measure.
+        """
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             # This file, whatever it is called in another checkout.
-            [sys.executable, "-P", str((program or Path(__file__)).resolve())],
+            [
+                *(sys.executable, "-P", str((program or Path(__file__)).resolve())),
+                *(["hasty"] if hasty else []),
+            ],
             cwd=root,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "sdk/src")])},
             stdin=subprocess.PIPE,
@@ -174,8 +189,14 @@ def main() -> None:
     import services.forwarder.main
     import services.scheduler.main  # noqa: F401
 
+    for module, name, seconds in _HASTY if "hasty" in sys.argv else ():
+        assert hasattr(importlib.import_module(module), name), (module, name)
+        setattr(importlib.import_module(module), name, seconds)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel
     for line in sys.stdin:
+        order = json.loads(line)
+        importlib.import_module(f"services.{order['service']}.main")  # admin's, where one starts
+        gc.freeze()  # a child that collects garbage would copy all that it shares
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -184,7 +205,7 @@ def main() -> None:
             with open(os.devnull) as nothing:
                 os.dup2(nothing.fileno(), 0)
             try:
-                _be(json.loads(line))
+                _be(order)
             except BaseException:
                 import traceback
 

@@ -34,6 +34,8 @@ _STRUCTURE = frozenset(
         FindingKind.NUL,
     )
 )
+#: A quoted string is none.
+_COMMENT = re.compile(rb'(?:[^"(]++|"(?:[^"\\]|\\.)*+(?:"|\Z))*+\(', re.DOTALL)
 _SMALL = 1 << 12
 _WIDE = ("utf-16", "utf-32", "ucs-", "iso-10646-ucs", "unicode")
 
@@ -45,8 +47,8 @@ def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | Non
             one.detail == "preamble" and _is_harmless(multipart.preamble)
         ):
             return "partial", f"There is text outside the signed part: in the {one.detail}."
-    doubt = doubt_about(whole.findings, multipart.findings)
-    return _ambiguous(doubt) if doubt else None
+    doubt = mime_doubt(whole) or doubt_about(multipart.findings)
+    return ambiguous(doubt) if doubt else None
 
 
 def limit_of_headers(multipart: Multipart) -> tuple[Signature, str] | None:
@@ -55,23 +57,36 @@ def limit_of_headers(multipart: Multipart) -> tuple[Signature, str] | None:
     for part in multipart.parts:
         doubt = entity_doubt(entity(part))
         if doubt:
-            return _ambiguous(doubt)
+            return ambiguous(doubt)
     return None
 
 
-def _ambiguous(doubt: str) -> tuple[Signature, str]:
+def ambiguous(doubt: str) -> tuple[Signature, str]:
+    """The limit of a signature in a mail whose structure readers do not read alike."""
     return "ambiguous", f"The structure of the mail is ambiguous: {doubt}."
 
 
 def entity_doubt(one: Entity) -> str:
     """The words of the findings about an entity's own header on which readers differ."""
-    return doubt_about(one.findings) or ambiguity(one.header)
+    return mime_doubt(one) or ambiguity(one.header)
+
+
+def mime_doubt(one: Entity) -> str:
+    """The same of what an entity says of its body."""
+    return doubt_about(one.findings) or comment_doubt(one)
+
+
+def comment_doubt(one: Entity) -> str:
+    """The word for a comment in Content-Type (RFC 2045 section 5.1): some readers take it for a
+    part of the type, and show a file of a type that they do not know as a text."""
+    return "comment" if _COMMENT.match(one.header.value("content-type")) else ""
 
 
 def content_doubt(content: Entity, spool: Spool) -> str:
     """A sentence where readers may differ on what the content says; empty where they agree."""
     for part in read_entity(content).walk():
         doubt = doubt_about(part.findings) or ambiguity(part.entity.header)
+        doubt = doubt or comment_doubt(part.entity)
         if part.entity.media_type == "multipart/digest":
             doubt = doubt or "digest"  # mailparser knows no default of its parts but text
         if doubt:

@@ -10,6 +10,8 @@ from typing import Final
 
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
 from services.decryptor.coverage import (
+    ambiguous,
+    comment_doubt,
     entity_doubt,
     limit_of,
     limit_of_headers,
@@ -86,6 +88,8 @@ class LayerReader:
         if not depth:
             self._header = whole.header
         if is_pkcs7(whole):
+            if doubt := comment_doubt(whole):
+                self.facts.more_outside(*ambiguous(doubt))
             inner = self._cms.open(whole, depth)
             return whole if inner is None else self._inner(inner.content, inner.depth)
         if whole.media_type == "multipart/signed":

@@ -168,6 +168,8 @@ class Forger:
             b"From: " + author + b"\r\nTo: tickets@corp.example\r\nSubject: Invoice 4711\r\n"
             b"Date: Sat, 28 Nov 2026 10:00:00 +0000\r\nMIME-Version: 1.0\r\n"
         )
+        if odd and random.randrange(5) == 0:
+            body = odd_fragments.commented(random, body)
         mail = header + body
         if odd == 2 and random.randrange(2):
             mail = self._mutated(random, mail)

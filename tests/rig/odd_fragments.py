@@ -5,6 +5,9 @@ ME stands for the author who signs, in authors; EVIL is what nobody signed.
 
 from __future__ import annotations
 
+import re
+from random import Random
+
 _PART = b"Content-Type: text/plain\r\n\r\nEVIL\r\n"
 
 
@@ -99,3 +102,13 @@ EPILOGUES = (
     b"\r\n--BB\r\n--BB--\r\n",
     b"\r\n--BB\r\nContent-Disposition: attachment\r\n\r\nEVIL\r\n--BB--\r\n",
 )
+_COMMENTS = (b"TYPE (a/b)", b"(a/b) TYPE", b"(;) TYPE", b"TYPE(x)", b"TYPE; (a/b) x=y", b"TYPE;(;)")
+
+
+def commented(random: Random, body: bytes) -> bytes:
+    """A comment beside one of the types, and a field in the last header that nobody signed."""
+    kind = random.choice(re.findall(rb"Content-Type: ([a-z0-9/-]+)", body) or [b"text/plain"])
+    before, _, behind = random.choice(_COMMENTS).partition(b"TYPE")
+    body = body.replace(b" " + kind, b" " + before + kind + behind, 1)
+    start, found, end = body.rpartition(b"Content-Type: ")
+    return start + b"X-Note: EVIL\r\n" + found + end if found else body

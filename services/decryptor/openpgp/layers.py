@@ -6,7 +6,7 @@ import re
 
 from services.decryptor.author import ambiguity
 from services.decryptor.cms.errors import Malformed, NoRecipient, NotOpened, Unsupported
-from services.decryptor.coverage import doubt_about
+from services.decryptor.coverage import mime_doubt
 from services.decryptor.decoding_ambiguity import text_doubt, transfer_doubt
 from services.decryptor.layer_entities import entity_of, has_header, is_guessed, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
@@ -146,7 +146,7 @@ class OpenPGP:
         self._doubt(whole, transfer_doubt(whole) if shown else "")
 
     def _doubt(self, whole: Entity, other: str) -> None:
-        doubt = doubt_about(whole.findings) or other
+        doubt = mime_doubt(whole) or other
         if doubt:
             reason = f"Not every reader reads the text alike: {doubt}."
             self._facts.more_outside("ambiguous", reason)
@@ -290,7 +290,7 @@ class OpenPGP:
             layer.limited("partial", "There is text among the lines of the signature.")
         if whole.parameters.get("delsp", "").lower() == "yes":
             layer.limited("ambiguous", "The signature does not cover how lines are joined.")
-        doubt = doubt_about(whole.findings) or text_doubt(whole, self._spool)
+        doubt = mime_doubt(whole) or text_doubt(whole, self._spool)
         if doubt:
             layer.limited("ambiguous", f"Not every reader reads the text alike: {doubt}.")
         return text_entity(region(text), charset)

@@ -38,6 +38,10 @@ def shown(raw: bytes) -> str:
     )
 
 
+#: Python's `email` counts its slashes, or cuts at the semicolon, and takes the type for a text.
+COMMENTS = [(b"", b" (a/b)"), (b"(a/b) ", b""), (b"(;) ", b"")]
+
+
 @pytest.fixture(scope="module")
 def smime(holders: dict[str, Holder]) -> dict[str, bytes]:
     a = holders["alice"]
@@ -121,4 +125,64 @@ def test_a_part_is_not_empty_where_some_readers_show_its_header(
 def test_two_content_types_before_what_is_signed(smime: dict[str, bytes], opener: Opener) -> None:
     twice = smime["opaque"].replace(b"\r\n\r\n", b"\r\nContent-Type: text/plain\r\n\r\n", 1)
     with opener(HEADER + multipart(twice, kind=b"mixed")) as opened:
+        assert opened.security.signature == "ambiguous", opened.security
+
+
+BASE64 = b"Content-Transfer-Encoding: base64\r\n"
+HIDDEN = b"\r\n: Pay Mallory\r\n"
+
+
+@pytest.fixture(scope="module")
+def hiding(
+    smime: dict[str, bytes], openpgp: dict[str, bytes], alice: Person
+) -> dict[str, tuple[bytes, bytes]]:
+    """Entities with a text that no reader shows, and the type for which none shows it."""
+    opaque = smime["opaque"].replace(BASE64, b"") + HIDDEN
+    signed, part = smime["detached"].rsplit(b"Content-Type: ", 1)
+    base64, end = part.replace(BASE64, b"").rsplit(b"\r\n--", 1)
+    lines = pgp_sign(alice.secret.signer(), ENTITY, mode=SignatureMode.DETACHED)
+    signature = b"Content-Type: application/pgp-signature\r\n\r\nPay Mallory\r\n" + lines
+    begin = b"-----BEGIN PGP MESSAGE-----\n"
+    return {
+        "opaque": (opaque, b"application/pkcs7-mime"),
+        "opaque in a multipart": (multipart(opaque, kind=b"mixed"), b"application/pkcs7-mime"),
+        "signature": (
+            signed + b"Content-Type: " + base64 + HIDDEN + b"\r\n--" + end,
+            b"application/pkcs7-signature",
+        ),
+        "header of the signature": (
+            signed + b"X: Pay Mallory\r\nContent-Type: " + part,
+            b"multipart/signed",
+        ),
+        "OpenPGP signature": (
+            multipart(ENTITY, signature, kind=b"signed"), b"application/pgp-signature"
+        ),
+        "OpenPGP message": (
+            openpgp["encrypted"].replace(begin, begin + b"Comment: Pay Mallory\n"),
+            b"application/octet-stream",
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("comment", COMMENTS, ids=["behind", "before", "semicolon"])
+@pytest.mark.parametrize(
+    "name",
+    ["opaque", "opaque in a multipart", "signature", "header of the signature",
+     "OpenPGP signature", "OpenPGP message"],
+)  # fmt: skip
+def test_a_comment_makes_a_text_of_a_file(
+    name: str,
+    comment: tuple[bytes, bytes],
+    hiding: dict[str, tuple[bytes, bytes]],
+    opener: Opener,
+    knowing: Opener,
+) -> None:
+    entity, kind = hiding[name]
+    opened_by = knowing if "OpenPGP" in name else opener
+    assert "Mallory" not in shown(HEADER + entity)
+    with opened_by(HEADER + entity) as opened:
+        assert opened.security.signature == "valid", opened.security
+    raw = HEADER + entity.replace(b" " + kind, b" " + comment[0] + kind + comment[1], 1)
+    assert "Mallory" in shown(raw)
+    with opened_by(raw) as opened:
         assert opened.security.signature == "ambiguous", opened.security

@@ -16,8 +16,9 @@ from shared.mail.region import made
 from shared.mail.structure import Part
 from shared.mail.transfer_encodings import decode_start
 
-#: Octets of HTML that are read, at most: as many times the text that is wanted.
+#: Octets of HTML that are read of a part, at most: as many times the text that is wanted.
 _HTML_FOR_TEXT: Final = 16
+#: The same of any text, and of all parts of a mail: they need not hold any.
 _LONGEST_HTML: Final = 1 << 20
 #: How deep elements may lie in each other.
 _DEEPEST: Final = 2000
@@ -53,12 +54,15 @@ def read_body(root: Part, limit: int) -> Body:
         return Body()
     pieces: list[str] = []
     left, truncated, from_html = limit, False, False
+    left_of_html = _LONGEST_HTML
     for part in _texts_in_view(root):
-        if left <= 0:
+        if left <= 0 or left_of_html <= 0:
             truncated = True
             break
         text, size, cut = text_of(part, left)
-        from_html = from_html or part.entity.media_type == "text/html"
+        if part.entity.media_type == "text/html":
+            from_html = True
+            left_of_html -= min(len(part.entity.body), _most_html(left))
         truncated = truncated or cut
         if text and not text.isspace():
             pieces.append(text.strip("\n"))
@@ -79,7 +83,7 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
     are more)."""
     _, body, media_type, parameters, encoding = part.entity
     is_html = media_type == "text/html"
-    most = min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT) if is_html else limit * WIDEST
+    most = _most_html(limit) if is_html else limit * WIDEST
     octets = decode_start(body, encoding, most + 1)
     cut = len(octets) > most
     label = parameters.get("charset", "")
@@ -96,6 +100,10 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
     shown, size, more = cleaned(text.encode("utf-8", "replace"), limit, bare_cr=True)
     return shown, size, cut or more
+
+
+def _most_html(limit: int) -> int:
+    return min(_LONGEST_HTML, max(limit, 4096) * _HTML_FOR_TEXT)
 
 
 def _may_have_bare_cr(part: Part) -> bool:

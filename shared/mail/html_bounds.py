@@ -20,6 +20,26 @@ _FORMATTING: Final = re.compile(
 _ANY_TAG: Final = re.compile(r"<[/a-z]", re.IGNORECASE)
 #: Elements that formatting may make, at some 240 octets each.
 _MOST_FORMATTED: Final = 200_000
+#: Open elements that a parser may look at for all tags together: an end tag that fits none, or a
+#: paragraph, has it go through all of them. Some 0.2 seconds.
+_MOST_LOOKS: Final = 50_000_000
+#: No fewer tags take so many, and none is shorter than that.
+_FEW_TAGS: Final = 10_000
+_SHORTEST_TAG: Final = 3
+_NAMED: Final = re.compile(r"<(/?)([a-z][^\s/>]*+)", re.IGNORECASE)
+_VOID: Final = frozenset(
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track",
+     "wbr")
+)  # fmt: skip
+#: Elements that the next of their name ends, and what ends a row or a table with its cells.
+_REPEATED: Final = ("p", "li", "dt", "dd", "option", "td", "th", "tr")
+_CELLS: Final = ("td", "th")
+_OF_TABLES: Final = (*_CELLS, "tr", "tbody", "thead", "tfoot")
+_OF_LISTS: Final = ("p", "li", "dt", "dd")
+_ENDED_WITH: Final = {
+    "table": _OF_TABLES,
+    **dict.fromkeys(("ul", "ol", "dl", "div", "blockquote", "center"), _OF_LISTS),
+}
 
 
 def without_formatting(html: str) -> str:
@@ -40,10 +60,47 @@ def bounded_formatting(html: str) -> str:
 
 
 def not_too_deep(html: str, deepest: int) -> str:
-    """Cut off where elements lie more than `deepest` in each other: parsers take its square."""
+    """Cut off where elements lie more than `deepest` in each other, or where a parser would have
+    looked at too many of those that are open: it takes the square of their number."""
     depth = 0
     for tag in _TAG.finditer(html):
         depth += -1 if tag[1] else 1
         if depth > deepest:
+            html = html[: tag.start()]
+            break
+    if (
+        len(html) <= _FEW_TAGS * _SHORTEST_TAG
+        or sum(1 for _ in _ANY_TAG.finditer(html)) <= _FEW_TAGS
+    ):
+        return html
+    return _without_many_looks(html)
+
+
+def _without_many_looks(html: str) -> str:
+    """No fewer elements count as open than are: where end tags are left out or stand in a wrong
+    order it may be more, and an end tag that fits nothing ends nothing."""
+    looks = 0
+    opened: list[str] = []
+    for tag in _NAMED.finditer(html):
+        looks += len(opened)
+        if looks > _MOST_LOOKS:
             return html[: tag.start()]
+        name = tag[2].lower()
+        if tag[1]:
+            _close(opened, name)
+        elif name not in _VOID:
+            if name == "tr" and opened and opened[-1] in _CELLS:
+                opened.pop()
+            if name in _REPEATED and opened and opened[-1] == name:
+                opened.pop()
+            opened.append(name)
     return html
+
+
+def _close(opened: list[str], name: str) -> None:
+    with_it = _ENDED_WITH.get(name, ())
+    last = len(opened) - 1
+    while last >= 0 and opened[last] in with_it:
+        last -= 1
+    if last >= 0 and opened[last] == name:
+        del opened[last:]

@@ -9,7 +9,11 @@ import pytest
 from resiliparse.extract.html2text import extract_plain_text
 
 from services.admin.pages.mail_content import sanitised
-from shared.mail.html_bounds import without_formatting
+from shared.mail import bodies
+from shared.mail.bodies import read_body
+from shared.mail.html_bounds import not_too_deep, without_formatting
+from shared.mail.region import region
+from shared.mail.structure import read_structure
 
 #: Each paragraph ends the formatting, and each text opens all of it again: six million elements,
 #: of 160 kB.
@@ -55,3 +59,52 @@ def test_the_text_is_that_of_the_html_with_formatting(html: str) -> None:
 def test_a_page_keeps_the_formatting_of_usual_mails() -> None:
     html = "<p>" + "<b style='x'>bold</b><p>" * 150
     assert sanitised(html).count("<b>bold</b>") == 150
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<span></y>",
+        "</x><div>",
+        "<span><div></span></div>",
+        "<td><li><dd></td>",
+        "<form><span><li></form>",
+        "<table><td></table><i>",
+    ],
+)
+def test_end_tags_that_end_nothing_hide_no_depth(piece: str) -> None:
+    html = piece * 40_000
+    assert len(not_too_deep(html, 2000)) < len(html) // 2
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<div><p>a<p>b<br></div>",
+        "<table><tr><td>a<td>b<tr><td>c</table>",
+        "<table><tbody><tr><td><span>a</span></td></tr></tbody></table>",
+        "<ul><li>a<li>b</ul><dl><dt>a<dd>b</dl>",
+        "<a href='x'><img src='y'></a><hr>",
+        "<div><!--[if mso]><table><tr><td><![endif]-->x<!--[if mso]></td></tr></table>"
+        "<![endif]--></div>",
+    ],
+)
+def test_long_usual_html_is_read_whole(piece: str) -> None:
+    html = f"<html><head><title>x</title></head><body>{piece * 10_000}</body></html>"
+    assert not_too_deep(html, 2000) == html
+
+
+def test_the_html_of_all_parts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts without a text use nothing of the bound of the text."""
+    read: list[int] = []
+
+    def counted(html: str) -> str:
+        read.append(len(html))
+        return extract_plain_text(html)
+
+    monkeypatch.setattr(bodies, "extract_plain_text", counted)
+    part = b"--B\r\nContent-Type: text/html\r\n\r\n" + b"<p>" * 40_000 + b"\r\n"
+    raw = b"Content-Type: multipart/mixed; boundary=B\r\n\r\n" + part * 30 + b"--B--\r\n"
+    body = read_body(read_structure(region(raw)), 16_384)
+    assert body.truncated
+    assert sum(read) < 2 << 20

@@ -310,7 +310,7 @@ export interface Data {
      */
     integrity?: string | null;
     /**
-     * none, valid, or what keeps a signature from being that. mismatch: the signer is not the one author that the mail shows. partial: it does not cover all of the content. ambiguous: readers differ on what the mail says. untrusted: nobody vouches for the signer. revoked: the certificate of the signer is revoked by its authority, or the OpenPGP key by its owner. invalid: the content is not what was signed, or it cannot be checked.
+     * none, valid, or what keeps a signature from being that. mismatch: the signer is not the one author that the mail shows, or signed for the recipients of another mail. partial: it does not cover all of the content. ambiguous: readers differ on what the mail says. untrusted: nobody vouches for the signer. revoked: the certificate of the signer is revoked by its authority, or the OpenPGP key by its owner. invalid: the content is not what was signed, or it cannot be checked.
      */
     signature?: string;
     signer?: string | null;

@@ -15,7 +15,8 @@ class PgpSignature(NamedTuple):
     """What a signature is worth before the author of the mail is looked at.
 
     `emails` are those of the key that signed; `name` says who it is where there are none.
-    `content` is what was verified, where the signature lies in a text.
+    `content` is what was verified, where the signature lies in a text; `signers` are the
+    fingerprints of the keys whose signatures were found right.
     """
 
     signature: Signature
@@ -23,6 +24,7 @@ class PgpSignature(NamedTuple):
     name: str | None = None
     reason: str = ""
     content: bytes = b""
+    signers: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -46,7 +48,7 @@ class SignedLayer:
         if self.broken:
             return False
         if self.openpgp is not None:
-            return self.openpgp.signature in ("valid", "revoked")
+            return self.openpgp.signature in ("valid", "revoked", "mismatch")
         return any(not one.problem for one in self.verified)
 
     def limited(self, word: Signature, reason: str) -> None:
@@ -83,6 +85,8 @@ class Facts:
     layers: list[SignedLayer | EncryptedLayer | CompressedLayer] = field(default_factory=list)
     encrypted: bool = False
     signed: bool = False
+    #: Fingerprints of the OpenPGP keys that opened layers.
+    openers: frozenset[str] = frozenset()
     _outside: tuple[Signature, str] | None = None
 
     @property

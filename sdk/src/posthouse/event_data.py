@@ -107,9 +107,10 @@ class Security:
 
     `status`: `none`, `decrypted`, or why not (`no_recipient`, `unsupported`, `failed`).
     `signature`: `none`, `valid`, or what keeps it from being that: `mismatch` (the signer is not
-    the one author that the mail shows), `partial` (it does not cover all of the content),
-    `ambiguous` (readers differ on what the mail says), `untrusted` (nobody vouches for the
-    signer), `revoked` (the authority has revoked the certificate), `invalid`. `integrity`: `none`
+    the one author that the mail shows, or signed for the recipients of another mail), `partial` (it
+    does not cover all of the content), `ambiguous` (readers differ on what the mail says),
+    `untrusted` (nobody vouches for the signer), `revoked` (the authority has revoked the
+    certificate), `invalid`. `integrity`: `none`
     or `aead`. `revocation` is None where no trust anchor vouches for the signer.
     """
 

@@ -18,6 +18,7 @@ from pysequoia import PyDecryptor, decrypt_file
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.bounded_work import bounded_work
+from services.decryptor.openpgp.intended_recipients import fingerprints_of
 from services.decryptor.openpgp.packets import octets_of, why_not_one_message
 from services.decryptor.openpgp.recipients import (
     ANYONE,
@@ -35,7 +36,7 @@ from services.decryptor.openpgp.reencryption import (
 )
 from services.decryptor.openpgp.sender_keys import Rings, SenderKeys, judge_failure, with_hints
 from services.decryptor.openpgp.session_keys import OtherKey
-from services.decryptor.openpgp.verifying import verify_inline
+from services.decryptor.openpgp.verifying import NOT_VERIFIED, for_whom, verify_inline
 from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_subkeys import Subkey
@@ -109,7 +110,9 @@ def decrypt_message(
     path = _path(message, to, spool)
     copies = Counter(to.session_keys)
     operations = 0.0
+    known = rings
     for key, subkey in fitting[:MAX_TRIES]:
+        rings = known._replace(own=known.own | fingerprints_of(key))
         used, where, many = message, path, len(to.session_keys) > _MANY
         wanted = _copies_for(subkey, (ANYONE, *_names(subkey)))
         count = sum(copies[one] for one in wanted)
@@ -136,9 +139,7 @@ def decrypt_message(
                 return _opened_here(used, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
-        if opened.compressed or _is_refused(opened):
-            return _looked_into(used, opened, subkey, rings)
-        return opened
+        return _checked(used, opened, subkey, rings)
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
@@ -186,9 +187,7 @@ def _by_reencryption(
     found = reencrypted(whole_message(message), key, subkey, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
-    if opened.compressed or _is_refused(opened):
-        return _looked_into(message, opened, subkey, rings)
-    return opened
+    return _checked(message, opened, subkey, rings)
 
 
 def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> OpenedMessage:
@@ -205,24 +204,17 @@ def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> Opene
     found = for_password(packets, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, None, _Opener(passwords=(found.password,)), rings, spool, limit)
-    if opened.compressed or _is_refused(opened):
-        return _verified(packets, opened, rings)
-    return opened
+    return _verified(packets, opened, rings)
 
 
-def _is_refused(opened: OpenedMessage) -> bool:
-    """Whether there is a signature by a known key that Sequoia did not find right."""
-    return opened.signature is not None and opened.signature.signature == "invalid"
-
-
-def _looked_into(
-    message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings
-) -> OpenedMessage:
-    """Verifies what Sequoia's binding does not: a signature inside compression, as GnuPG makes it,
-    or in front of the text; and says why one does not count.
+def _checked(message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings) -> OpenedMessage:
+    """With what Sequoia's binding does not look at: a signature inside compression, as GnuPG makes
+    it, or in front of the text; for whom one was made; and why one does not count.
 
     Decrypting, it expects the signature right inside the encryption; verifying, it does not.
     """
+    if not _is_open(opened):
+        return opened
     length = len(opened.content)
     try:
         if max(len(message), length) > MAX_BYTES // 4:
@@ -230,18 +222,30 @@ def _looked_into(
         assert opened.key is not None
         signed = decrypted(whole_message(message), opened.key, subkey).packets
     except (NotOpened, Unsupported):
-        if not opened.compressed:
+        # Nobody can add to the text, but much that says nothing beside it.
+        if not opened.compressed and len(message) <= 2 * length + _FRAME:
             return opened
-        reason = "The signature lies in a form that is not verified here."
-        return opened._replace(signature=PgpSignature("untrusted", reason=reason))
+        return opened._replace(signature=PgpSignature("untrusted", reason=NOT_VERIFIED))
     return _verified(signed, opened, rings)
+
+
+def _is_open(opened: OpenedMessage) -> bool:
+    """Whether more can be said of the signature than Sequoia does."""
+    found = opened.signature
+    return found is not None and (opened.compressed or found.signature in ("valid", "invalid"))
 
 
 def _verified(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMessage:
     """The message with the verdict on the signature among its packets."""
-    found = verify_inline(packets, rings, len(opened.content) + _FRAME)
-    if found.signature == "valid" and found.content != opened.content.copy():
-        found = PgpSignature("invalid", reason="The signature does not cover the content.")
+    if not _is_open(opened):
+        return opened
+    limit = len(opened.content) + _FRAME
+    if opened.signature is not None and opened.signature.signature == "valid":
+        found = for_whom(packets, opened.signature, rings, limit)
+    else:
+        found = verify_inline(packets, rings, limit)
+        if found.signature in ("valid", "mismatch") and found.content != opened.content.copy():
+            found = PgpSignature("invalid", reason="The signature does not cover the content.")
     return opened._replace(signature=found)
 
 
@@ -285,7 +289,7 @@ def _decrypt(
             # Asked to verify, Sequoia refuses what carries no signature that it can verify:
             # unsigned messages too. Whether there was one is known from whether it asked for keys.
             return judge_failure(asked, ring) if asked else None
-        return ring.made_by(result.valid_sigs)
+        return ring.made_by(one.certificate for one in result.valid_sigs)
 
     signature = with_hints(check, rings)
     if signature is None or signature.signature != "valid":

@@ -15,6 +15,7 @@ from services.decryptor.openpgp.armour import has_only_base64, has_text_around
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import has_more_text, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message, read_plain
+from services.decryptor.openpgp.intended_recipients import fingerprints_of
 from services.decryptor.openpgp.packets import (
     ARMOUR_MESSAGE,
     ARMOUR_SIGNED,
@@ -77,7 +78,8 @@ class OpenPGP:
 
     @property
     def _rings(self) -> Rings:
-        return Rings(self._ring, SenderKeys(keys_of(self._header), is_vouched=False))
+        hints = SenderKeys(keys_of(self._header), is_vouched=False)
+        return Rings(self._ring, hints, self._facts.openers)
 
     def encrypted(self, whole: Entity) -> Region | None:
         """The content of a multipart/encrypted (RFC 3156 section 4); None if not opened."""
@@ -246,6 +248,7 @@ class OpenPGP:
             facts.failed("failed", str(error))
         else:
             assert opened.key is not None
+            facts.openers |= fingerprints_of(opened.key)
             facts.decrypted(
                 opened.key.id, "aead", to.key_algorithm or "?", to.form.algorithm or "?"
             )

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
+from services.decryptor.openpgp.aead import decrypt_version_2
 from services.decryptor.openpgp.recipients import ANYONE, Message, recipient_of
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
 from services.decryptor.openpgp.signed_messages import in_one_pass
@@ -92,11 +93,8 @@ def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPac
     """The packets inside, by that subkey. Raises NotOpened or Unsupported."""
     secret, password = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
-    meant = [
-        one
-        for one in message.recipients
-        if len(one) >= 12 and recipient_of(one)[0] in (subkey.key_id, ANYONE)
-    ]
+    names = (subkey.key_id, subkey.fingerprint, ANYONE)
+    meant = [one for one in message.recipients if len(one) >= 12 and recipient_of(one)[0] in names]
     for recipient in meant[:MAX_RECIPIENTS]:
         try:
             found = session_key(secret, subkey.fingerprint, password, recipient)
@@ -108,7 +106,9 @@ def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPac
 
 
 def _decrypt_18(data: bytes, key: SessionKey) -> bytes:
-    """The packets inside one of type 18 version 1 (RFC 9580 section 5.13.1)."""
+    """The packets inside one of type 18 (RFC 9580 section 5.13)."""
+    if data[:1] == b"\2":
+        return decrypt_version_2(data, key.key)
     if data[:1] != b"\1":
         raise Unsupported("This version of the encrypted packet is not read here.")
     context = Cipher(algorithms.AES(key.key), CFB(bytes(16))).decryptor()

@@ -57,18 +57,20 @@ class SenderKeys:
         found = [one for one in revoked if one is not None]
         return SenderKeys(found, is_vouched=self.is_vouched) if found else None
 
-    def made_by(self, valid: list[Any]) -> PgpSignature:
-        """The owners of the signatures that were found right: the author need not be the first."""
+    def made_by(self, fingerprints: Iterable[str]) -> PgpSignature:
+        """The owners of the certificates whose signatures were found right: the author need not be
+        the first."""
         emails: list[str] = []
-        name = None
-        for found in valid:
+        signers: list[str] = []
+        for fingerprint in dict.fromkeys(fingerprints):
             for certificate in self.certificates:
-                if certificate.fingerprint == found.certificate:
+                if certificate.fingerprint == fingerprint:
                     emails += emails_of(map(str, certificate.user_ids))
-                    name = name or certificate.fingerprint
-        if name is None:
+                    signers.append(fingerprint)
+        if not signers:
             return PgpSignature("invalid", reason="The signature cannot be checked.")
-        return PgpSignature("valid", tuple(dict.fromkeys(emails)), name)
+        addresses = tuple(dict.fromkeys(emails))
+        return PgpSignature("valid", addresses, signers[0], signers=tuple(signers))
 
     def knows(self, key_id: str) -> bool:
         """Whether a key id or fingerprint is that of a known key or of one of its subkeys."""
@@ -81,10 +83,14 @@ class SenderKeys:
 
 
 class Rings(NamedTuple):
-    """The keys of known senders, and those that a mail brings itself, which prove nothing."""
+    """The keys of known senders, and those that a mail brings itself, which prove nothing.
+
+    `own`: fingerprints of the keys here that opened what is around the signature.
+    """
 
     known: SenderKeys
     hints: SenderKeys
+    own: frozenset[str] = frozenset()
 
 
 def with_hints(

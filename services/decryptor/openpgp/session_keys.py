@@ -1,7 +1,8 @@
-"""The session key of an OpenPGP message, for the forms that Sequoia does not read.
+"""The session key of an OpenPGP message, for what Sequoia does not read or say.
 
 Sequoia gives no session keys out. Here are the keys that GnuPG makes: RSA, and ECDH on Curve25519,
-the NIST and the Brainpool curves, plain or behind a password (RFC 9580 sections 5.1, 5.5 and 3.7).
+the NIST and the Brainpool curves, plain or behind a password (RFC 9580 sections 5.1, 5.5 and 3.7);
+and X25519 and X448 of that RFC.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ import hashlib
 from typing import NamedTuple
 
 from cryptography.hazmat.decrepit.ciphers.modes import CFB
-from cryptography.hazmat.primitives import keywrap
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x25519
+from cryptography.hazmat.primitives import hashes, keywrap
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, x448, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.decryptor.cms.errors import NotOpened, Unsupported
 from services.decryptor.openpgp.packet_body import Octets
 
-_RSA, _ECDH = (1, 2), 18
+_RSA, _ECDH, _X25519, _X448 = (1, 2), 18, 25, 26
+#: Octets of a key, then how the key is made that wraps the session key.
+_MONTGOMERY: dict[int, tuple[int, hashes.HashAlgorithm, bytes, int]] = {
+    _X25519: (32, hashes.SHA256(), b"OpenPGP X25519", 16),
+    _X448: (56, hashes.SHA512(), b"OpenPGP X448", 32),
+}
 _AES = {7: 16, 8: 24, 9: 32}
 _SHORTEST_KEY, _LONGEST_KEY = 8, 64
 _HASHES = {2: "sha1", 8: "sha256", 9: "sha384", 10: "sha512", 11: "sha224"}
@@ -51,7 +58,8 @@ class OtherKey(Unsupported):
 
 
 class SessionKey(NamedTuple):
-    """The symmetric algorithm (RFC 9580 section 9.3) and its key."""
+    """The symmetric algorithm (RFC 9580 section 9.3) and its key; 0 where the encrypted packet
+    names the algorithm."""
 
     cipher: int
     key: bytes
@@ -60,32 +68,76 @@ class SessionKey(NamedTuple):
 def session_key(
     secret_body: bytes, fingerprint: str, password: str, encrypted: bytes
 ) -> SessionKey:
-    """By the body of a secret key packet of version 4 and that of a PKESK of version 3.
+    """By the body of a secret key packet of version 4, or 6 without a password, and that of a
+    PKESK of version 3 or 6.
 
-    Raises NotOpened, OtherKey for keys that GnuPG does not make, or Unsupported for the cipher.
+    Raises NotOpened, OtherKey for other kinds of keys, or Unsupported for the cipher.
     """
     key = Octets(secret_body)
-    if key.number(1) != 4 or encrypted[:1] != b"\x03":
+    version = key.number(1)
+    is_new = encrypted[:1] == b"\x06"
+    if version not in (4, 6) or encrypted[:1] not in (b"\x03", b"\x06"):
         raise OtherKey
     key.take(4)
     algorithm = key.number(1)
-    message = Octets(encrypted[10:])
+    if version == 6:
+        key.take(4)
+        if password:
+            raise OtherKey
+    # Behind the version there is a key id, or the length of a fingerprint with its version.
+    message = Octets(encrypted[3 + encrypted[1] :] if is_new else encrypted[10:])
     if algorithm in _RSA:
         n, e = key.mpi(), key.mpi()
         found = _rsa(n, e, _secret(key, password), message)
     elif algorithm == _ECDH:
         found = _ecdh(key, fingerprint, password, message)
+    elif algorithm in _MONTGOMERY:
+        return _by_montgomery(algorithm, key, password, message, is_new=is_new)
     else:
         raise OtherKey
+    if is_new:
+        found = b"\0" + found
     cipher, value, check = found[0], found[1:-2], int.from_bytes(found[-2:])
     if sum(value) & 0xFFFF != check:
         raise NotOpened
-    if _AES.get(cipher) != len(value):
+    return _checked(SessionKey(cipher, value))
+
+
+def _checked(key: SessionKey) -> SessionKey:
+    """Raises NotOpened where the key is none, Unsupported where it is one of another cipher."""
+    cipher, value = key
+    if cipher and _AES.get(cipher) != len(value):
         name, size = _OTHER_CIPHERS.get(cipher, (f"number {cipher}", len(value)))
         if size != len(value) or not _SHORTEST_KEY <= size <= _LONGEST_KEY:
             raise NotOpened
         raise Unsupported(f"The encryption {name} is not supported.")
-    return SessionKey(cipher, value)
+    return key
+
+
+def _by_montgomery(
+    algorithm: int, key: Octets, password: str, message: Octets, *, is_new: bool
+) -> SessionKey:
+    """RFC 9580 sections 5.1.6 and 5.1.7."""
+    size, digest, name, length = _MONTGOMERY[algorithm]
+    public = key.take(size)
+    secret = _secret(key, password).take(size)
+    ephemeral = message.take(size)
+    wrapped = message.take(message.number(1))
+    cipher = 0 if is_new else wrapped[0] if wrapped else 0
+    try:
+        if algorithm == _X25519:
+            shared = x25519.X25519PrivateKey.from_private_bytes(secret).exchange(
+                x25519.X25519PublicKey.from_public_bytes(ephemeral)
+            )
+        else:
+            shared = x448.X448PrivateKey.from_private_bytes(secret).exchange(
+                x448.X448PublicKey.from_public_bytes(ephemeral)
+            )
+        kek = HKDF(digest, length, None, name).derive(ephemeral + public + shared)
+        value = keywrap.aes_key_unwrap(kek, wrapped if is_new else wrapped[1:])
+    except (ValueError, keywrap.InvalidUnwrap) as error:
+        raise NotOpened from error
+    return _checked(SessionKey(cipher, value))
 
 
 def _rsa(n: bytes, e: bytes, secret: Octets, message: Octets) -> bytes:

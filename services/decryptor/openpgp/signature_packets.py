@@ -50,6 +50,7 @@ _MOST_SUBPACKETS = 4_096
 _MOST_ISSUERS = 4
 #: Types of subpackets (section 5.2.3.7).
 CREATED, EXPIRES, KEY_EXPIRES, ISSUER, FLAGS, EMBEDDED, FINGERPRINT = 2, 3, 9, 16, 27, 32, 33
+_INTENDED = 35
 _CRITICAL = 0x80
 
 
@@ -74,6 +75,12 @@ class SignaturePacket(NamedTuple):
     def value(self, kind: int) -> bytes:
         """The data of the first hashed subpacket of that type; empty where there is none."""
         return next((data for one, _, data in self.subpackets if one == kind), b"")
+
+    @property
+    def intended(self) -> frozenset[str]:
+        """The fingerprints, in lower-case hex, of the keys that it is for; empty: for everybody."""
+        # Behind the version of the key.
+        return frozenset(data[1:].hex() for one, _, data in self.subpackets if one == _INTENDED)
 
     @property
     def created(self) -> datetime:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,11 @@ from services.decryptor.cms.errors import Malformed, NotOpened
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.bounded_work import bounded_work
+from services.decryptor.openpgp.intended_recipients import (
+    counted,
+    is_meant_for,
+    meant_for_others,
+)
 from services.decryptor.openpgp.packets import ARMOUR_SIGNED, octets_of, packets_of
 from services.decryptor.openpgp.renewed_keys import is_renewed_since
 from services.decryptor.openpgp.sender_keys import (
@@ -50,6 +56,7 @@ _MAX_PACKETS: Final = 64
 _SIGNATURE: Final = 2
 _SKIPPED: Final = (10, 21)
 _OVER_A_TEXT: Final = 1
+NOT_VERIFIED: Final = "The signature lies in a form that is not verified here."
 #: Signatures that Sequoia is asked about: of one key, and of forms that are not known here.
 _MOST_OF_A_KEY, _MOST_UNKNOWN = 2, 4
 
@@ -80,6 +87,7 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
             if not asked:
                 continue
             path = _written(part, spool, canonical=canonical)
+            bodies = [body for _, body in asked]
             valid: list[Any] = []
             for one, _ in asked:
                 with suppress(RuntimeError, ValueError):
@@ -87,8 +95,10 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
                         file=str(path), store=ring_store(ring), signature=one
                     ).valid_sigs
             if valid:
-                return ring.made_by(valid)
-            refused = _why_refused([body for _, body in asked], ring, content, canonical=canonical)
+                digest = partial(content.digest, canonical=canonical)
+                found = ring.made_by(one.certificate for one in valid)
+                return counted(found, ring, bodies, digest, rings.own)
+            refused = _why_refused(bodies, ring, content, rings.own, canonical=canonical)
             if refused is not None:
                 return refused
         return judge_failure(names, ring)
@@ -118,7 +128,7 @@ def _worth_asking(
 
 
 def _why_refused(
-    bodies: Iterable[bytes], ring: SenderKeys, content: _Content, *, canonical: bool
+    bodies: Iterable[bytes], ring: SenderKeys, content: _Content, own: Set[str], *, canonical: bool
 ) -> PgpSignature | None:
     """What those signatures are that Sequoia refuses and that are mathematically right; None where
     none is."""
@@ -129,12 +139,14 @@ def _why_refused(
             continue
         for key in ring.named(one.hex() for one in read.issuers):
             if fits(read, key.body, content.digest(read, canonical=canonical)):
-                refused = _refused(read, key, ring)
+                refused = _refused(read, key, ring, own)
                 found = refused if found is None or refused.signature == "valid" else found
     return found
 
 
-def _refused(signature: SignaturePacket, key: SigningKey, ring: SenderKeys) -> PgpSignature:
+def _refused(
+    signature: SignaturePacket, key: SigningKey, ring: SenderKeys, own: Set[str]
+) -> PgpSignature:
     """What a signature is that fits a key of the ring and that Sequoia refuses."""
     name = key.certificate.fingerprint
     if signature.digest == MD5:
@@ -143,7 +155,8 @@ def _refused(signature: SignaturePacket, key: SigningKey, ring: SenderKeys) -> P
         reason = "The signature uses SHA-1, which can be forged."
     elif ring.is_vouched and is_renewed_since(signature, key.certificate, key.fingerprint):
         reason = f"The key {name} was renewed since it signed."
-        return PgpSignature("valid", key.emails, name, reason)
+        found = PgpSignature("valid", key.emails, name, reason)
+        return found if is_meant_for(signature, own) else meant_for_others(found)
     else:
         reason = (
             f"The signature fits the key {name}, which was not good for signing then: it had "
@@ -195,20 +208,49 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
         except (RuntimeError, ValueError, OSError):  # the last where it is over 25 MiB
             if not asked:
                 return PgpSignature("invalid", reason="The signature in the text is damaged.")
-            return _refused_message(signed, ring) or judge_failure(asked, ring)
-        return ring.made_by(result.valid_sigs)._replace(content=result.bytes or b"")
+            return _refused_message(signed, ring, rings.own) or judge_failure(asked, ring)
+        right = ring.made_by(one.certificate for one in result.valid_sigs)
+        right = right._replace(content=result.bytes or b"")
+        return _counted_in(signed, right, ring, rings.own)
 
     found = with_hints(check, rings)
     assert found is not None
     return found
 
 
-def _refused_message(signed: SignedMessage | None, ring: SenderKeys) -> PgpSignature | None:
+def for_whom(packets: bytes, right: PgpSignature, rings: Rings, limit: int) -> PgpSignature:
+    """What a signature that Sequoia found right counts here, by the packets of its message. `limit`
+    bounds what is unpacked, in octets."""
+    try:
+        signed = read_signed_message(packets, limit)
+    except (Malformed, NotOpened):
+        signed = None
+    return _counted_in(signed, right, rings.known, rings.own)
+
+
+def _counted_in(
+    signed: SignedMessage | None, right: PgpSignature, ring: SenderKeys, own: Set[str]
+) -> PgpSignature:
+    if signed is not None:
+        digest = partial(_content_of(signed).digest, canonical=False)
+        return counted(right, ring, signed.signatures, digest, own)
+    if right.signature != "valid" or len(right.content) > MOST_BYTES // 2:
+        return right  # nobody can add to a long text
+    return right._replace(signature="untrusted", reason=NOT_VERIFIED)
+
+
+def _content_of(signed: SignedMessage) -> _Content:
+    return _Content(lambda: [signed.content])
+
+
+def _refused_message(
+    signed: SignedMessage | None, ring: SenderKeys, own: Set[str]
+) -> PgpSignature | None:
     if signed is None:
         return None
-    content = _Content(lambda: [signed.content])
+    content = _content_of(signed)
     bodies = signed.signatures[:MAX_SIGNATURES]
-    refused = _why_refused(bodies, ring, content, canonical=False)
+    refused = _why_refused(bodies, ring, content, own, canonical=False)
     return refused and refused._replace(content=signed.content)
 
 

@@ -24,8 +24,8 @@ MALLORY, BOSS = "mallory@evil.example", "boss@corp.example"
 #: The author that is shown, the verdict, the signer, and how the page says it.
 MAILS = {
     "00-honest": (MALLORY, "valid", MALLORY, "Valid"),
-    "02-inner-from": (BOSS, "mismatch", MALLORY, "Right, but the signer is not the author"),
-    "04-encoded-word": (BOSS, "mismatch", MALLORY, "Right, but the signer is not the author"),
+    "02-inner-from": (BOSS, "mismatch", MALLORY, "Right, but by or for somebody else"),
+    "04-encoded-word": (BOSS, "mismatch", MALLORY, "Right, but by or for somebody else"),
     "40-honest": (BOSS, "valid", BOSS, "Valid"),
     "41-text-after-then-fake-end": (BOSS, "invalid", BOSS, "Invalid"),
     "22-genuine+part-in-preamble-by-CR": (

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 
+from cryptography.hazmat.decrepit.ciphers.modes import CFB
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from services.decryptor.openpgp.recipients import recipient_of, whole_message
+from services.decryptor.openpgp.reencryption import decrypted
+from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_subkeys import framed
+from shared.mail.region import region
 
 _ED25519 = 27
 _DIGESTS = {1: hashlib.md5, 2: hashlib.sha1, 10: hashlib.sha512}
@@ -57,3 +67,28 @@ def public_of(owner: Ed25519PrivateKey, at: int) -> bytes:
     """The body of a public key packet of version 4."""
     point = owner.public_key().public_bytes_raw()
     return bytes((4,)) + at.to_bytes(4) + bytes((_ED25519,)) + point
+
+
+def sealed_again(message: bytes, key: OpenPGPKey, packets: bytes) -> bytes:
+    """A message with other packets inside, for whom `message` is, by its session key: in the form
+    of RFC 9580 (type 18, version 2, OCB) where that has it, else in that of RFC 4880."""
+    read = whole_message(region(message))
+    found = next(
+        decrypted(read, key, one)
+        for one in key.subkeys
+        if recipient_of(read.recipients[0])[0] in (one.key_id, one.fingerprint)
+    )
+    recipient, session = packet(1, found.recipient), found.key.key
+    if read.data[0] == 2:
+        head = bytes((2, 9, 2, 16))
+        salt, ad = os.urandom(32), b"\xd2" + head
+        derived = HKDF(hashes.SHA256(), 39, salt, ad).derive(session)
+        ocb, prefix = AESOCB3(derived[:32]), derived[32:]
+        assert len(packets) <= 1 << 22
+        body = ocb.encrypt(prefix + bytes(8), packets, ad)
+        body += ocb.encrypt(prefix + (1).to_bytes(8), b"", ad + len(packets).to_bytes(8))
+        return recipient + packet(18, head + salt + body)
+    plain = bytes(18) + packets + b"\xd3\x14"
+    plain += hashlib.sha1(plain, usedforsecurity=False).digest()
+    context = Cipher(algorithms.AES(session), CFB(bytes(16))).encryptor()
+    return recipient + packet(18, b"\1" + context.update(plain) + context.finalize())

@@ -23,6 +23,9 @@ _OF_SERVERS = (
     "return-path",
     "x-posthouse-",
     "x-spam",
+    "x-forefront-",
+    "x-ms-exchange-",
+    "x-microsoft-antispam",
 )
 
 

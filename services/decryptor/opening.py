@@ -21,6 +21,7 @@ from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.openpgp.recognising import is_file, may_be_armoured
+from services.decryptor.packed_files import PACKED_TYPES
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
 from services.decryptor.trust import TrustStore
@@ -40,9 +41,12 @@ _ARMOUR = b"-----BEGIN PGP "
 #: How OpenPGP's lines begin in base64, at each of the three places of its first octet.
 _ENCODED_ARMOUR = tuple(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4] for n in (3, 4, 5))
 #: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64.
-_MARKS = (b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", _ARMOUR.lower())
-#: A mail that is nothing but another one, or a text in which programs write OpenPGP's lines.
-_ENCLOSING = ("message/rfc822", "text/html")
+_MARKS = (
+    b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", b"ms-tnef", b"winmail.dat", _ARMOUR.lower(),
+)  # fmt: skip
+#: A mail that is nothing but another one, a text in which programs write OpenPGP's lines, or what
+#: Outlook packs.
+_ENCLOSING = ("message/rfc822", "text/html", *PACKED_TYPES)
 #: Longer than any of these marks.
 MARK_LENGTH = 32
 #: Octets that are looked through in one go.

@@ -22,8 +22,8 @@ UNOPENED: Final = frozenset(("no_recipient", "unsupported", "failed"))
 Integrity = Literal["aead", "none"]
 #: `valid`: all of what is handed out was signed by the owner of the one From address that every
 #: reader sees, with a key that a trust anchor vouches for.
-#: `mismatch`: right and vouched for, but the signer is not (the only) author that the mail shows, or
-#: signed for the recipients of another encrypted mail.
+#: `mismatch`: right and vouched for, but the signer is not (the only) author that the mail shows,
+#: or signed for the recipients of another encrypted mail.
 #: `partial`: right, but it does not cover all of the content: text or parts beside it, or only an
 #: encrypted form.
 #: `ambiguous`: right, but readers differ on what the mail says or on who wrote it.

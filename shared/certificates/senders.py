@@ -14,8 +14,9 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from pysequoia import Cert
-from pysequoia.packet import PacketPile, Tag
+from pysequoia.packet import Packet, PacketPile, Tag
 
+from shared.bounded_process import TookTooMuch, in_bounds
 from shared.certificates.identifiers import Unreadable
 from shared.certificates.openpgp_keys import (
     emails_of,
@@ -26,6 +27,10 @@ from shared.certificates.openpgp_keys import (
 from shared.certificates.purposes import may_sign_mail, weak_key
 from shared.certificates.uploads import MAX_UPLOAD_BYTES, addresses
 from shared.errors import InvalidInput
+
+#: User ids of one key, of which Sequoia takes the square at each signature that is right: 10,000
+#: take it four seconds.
+_MOST_USER_IDS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,28 @@ class ParsedSender:
     certificate: bytes = field(repr=False)
 
 
+def parse_sender_upload(data: bytes) -> Sequence[ParsedSender]:
+    """`parse_senders` for a service: the file takes bounded work (`bounded_process`), as Sequoia
+    unpacks what is compressed in a file, and tries each signature that fits nothing over each
+    part of its key."""
+    if not data.strip() or not looks_like_openpgp(data):
+        return parse_senders(data)
+    try:
+        return in_bounds(parse_senders, data)
+    except TookTooMuch as error:
+        raise InvalidInput(
+            "This file asks for more work or memory than a key is worth.",
+            field="file",
+            hint="Export the key again, without what others signed: gpg --export --armor "
+            "--export-options export-minimal ADDRESS",
+        ) from error
+
+
 def parse_senders(data: bytes) -> Sequence[ParsedSender]:
     """Reads certificates (PEM, or one in DER) or OpenPGP public keys (armoured or not).
 
-    Raises InvalidInput (`file`) where one of them could never make a signature count.
+    Raises InvalidInput (`file`) where one of them could never make a signature count. Takes what
+    work the file asks for.
     """
     if len(data) > MAX_UPLOAD_BYTES:
         raise InvalidInput("This file is too large for a certificate.", field="file")
@@ -106,6 +129,7 @@ def _openpgp(data: bytes) -> list[ParsedSender]:
     try:
         packets = list(PacketPile.from_bytes(data))
         refuse_version_5(packets)
+        _refuse_many_user_ids(packets)
         keys = Cert.split_bytes(data)
     except (RuntimeError, ValueError) as error:
         raise InvalidInput("This OpenPGP key is damaged.", field="file") from error
@@ -116,6 +140,21 @@ def _openpgp(data: bytes) -> list[ParsedSender]:
             hint="Of a sender, give the public key only: gpg --export --armor ADDRESS",
         )
     return [_key(key) for key in keys]
+
+
+def _refuse_many_user_ids(packets: Sequence[Packet]) -> None:
+    user_ids = 0
+    for packet in packets:
+        if packet.tag == Tag.PublicKey:
+            user_ids = 0
+        user_ids += packet.tag == Tag.UserID
+        if user_ids > _MOST_USER_IDS:
+            raise InvalidInput(
+                f"This key has more than {_MOST_USER_IDS} user ids.",
+                field="file",
+                hint="Export it with those that are needed: gpg --export --armor "
+                "--export-filter 'keep-uid=mbox = ADDRESS' ADDRESS",
+            )
 
 
 def _key(key: Cert) -> ParsedSender:

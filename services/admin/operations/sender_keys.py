@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from services.admin.context import Context
 from shared import input_fields as typed
-from shared.certificates.senders import parse_senders
+from shared.certificates.senders import parse_sender_upload
 from shared.storage import sender_keys
 from shared.storage.sender_keys import SenderKey
 
@@ -26,8 +26,9 @@ def add_sender_keys(ctx: Context, data: bytes, *, name: str = "") -> Sequence[in
     """
     wanted = typed.text("name", name, 0, 200)
     new: list[int] = []
+    senders = parse_sender_upload(data)
     with ctx.transaction() as session:
-        for sender in parse_senders(data):
+        for sender in senders:
             named = wanted or sender.emails[0][:200]
             values = dataclasses.asdict(sender) | {"name": named}
             added = sender_keys.insert_sender_key(session, **values)

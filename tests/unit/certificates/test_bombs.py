@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +13,19 @@ import pytest
 from asn1crypto import core, keys, pem
 from asn1crypto import pkcs12 as asn1
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pysequoia import Tsk
 from pysequoia.packet import Packet, PacketPile, Tag
 
 from shared import bounded_process
 from shared.certificates import parse_upload
+from shared.certificates.senders import parse_sender_upload
 from shared.errors import InvalidInput, TryAgain
 from shared.microsoft_certificates import pem_of
 from tests.unit.certificates.test_uploads import pkcs12
+from tests.unit.smime.pgp_packets import certified, packet, public_of
 from tests.unit.smime.pki import Holder, Pki, rsa_key
+from tests.unit.smime.test_openpgp_bounds import zipped
 
 pytestmark = pytest.mark.promise("C1")
 #: Iterations that take from 15 s to two minutes; OpenSSL counts eight times as many.
@@ -136,6 +141,24 @@ def test_so_does_a_client_certificate(bob: Holder) -> None:
     with pytest.raises(InvalidInput, match="more work or memory") as caught:
         pem_of(text)
     assert caught.value.field == "client_certificate"
+
+
+def test_so_does_the_key_of_a_sender() -> None:
+    """Sequoia takes the square of its user ids, for each mail as well, and unpacks what is packed
+    in it."""
+    owner, now = Ed25519PrivateKey.generate(), int(time.time())
+    honest = certified(owner, public_of(owner, now), b"Alice <alice@example.org>")
+    names = [packet(13, b"%d" % number) for number in range(20_000)]
+    with pytest.raises(InvalidInput, match="more than 200 user ids") as caught:
+        parse_sender_upload(honest + b"".join(names))
+    assert caught.value.field == "file"
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    with pytest.raises(InvalidInput, match="more work or memory than a key is worth"):
+        parse_sender_upload(honest + zipped(zipped(packet(10, b"PGP") * (1 << 20))))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_utime - before.ru_utime < 1  # whoever waits for it has the processor
+    (sender,) = parse_sender_upload(honest + b"".join(names[:150]))
+    assert sender.emails == ("alice@example.org",)
 
 
 def test_who_sends_many_is_sent_away_and_holds_no_thread(bob: Holder) -> None:

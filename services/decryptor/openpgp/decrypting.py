@@ -29,6 +29,7 @@ from services.decryptor.openpgp.recipients import (
     whole_message,
 )
 from services.decryptor.openpgp.reencryption import (
+    MANY_SIGNATURES,
     MAX_BYTES,
     decrypted,
     for_password,
@@ -36,6 +37,7 @@ from services.decryptor.openpgp.reencryption import (
 )
 from services.decryptor.openpgp.sender_keys import Rings, SenderKeys, judge_failure, with_hints
 from services.decryptor.openpgp.session_keys import OtherKey
+from services.decryptor.openpgp.signature_counts import LOOK, has_many_signatures
 from services.decryptor.openpgp.verifying import NOT_VERIFIED, for_whom, verify_inline
 from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
@@ -130,16 +132,17 @@ def decrypt_message(
             used = region(narrowed(message, wanted))
             where = _path(used, to, spool)
         operations += count * _cost(subkey)
+        inside = _inside(used, key, subkey)
         try:
             if where is None:
-                return _by_reencryption(used, key, subkey, rings, spool, limit)
+                return _by_reencryption(used, inside, key, subkey, rings, spool, limit)
             try:
                 opened = _decrypt(where, key, _Opener(subkey.decryptor), rings, spool, limit)
             except NotOpened:
-                return _opened_here(used, key, subkey, rings, spool, limit)
+                return _opened_here(used, inside, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
-        return _checked(used, opened, subkey, rings)
+        return _checked(used, inside, opened, rings)
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
@@ -169,25 +172,37 @@ class _Opener(NamedTuple):
 
 
 def _opened_here(
-    message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+    message: Region,
+    inside: bytes | None,
+    key: OpenPGPKey,
+    subkey: Subkey,
+    rings: Rings,
+    spool: Spool,
+    limit: int,
 ) -> OpenedMessage:
     """A message of an ordinary form that Sequoia's binding does not open: it does not know the
     curve, the cipher or the compression. Raises NotOpened where the message is at fault."""
     if len(message) > MAX_BYTES or not is_ordinary(message):
         raise NotOpened
     try:
-        return _by_reencryption(message, key, subkey, rings, spool, limit)
+        return _by_reencryption(message, inside, key, subkey, rings, spool, limit)
     except OtherKey as error:
         raise NotOpened from error
 
 
 def _by_reencryption(
-    message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+    message: Region,
+    inside: bytes | None,
+    key: OpenPGPKey,
+    subkey: Subkey,
+    rings: Rings,
+    spool: Spool,
+    limit: int,
 ) -> OpenedMessage:
     found = reencrypted(whole_message(message), key, subkey, limit)
     path = _written([found.message], spool)
     opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
-    return _checked(message, opened, subkey, rings)
+    return _checked(message, inside, opened, rings)
 
 
 def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> OpenedMessage:
@@ -207,7 +222,26 @@ def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> Opene
     return _verified(packets, opened, rings)
 
 
-def _checked(message: Region, opened: OpenedMessage, subkey: Subkey, rings: Rings) -> OpenedMessage:
+def _inside(message: Region, key: OpenPGPKey, subkey: Subkey) -> bytes | None:
+    """The packets inside a message, as far as they are decrypted here: Sequoia's binding shows none
+    of them. None where they are not, or it is another's.
+
+    Raises Unsupported where they are such as Sequoia takes too long for.
+    """
+    if len(message) > MAX_BYTES // 4:
+        return None
+    try:
+        found = decrypted(whole_message(message), key, subkey).packets
+    except (NotOpened, Unsupported):
+        return None
+    if has_many_signatures(found[:LOOK]):
+        raise Unsupported(MANY_SIGNATURES)
+    return found
+
+
+def _checked(
+    message: Region, inside: bytes | None, opened: OpenedMessage, rings: Rings
+) -> OpenedMessage:
     """With what Sequoia's binding does not look at: a signature inside compression, as GnuPG makes
     it, or in front of the text; for whom one was made; and why one does not count.
 
@@ -216,17 +250,12 @@ def _checked(message: Region, opened: OpenedMessage, subkey: Subkey, rings: Ring
     if not _is_open(opened):
         return opened
     length = len(opened.content)
-    try:
-        if max(len(message), length) > MAX_BYTES // 4:
-            raise Unsupported("")
-        assert opened.key is not None
-        signed = decrypted(whole_message(message), opened.key, subkey).packets
-    except (NotOpened, Unsupported):
-        # Nobody can add to the text, but much that says nothing beside it.
-        if not opened.compressed and len(message) <= 2 * length + _FRAME:
-            return opened
-        return opened._replace(signature=PgpSignature("untrusted", reason=NOT_VERIFIED))
-    return _verified(signed, opened, rings)
+    if inside is not None and length <= MAX_BYTES // 4:
+        return _verified(inside, opened, rings)
+    # Nobody can add to the text, but much that says nothing beside it.
+    if not opened.compressed and len(message) <= 2 * length + _FRAME:
+        return opened
+    return opened._replace(signature=PgpSignature("untrusted", reason=NOT_VERIFIED))
 
 
 def _is_open(opened: OpenedMessage) -> bool:

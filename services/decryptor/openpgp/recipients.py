@@ -187,10 +187,10 @@ def is_ordinary(message: Region) -> bool:
     data = out_of_armour(message.copy(_LOOK_BYTES))
     position = 0
     while packet := packet_at(data, position):
-        kind, body, position = packet
+        kind, body, behind = packet
         if kind not in (1, 3, 10, 21):
-            # Of a partial length, whose octet comes before the version.
-            return kind == 18 and b"\1" in body[:2]
+            return kind == 18 and joined(data, position, body)[:1] == b"\1"
+        position = behind
     return False
 
 

@@ -28,6 +28,7 @@ from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
 from services.decryptor.openpgp.aead import decrypt_version_2
 from services.decryptor.openpgp.recipients import ANYONE, Message, recipient_of
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
+from services.decryptor.openpgp.signature_counts import LOOK, has_many_signatures
 from services.decryptor.openpgp.signed_messages import in_one_pass
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_keys import secret_packet
@@ -44,6 +45,7 @@ _NONCE_BYTES = 15
 MAX_BYTES = 1 << 26
 #: Recipients that are tried: each costs an operation with the private key.
 MAX_RECIPIENTS = 64
+MANY_SIGNATURES = "The message holds more or longer signatures than are looked at."
 
 
 class DecryptedPackets(NamedTuple):
@@ -72,9 +74,11 @@ def reencrypted(message: Message, key: OpenPGPKey, subkey: Subkey, limit: int) -
 def for_password(packets: bytes, limit: int) -> Reencrypted:
     """A message that holds these packets. `limit` bounds what is unpacked, in octets.
 
-    Raises NotOpened (damaged) or Malformed (over the limit).
+    Raises NotOpened (damaged), Malformed (over the limit) or Unsupported (many signatures).
     """
     plain = in_one_pass(packets, min(limit, MAX_BYTES))
+    if has_many_signatures(plain[:LOOK]):
+        raise Unsupported(MANY_SIGNATURES)
     password = os.urandom(16).hex()
     # The session key is the digest of the password: simple S2K (RFC 9580 section 3.7.1.1).
     session = hashlib.sha256(password.encode()).digest()
@@ -93,9 +97,7 @@ def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPac
     """The packets inside, by that subkey. Raises NotOpened or Unsupported."""
     secret, password = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
-    names = (subkey.key_id, subkey.fingerprint, ANYONE)
-    meant = [one for one in message.recipients if len(one) >= 12 and recipient_of(one)[0] in names]
-    for recipient in meant[:MAX_RECIPIENTS]:
+    for recipient in _meant(message, subkey):
         try:
             found = session_key(secret, subkey.fingerprint, password, recipient)
             opens = _decrypt_20 if message.kind == 20 else _decrypt_18
@@ -103,6 +105,13 @@ def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPac
         except (NotOpened, Unsupported) as error:
             failure = error
     raise failure
+
+
+def _meant(message: Message, subkey: Subkey) -> list[bytes]:
+    """The copies of the session key that may be for that subkey."""
+    names = (subkey.key_id, subkey.fingerprint, ANYONE)
+    found = [one for one in message.recipients if len(one) >= 12 and recipient_of(one)[0] in names]
+    return found[:MAX_RECIPIENTS]
 
 
 def _decrypt_18(data: bytes, key: SessionKey) -> bytes:

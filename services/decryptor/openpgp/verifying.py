@@ -31,6 +31,7 @@ from services.decryptor.openpgp.sender_keys import (
     ring_store,
     with_hints,
 )
+from services.decryptor.openpgp.signature_counts import MOST_SIGNATURES
 from services.decryptor.openpgp.signature_packets import (
     MD5,
     WEAK_DIGESTS,
@@ -54,6 +55,7 @@ MAX_SIGNATURES: Final = 16
 #: sections 5.8 and 5.14).
 _MAX_PACKETS: Final = 64
 _SIGNATURE: Final = 2
+_MARK: Final = b"-----BEGIN PGP SIGNATURE-----"
 _SKIPPED: Final = (10, 21)
 _OVER_A_TEXT: Final = 1
 NOT_VERIFIED: Final = "The signature lies in a form that is not verified here."
@@ -189,6 +191,8 @@ def _issuers(one: Sig) -> list[str]:
 def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
     """Verifies a text between its own signature lines (RFC 9580 section 7), or a message of packets
     that are not encrypted. `limit` bounds what is unpacked, in octets."""
+    if message.startswith(ARMOUR_SIGNED) and not _are_few_signatures(message):
+        return PgpSignature("invalid", reason="There are other packets than a few signatures.")
     try:
         octets = message if message.startswith(ARMOUR_SIGNED) else in_one_pass(message, limit)
         signed = read_signed_message(octets, min(limit, MOST_BYTES))
@@ -216,6 +220,14 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
     found = with_hints(check, rings)
     assert found is not None
     return found
+
+
+def _are_few_signatures(framed: bytes) -> bool:
+    """Whether the armour below a signed text holds no more than Sequoia is quick with, which takes
+    the square of their number."""
+    armour = region(framed[framed.rfind(_MARK) :])
+    kinds = [kind for kind, _ in islice(packets_of(octets_of(armour)), MOST_SIGNATURES + 1)]
+    return len(kinds) <= MOST_SIGNATURES and {*kinds} <= {_SIGNATURE, *_SKIPPED}
 
 
 def for_whom(packets: bytes, right: PgpSignature, rings: Rings, limit: int) -> PgpSignature:

@@ -190,7 +190,7 @@ def test_nothing_beside_a_signature_changes_for_whom_it_is(
         signed(wrong, others),
         signed(others, of_another_kind),
         zipped(signed(others, before=packet(21, bytes(500)))),
-        signed(*[others] * 70),
+        signed(*[others] * 40),
         zipped(zipped(signed(others))),
     ):
         with knowing(HEADER + in_base64(sealed_again(sent[own.id], own, content))) as opened:

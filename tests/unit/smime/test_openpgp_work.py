@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import base64
+import bz2
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pysequoia import Profile, SignatureMode, encrypt, sign, verify
+from pysequoia import Profile, SignatureMode, decrypt_file, encrypt, sign, verify
 
-from services.decryptor.openpgp import verifying
+from services.decryptor.openpgp import decrypting, verifying
 from services.decryptor.openpgp.bounded_work import bounded_work
 from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.certificates.openpgp_subkeys import framed
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
-from tests.unit.smime.pgp_packets import certified, made_signature, packet, public_of
+from tests.unit.smime.pgp_packets import certified, made_signature, packet, public_of, sealed_again
 from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 from tests.unit.smime.test_openpgp_bounds import signed as beside
 from tests.unit.smime.test_openpgp_bounds import zipped
@@ -60,6 +64,75 @@ def test_many_signatures_ask_for_little(monkeypatch: pytest.MonkeyPatch, tmp_pat
         with opener(beside(signatures)) as opened:
             assert opened.security.signature == word, opened.security
         assert asked <= most
+
+
+def one_pass(issuer: bytes, *, last: bool) -> bytes:
+    return packet(4, bytes((3, 0, 10, 27)) + issuer + bytes((last,)))
+
+
+@pytest.mark.parametrize("wrapped", ["as it is", "zipped", "zipped twice", "signed around", "bz2"])
+@pytest.mark.parametrize("form", ["one-pass", "before the text", "encrypted", "in the text"])
+def test_a_message_with_many_signatures_is_not_given_to_sequoia(
+    form: str, wrapped: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It takes the square of their number: 16,000 of ten kilobytes took it twelve seconds."""
+    owner, now, bob = Ed25519PrivateKey.generate(), int(time.time()), Person(BOB)
+    key = public_of(owner, now - 1_000)
+    issuer = hashlib.sha1(framed(key), usedforsecurity=False).digest()[-8:]
+    made = packet(2, made_signature(owner, key, 0, ENTITY, now))
+    text = b"Please pay 4711."
+    below = packet(2, made_signature(owner, key, 1, text, now, more=b"\x09\x10" + issuer))
+    literal = packet(11, b"b\0" + bytes(4) + ENTITY)
+    identities = IdentityIndex.load([bob.stored("bob")])  # type: ignore[list-item]
+    trust = TrustStore.load(senders=[certified(owner, key, SIGNER.encode())], system=False)
+    opener = Opener(identities, trust, tmp_path)
+    sealed = encrypt(b"x", [bob.public], armor=False)
+    wraps: dict[str, Callable[[bytes], bytes]] = {
+        "as it is": bytes,
+        "zipped": zipped,
+        "zipped twice": lambda packets: zipped(zipped(packets)),
+        "signed around": lambda packets: one_pass(issuer, last=True) + zipped(packets) + made,
+        "bz2": lambda packets: packet(8, b"\3" + bz2.compress(packets)),
+    }
+    wrap = wraps[wrapped]
+    asked = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*values: Any, **how: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return function(*values, **how)
+
+        return ask
+
+    monkeypatch.setattr(verifying, "verify", counted(verify))
+    monkeypatch.setattr(decrypting, "decrypt_file", counted(decrypt_file))
+    for count in (3, 2_000):
+        if form == "in the text":
+            mail = (
+                b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n" + text
+                + b"\n-----BEGIN PGP SIGNATURE-----\n\n" + base64.encodebytes(below * count)
+                + b"-----END PGP SIGNATURE-----\n"
+            )  # fmt: skip
+        else:
+            heads = one_pass(issuer, last=False) * (count - 1) + one_pass(issuer, last=True)
+            packets = wrap(heads + literal + made * count)
+            if form == "before the text":
+                packets = wrap(made * count + literal)
+            if form == "encrypted":
+                packets = sealed_again(sealed, identities.openpgp[0], packets)
+            mail = multipart_encrypted(base64.encodebytes(packets), b"base64")
+        asked = 0
+        with opener(HEADER + mail) as opened:
+            security = opened.security
+        if count == 3:
+            assert asked
+            if wrapped in ("as it is", "zipped") or form == "in the text":
+                assert security.signature == "valid", security
+            continue
+        assert not asked
+        assert security.signature == ("none" if form == "encrypted" else "invalid"), security
+        assert security.status == ("unsupported" if form == "encrypted" else "none")
 
 
 def test_packets_behind_a_message_that_say_nothing_are_few(tmp_path: Path) -> None:

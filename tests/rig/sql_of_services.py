@@ -136,15 +136,7 @@ def _is_set(name: ast.Name) -> bool:
 
 def _statements_in(module: str, node: ast.AST) -> dict[str, str]:
     """Of `_SQL["name"]` and `_SQL.of("name", …)`; where the name is computed, all of the file."""
-    files = {
-        name: str(made.value.args[0].value)
-        for name, (made, *_) in _definitions(module).items()
-        if isinstance(made, ast.Assign)
-        and isinstance(made.value, ast.Call)
-        and isinstance(made.value.func, ast.Name)
-        and made.value.func.id == "Queries"
-        and isinstance(made.value.args[0], ast.Constant)
-    }
+    files = _files(module)
     found = {}
     for one in ast.walk(node):
         if isinstance(one, ast.Constant) and isinstance(one.value, str) and " FROM " in one.value:
@@ -157,12 +149,45 @@ def _statements_in(module: str, node: ast.AST) -> dict[str, str]:
             continue
         if not isinstance(asked, ast.Name) or asked.id not in files:
             continue
-        file = files[asked.id]
+        file, parts = files[asked.id]
         chosen = name_of.value if isinstance(name_of, ast.Constant) else None
         for name, text in _queries(file).items():
             if chosen in (None, name):
-                found[f"{file}.{name}"] = _whole(text, file)
+                found[f"{file}.{name}"] = _whole(text, file, parts)
     return found
+
+
+@cache
+def _files(module: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """Variable → file, and what stands there for `{name}`: `_SQL = Queries("file", name=…)`."""
+    found = {}
+    for variable, (made, *_) in _definitions(module).items():
+        call = made.value if isinstance(made, (ast.Assign, ast.AnnAssign)) else None
+        if call is not None and (file := _file_of(call)) is not None:
+            assert isinstance(call, ast.Call)
+            parts = {one.arg: _part(module, one.value) for one in call.keywords if one.arg}
+            found[variable] = (file, {name: text for name, text in parts.items() if text})
+    return found
+
+
+def _file_of(made: ast.expr) -> str | None:
+    """The file of `Queries("file")`."""
+    if not (isinstance(made, ast.Call) and isinstance(made.func, ast.Name)):
+        return None
+    given = made.args[0] if made.func.id == "Queries" and made.args else None
+    return str(given.value) if isinstance(given, ast.Constant) else None
+
+
+def _part(module: str, value: ast.expr) -> str:
+    """The statement that `Queries("file")["name"]` or `_OTHER["name"]` is; empty of others."""
+    if not (isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Constant)):
+        return ""
+    source: ast.expr | None = value.value
+    if isinstance(source, ast.Name):
+        (made, *_) = _definitions(module).get(source.id, [None])
+        source = made.value if isinstance(made, (ast.Assign, ast.AnnAssign)) else None
+    file = None if source is None else _file_of(source)
+    return "" if file is None else _queries(file)[str(value.slice.value)]
 
 
 @cache
@@ -172,7 +197,8 @@ def _queries(file: str) -> dict[str, str]:
     return dict(zip(parts[::2], texts, strict=True))
 
 
-def _whole(text: str, file: str) -> str:
-    """With the statements that it is made of: `{name}`, of its own file or of the ledger's."""
-    parts = {**_queries("ledger"), **_queries(file)}
+def _whole(text: str, file: str, named: dict[str, str]) -> str:
+    """With the statements that it is made of: `{name}`, those that were `named` for it, of its own
+    file, or of the ledger's."""
+    parts = {**_queries("ledger"), **_queries(file), **named}
     return _PART.sub(lambda match: parts.get(match[1], match[0]), text)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from bench import report
 from bench.simulate import cpu_of, seed, wal_of
 from shared.jobs import FETCH_QUEUE
-from shared.storage import begun_runs, connections, ended_runs, leases, scheduling
+from shared.storage import begun_runs, connections, ended_runs, scheduling
 from shared.storage.ended_runs import EndedRun
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
@@ -91,10 +91,12 @@ def _poll(database: Database, claimed: Sequence[Due]) -> None:
     for start in range(0, len(claimed), _POLLED):
         ids = [due.connection_id for due in claimed[start : start + _POLLED]]
         with database.autocommit() as session:
-            begun = begun_runs.due(session, ids, {}, "bench", _TTL, emitted=datetime.now(UTC))
+            emitted = datetime.now(UTC)
+            begun = begun_runs.due(session, ids, {}, "bench", _TTL, emitted=emitted)
             found = connections.get_many(session, [one.state.connection_id for one in begun])
-            held = leases.acquire(session, [one.lease_key() for one in found], "bench", _TTL)
-        by_key = {lease.mailbox: lease for lease in held}
+            here = {one.id: one for one in found}
+            begun = begun_runs.due(session, list(here), here, "bench", _TTL, emitted=emitted)
+        by_key = {one.lease.mailbox: one.lease for one in begun if one.lease is not None}
         ended_runs.record(
             database,
             [

@@ -22,13 +22,14 @@ from shared.connection_editing import edit
 from shared.errors import PosthouseError
 from shared.mailbox.base import Login, MailRef
 from shared.mailbox.open import open_mailbox
-from shared.storage import connections, leases, ledger, scheduling, settlements
+from shared.storage import connections, ledger, scheduling, settlements
 from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.migrate import migrate
 from shared.storage.pool import Database
 from shared.storage.settlements import Settled
 from shared.store import FileStore
+from tests.rig.leasing import acquire
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
 
@@ -111,7 +112,7 @@ def _fetch(
     with database.transaction() as session:
         identifier = connections.insert(session, edit(None, fields).connection)
         scheduling.enable(session, identifier)
-        (lease,) = leases.acquire(session, ["a"], "bench", 600)
+        (lease,) = acquire(session, ["a"], "bench", 600)
         (connection,) = connections.get_many(session, [identifier])
     store = FileStore(folder / "store")
     mailbox = open_mailbox(connection, Login("a", password="secret"), read_timeout_s=60)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -35,11 +36,14 @@ from shared.mailbox.wait_budget import ServerTooSlow
 from shared.storage import begun_runs, connections, scheduling
 from shared.storage.begun_runs import Begun
 from shared.storage.pool import Database, Session
-from shared.storage.scheduling import RunState
 from shared.store_identity import ForeignStore
 from shared.telemetry import metrics, traces
 
 _log = structlog.get_logger(__name__)
+
+#: How often a run is begun in one go: by what is known of its connection, by what it is, and once
+#: more where that finds a lease that had run out, which it ends.
+_ATTEMPTS: Final = 3
 
 
 class JobTooLate(Exception):
@@ -101,18 +105,13 @@ class Dispatcher:
         """
         here, renewer = self.sessions.connections(connection_ids), self.renewer
         with self.database.autocommit() as session:
-            begun = begun_runs.due(
-                session,
-                connection_ids,
-                here,
-                renewer.owner,
-                renewer.ttl,
-                emitted=emitted,
-                within=within,
+            begin = partial(
+                begun_runs.due, session, owner=renewer.owner, ttl=renewer.ttl, emitted=emitted
             )
+            begun = begin(connection_ids, here, within=within)
             if not all(one.in_time for one in begun):
                 raise JobTooLate
-            runs = self._runs(session, begun, here, changed=False, postponed=POSTPONED)
+            runs = self._runs(session, begun, here, begin, changed=False, postponed=POSTPONED)
         with bound_contextvars(correlation_id=correlation_id), self.ends.unless_ended(runs):
             return self._poll_kept_sessions(runs)
 
@@ -126,12 +125,17 @@ class Dispatcher:
         """
         here, renewer = self.sessions.connections(connection_ids), self.renewer
         with self.database.autocommit() as session:
-            begun = begun_runs.announced(
-                session, connection_ids, here, renewer.owner, renewer.ttl, has_room=has_room
+            begin = partial(
+                begun_runs.announced,
+                session,
+                owner=renewer.owner,
+                ttl=renewer.ttl,
+                has_room=has_room,
             )
+            begun = begin(connection_ids, here)
             quick = [one for one in begun if one.used and one.in_time]
             slow = [one.state.connection_id for one in begun if one.used and not one.in_time]
-            runs = self._runs(session, quick, here, changed=True, postponed=postponed)
+            runs = self._runs(session, quick, here, begin, changed=True, postponed=postponed)
             if slow:
                 with self.ends.unless_ended(runs):
                     scheduling.due_now(session, slow)
@@ -208,54 +212,39 @@ class Dispatcher:
         session: Session,
         begun: Sequence[Begun],
         here: Mapping[int, Connection],
+        begin: Callable[[Sequence[int], Mapping[int, Connection]], Sequence[Begun]],
         *,
         changed: bool,
         postponed: float,
     ) -> list[Run]:
-        """Those that have their lease, or get it now as nobody `here` knew what to lease; the
-        others are due again in `postponed` seconds."""
+        """Those that have their lease, or get it now that their connections were read as nobody
+        `here` knew what to lease; the others are due again in `postponed` seconds."""
         runs: list[Run] = []
         waiting: list[int] = []
-        unknown: list[RunState] = []
-        for one in begun:
-            identifier = one.state.connection_id
-            if one.lease is not None:
-                run = Run(self.tools, here[identifier], one.state, one.lease, changed)
-                run.unknown_from = one.unknown_from
-                runs.append(run)
-            elif one.known:
-                waiting.append(identifier)
-            else:
-                unknown.append(one.state)
-        self.renewer.hold([run.lease for run in runs])
         try:
-            if unknown:
-                runs += self._leased(session, unknown, waiting, changed=changed)
+            for attempt in range(_ATTEMPTS):
+                again = []
+                for one in begun:
+                    identifier = one.state.connection_id
+                    if one.lease is not None:
+                        run = Run(self.tools, here[identifier], one.state, one.lease, changed)
+                        run.unknown_from = one.unknown_from
+                        runs.append(run)
+                    elif attempt < _ATTEMPTS - 1 and (one.was_ended or not one.known):
+                        again.append(identifier)
+                    else:
+                        waiting.append(identifier)
+                self.renewer.hold([run.lease for run in runs])
+                if not again:
+                    break
+                here = {one.id: one for one in connections.get_many(session, again)}
+                begun = begin(again, here)
             if waiting:
                 scheduling.due_now(session, waiting, postponed)
         except BaseException:
             self.renewer.forget([run.lease for run in runs])  # nobody runs them: they run out
             raise
         return runs
-
-    def _leased(
-        self, session: Session, states: Sequence[RunState], waiting: list[int], *, changed: bool
-    ) -> list[Run]:
-        """Reads the connections that still exist, and leases what may run now; the others are
-        `waiting`, too."""
-        by_mailbox: dict[str, tuple[Connection, RunState]] = {}
-        by_id = {state.connection_id: state for state in states}
-        for connection in connections.get_many(session, list(by_id)):
-            mine = (connection, by_id[connection.id])
-            if by_mailbox.setdefault(connection.lease_key(), mine) is not mine:
-                waiting.append(connection.id)
-        held = self.renewer.acquire(session, list(by_mailbox))
-        waiting += [c.id for mailbox, (c, _) in by_mailbox.items() if mailbox not in held]
-        return [
-            Run(self.tools, connection, state, held[mailbox], changed)
-            for mailbox, (connection, state) in by_mailbox.items()
-            if mailbox in held
-        ]
 
     def _run_one(self, run: Run, lane: Lane) -> bool:
         """One run to its end, whatever the end is; False where it failed (and is recorded so)."""

@@ -25,14 +25,8 @@ class LeaseRenewer:
         self._lock = threading.Lock()
         self._held: set[Lease] = set()
 
-    def acquire(self, session: Session, mailboxes: Sequence[str]) -> dict[str, Lease]:
-        """Leases those mailboxes that are free, by lease key."""
-        taken = leases.acquire(session, mailboxes, self.owner, self.ttl)
-        self.hold(taken)
-        return {lease.mailbox: lease for lease in taken}
-
     def hold(self, taken: Sequence[Lease]) -> None:
-        """Renews leases that were taken for this owner, for `ttl` seconds, in another statement."""
+        """Renews leases that were taken for this owner, for `ttl` seconds."""
         with self._lock:
             self._held.update(taken)
 

@@ -24,7 +24,8 @@ _SQL: Final = Queries(
     "begun_runs",
     asked=_PARTS["asked"],
     found=_PARTS["found"],
-    take=Queries("leases")["take"],
+    by_id=_PARTS["by_id"],
+    take=_PARTS["take"],
 )
 
 
@@ -34,8 +35,10 @@ class Begun:
     `Due`. `in_time`: it is to be run now.
 
     `known`: it is among those that were given, as it was edited last. `lease` is None where that
-    was not to be had, or not asked for. `unknown_from`: from this UID on no mail of the folder was
-    ever had under `state.uid_validity`; None where nobody can say, or asked.
+    was not to be had, or not asked for; else nobody had it since `state` was as it is here, nor was
+    the connection edited. `was_ended`: it had run out, and is to be had now. `unknown_from`: from
+    this UID on no mail of the folder was ever had under `state.uid_validity`; None where nobody
+    asked.
     """
 
     at: datetime
@@ -44,6 +47,7 @@ class Begun:
     state: RunState
     known: bool
     lease: Lease | None
+    was_ended: bool
     unknown_from: int | None
 
 
@@ -109,8 +113,8 @@ def _asked(connection_ids: Sequence[int], here: Mapping[int, Connection]) -> dic
 def _begun(session: Session, name: str, count: int, values: Mapping[str, Any]) -> list[Begun]:
     owner, found = values["owner"], []
     for row in session.execute(_SQL.of(name, count), values):
-        at, in_time, used, unknown_from, mailbox, known, given_back, *state, fence = row
-        nobody_between = fence == (given_back or 0) + 1
+        at, in_time, used, unknown_from, mailbox, known, *rest = row
+        _, _, _, *state, fence, held = rest  # of the lease as it was
         found.append(
             Begun(
                 at,
@@ -118,8 +122,9 @@ def _begun(session: Session, name: str, count: int, values: Mapping[str, Any]) -
                 used,
                 RunState(*state),
                 known,
-                None if fence is None else Lease(mailbox, owner, fence),
-                unknown_from if nobody_between else None,
+                Lease(mailbox, owner, fence) if held else None,
+                held is False,
+                unknown_from,
             )
         )
     return found

@@ -2,12 +2,13 @@
 
 A lease carries a *fence*, a number that rises with every owner. Whatever a worker commits is
 committed only while the lease still has its fence (`assert_held`, in the same transaction), so a
-worker that stalled and lost its lease can do no harm when it wakes up.
+worker that stalled and lost its lease can do no harm when it wakes up. The statement that takes one
+reads what its run begins with (`shared.storage.begun_runs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.errors import LeaseLost
@@ -15,7 +16,7 @@ from shared.storage.arrays import array, text_array
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("leases", take=Queries("leases")["take"])
+_SQL = Queries("leases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,6 @@ class Lease:
     mailbox: str
     owner: str
     fence: int
-
-
-def acquire(session: Session, mailboxes: Iterable[str], owner: str, ttl: float) -> list[Lease]:
-    """Leases those of `mailboxes` (lease keys) that are free, for `ttl` seconds."""
-    wanted = text_array(sorted(set(mailboxes)))
-    rows = session.execute(_SQL["acquire"], {"mailboxes": wanted, "owner": owner, "ttl": ttl})
-    return [Lease(mailbox, owner, fence) for mailbox, fence in rows]
 
 
 def renew(session: Session, leases: Sequence[Lease], ttl: float) -> set[Lease]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from shared.connection_editing import edit
-from shared.connections import Connection
+from shared.connections import Connection, Selection
+from shared.errors import LeaseLost
 from shared.storage import affinity, begun_runs, connections, leases, scheduling
 from shared.storage.begun_runs import Begun
-from shared.storage.known_sets import KnownMails, add_known
+from shared.storage.known_sets import KnownMails, add_known, forget
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, Session
+from tests.rig.leasing import acquire
 
 VALIDITY = 100
 
@@ -68,34 +72,72 @@ def test_a_run_that_follows_another_knows_what_was_had(
         give_back(database, begun.lease)
 
 
-def test_after_a_run_that_did_not_end_nothing_is_taken_for_unknown(
-    database: Database, pushing: Connection
+@pytest.mark.promise("I4", "M2")
+@pytest.mark.parametrize("until", ["- interval '1 second'", "+ interval '5 hours'"])
+def test_a_lease_that_ran_out_is_ended_before_it_is_taken(
+    database: Database, pushing: Connection, until: str
 ) -> None:
-    """It may commit a mail until the lease is taken over, which this statement does not see."""
-    announced(database, pushing)
-    assert announced(database, pushing)[0].lease is None, "held"
+    """Its owner may commit a mail until it is ended, which this statement does not see. One that
+    ends in hours was given before the clock was set back."""
+    lease = announced(database, pushing)[0].lease
+    assert lease is not None
+    held = announced(database, pushing)[0]
+    assert (held.lease, held.was_ended) == (None, False)
     with database.transaction() as session:
-        session.execute("UPDATE lease SET until = now() - interval '1 second'")
-    (begun,) = announced(database, pushing)
-    assert begun.lease == Lease(pushing.lease_key(), "me", 2)
-    assert begun.unknown_from is None
+        session.execute(f"UPDATE lease SET until = now() {until}".encode())
+    ended = announced(database, pushing)[0]
+    assert (ended.lease, ended.was_ended) == (None, True)
+    with pytest.raises(LeaseLost), database.transaction() as session:
+        leases.assert_held(session, lease)
+    begun = announced(database, pushing)[0]
+    assert begun.lease == Lease(pushing.lease_key(), "me", 3)
+    assert begun.unknown_from == 8
 
 
-def test_a_lease_that_was_taken_and_given_back_meanwhile_leaves_nothing_unknown(
-    database: Database, pushing: Connection
+def _edited(session: Session, connection: Connection) -> None:
+    connections.update(session, replace(connection, selection=Selection.ALL))
+    connections.forget_cursor(session, connection.id)
+
+
+def _released(session: Session, connection: Connection) -> None:
+    forget(session, connection.id, "", VALIDITY, [3])
+    connections.forget_cursor(session, connection.id)
+
+
+def _fetched(session: Session, connection: Connection) -> None:
+    add_known(session, connection.id, "", VALIDITY, [8])
+    scheduling.skipped_existing(session, connection.id, before=None)
+
+
+@pytest.mark.promise("I4", "H4")
+@pytest.mark.parametrize("ran", [True, False], ids=["later", "first"])
+@pytest.mark.parametrize("change", [_edited, _released, _fetched])
+def test_what_changed_since_the_snapshot_is_not_leased(
+    database: Database,
+    pushing: Connection,
+    ran: bool,
+    change: Callable[[Session, Connection], None],
 ) -> None:
-    """As this statement waits for the row of the lease, another run has mail 8 and ends."""
-    give_back(database, announced(database, pushing)[0].lease)
+    """As this statement waits for the row of the lease, an edit, a release from quarantine or
+    another run changes what a run begins with: it would not look where it has to."""
+    if ran:
+        give_back(database, announced(database, pushing)[0].lease)
     with ThreadPoolExecutor(1) as beside:
         with database.transaction() as session:
-            (other,) = leases.acquire(session, [pushing.lease_key()], "other", 60)
+            if change is _fetched:
+                leases.release(session, acquire(session, [pushing.lease_key()], "other", 60))
+            else:
+                leases.take_away(session, pushing.lease_key())
             waiting = beside.submit(announced, database, pushing)
             _until_it_waits(database)
-            add_known(session, pushing.id, "", VALIDITY, [8])
-            leases.release(session, [other])
+            change(session, pushing)
         (begun,) = waiting.result(20)
-    assert begun.lease == Lease(pushing.lease_key(), "me", other.fence + 1)
-    assert begun.unknown_from is None
+    assert (begun.known, begun.lease, begun.was_ended) == (True, None, False)
+    with database.transaction() as session:
+        current = connections.get(session, pushing.id)
+    (begun,) = announced(database, current)
+    assert begun.lease is not None
+    assert begun.state.version == current.updated_at
 
 
 def _until_it_waits(database: Database) -> None:

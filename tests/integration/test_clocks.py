@@ -12,7 +12,7 @@ from services.fetcher.backoff import described
 from shared.clock import utc_now
 from shared.connections import Health
 from shared.errors import NeedsAuthorisation
-from shared.storage import affinity, authorisations, begun_runs, leases, retention, scheduling
+from shared.storage import affinity, authorisations, begun_runs, retention, scheduling
 from shared.storage.pool import Database
 from tests.integration.rows import Session, add_connection, add_message
 
@@ -85,22 +85,17 @@ def test_a_turn_that_was_given_away_in_time_to_come_comes_again(
 def test_what_dead_processes_held_in_time_to_come_is_free(
     database: Database, owner: Session
 ) -> None:
-    """Their leases, their claims and their queues would have been left alone for hours."""
+    """Their claims and their queues would have been left alone for hours."""
     number = add_connection(owner)
     add_message(owner, number, utc_now(), published=False)
     with database.transaction() as session:
-        leases.acquire(session, ["mailbox"], "dead", 60)
         affinity.heartbeat(session, "dead", 60, takes_jobs=True)
         affinity.heartbeat(session, "dead", 60, takes_jobs=True)
     ahead = "now() + interval '5 hours'"
-    owner.execute(f"UPDATE lease SET until = {ahead}")
     owner.execute(f"UPDATE fetcher SET until = {ahead}, takes_jobs_until = {ahead}")
     owner.execute(f"UPDATE connection_state SET last_run_at = {ahead}")
     owner.execute(f"UPDATE outbox SET next_attempt_at = {ahead}, claimed_until = {ahead}")
     with database.transaction() as session:
-        (taken,) = leases.acquire(session, ["mailbox"], "other", 60)
-        assert taken.fence == 2
-        assert leases.acquire(session, ["mailbox"], "third", 900) == []
         scheduling.clock_was_set_back(session)
     held = owner.execute(
         "SELECT until <= now() + interval '15 minutes', takes_jobs_until <= now() + interval '5 s'"

@@ -16,6 +16,7 @@ from shared.storage.ledger import NotedRun
 from shared.storage.pool import Contended, Database
 from shared.storage.settlements import Settled
 from tests.integration.test_ledger import message
+from tests.rig.leasing import acquire
 
 CURSOR = {"uid_validity": 100, "uid_next": 2, "mailbox_id": 'a"\\b{},'}
 
@@ -34,7 +35,7 @@ def begun(database: Database) -> list[tuple[Lease, FolderRef]]:
             fields = {"name": f"c{number}", "mode": mode, "host": "h", "username": f"u{number}"}
             made = connections.insert(session, edit(None, {**fields, "password": "p"}).connection)
             place = FolderRef(made, "", 100 if mode == "imap" else None)
-            (lease,) = leases.acquire(session, [f"box{number}"], "me", 60)
+            (lease,) = acquire(session, [f"box{number}"], "me", 60)
             ledger.commit_batch(session, lease, place, [message(1)])
             found.append((lease, place))
     return found
@@ -87,7 +88,7 @@ def test_each_way_of_settling_is_recorded_with_the_end(
     ]
     assert KnownMails(database, begun[3][1].connection_id, "", None).count() == 0
     with database.transaction() as session:
-        again = leases.acquire(session, [lease.mailbox for lease, _ in begun], "other", 60)
+        again = acquire(session, [lease.mailbox for lease, _ in begun], "other", 60)
     assert len(again) == len(begun), "all leases were given back"
 
 

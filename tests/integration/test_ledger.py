@@ -34,6 +34,7 @@ from shared.storage.outbox_rows import ClaimedRow
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 from shared.storage.settlements import Settled
+from tests.rig.leasing import acquire
 
 
 def message(key: int, content: str = "") -> NewMessage:
@@ -51,7 +52,7 @@ def message(key: int, content: str = "") -> NewMessage:
 
 def lease(database: Database, owner: str, ttl: float = 60) -> leases.Lease:
     with database.transaction() as session:
-        (taken,) = leases.acquire(session, ["box"], owner, ttl)
+        (taken,) = acquire(session, ["box"], owner, ttl)
         return taken
 
 
@@ -67,7 +68,7 @@ def test_only_one_holds_a_mailbox_and_the_fence_rises(database: Database) -> Non
     second = lease(database, "b")
     assert second.fence > first.fence
     with database.transaction() as session:
-        assert leases.acquire(session, ["box"], "c", 60) == []
+        assert acquire(session, ["box"], "c", 60) == []
         leases.release(session, [second])
     assert lease(database, "c").fence > second.fence
 

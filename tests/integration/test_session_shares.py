@@ -13,10 +13,11 @@ import pytest
 from services.fetcher import session_affinity
 from services.fetcher.session_pool import SessionPool
 from services.fetcher.session_shares import AllFetchers, SessionShares
-from shared.storage import affinity, connections, leases, session_shares
+from shared.storage import affinity, connections, session_shares
 from shared.storage.pool import Database
 from tests.rig.database_locks import waits_for_lock
 from tests.rig.fetcher_in_process import FetcherHere
+from tests.rig.leasing import acquire
 from tests.rig.mails import mail
 from tests.rig.proxy import Proxy
 from tests.rig.stack import Stack
@@ -306,7 +307,7 @@ def test_a_session_from_before_the_second_folder_counts(
     with stack.database.transaction() as session:
         if known_by == "lease":
             (connection,) = connections.get_many(session, [first])
-            leases.acquire(session, [connection.lease_key()], "one", 60)
+            acquire(session, [connection.lease_key()], "one", 60)
         else:
             session.execute("UPDATE connection_state SET affinity = 'one'")
     stack.add_connection(name="second", folder="two", **fields)

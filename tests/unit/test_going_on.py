@@ -16,9 +16,8 @@ from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.session_affinity import SessionAffinity
 from services.scheduler.main import _every
 from shared.heartbeats import HeartbeatWriter
-from shared.storage import leases
 from shared.storage.leases import Lease
-from shared.storage.pool import Database, Session
+from shared.storage.pool import Database
 
 
 class Turns(threading.Event):
@@ -47,11 +46,10 @@ class BrokenDatabase:
         raise RuntimeError("nobody foresaw this")
 
 
-def test_leases_are_renewed_after_an_unforeseen_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leases_are_renewed_after_an_unforeseen_error() -> None:
     broken = BrokenDatabase()
     renewer = LeaseRenewer(cast(Database, broken), "a", 60)
-    monkeypatch.setattr(leases, "acquire", lambda *_: [Lease("box", "a", 1)])
-    renewer.acquire(cast(Session, None), ["box"])
+    renewer.hold([Lease("box", "a", 1)])
     renewer.run(Turns(3))
     assert broken.asked == 3
 

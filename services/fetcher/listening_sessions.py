@@ -62,6 +62,7 @@ class Listeners:
         self._on_lost = on_lost
         self._sessions: dict[int, Kept] = {}
         self._beginning: set[int] = set()  # those whose folder is being opened to listen
+        self._ending: set[int] = set()  # those that were popped and are still to be released
         self._count: Counter[str] = Counter()
         self._loop = PushLoop(lambda key: on_push(_id(key)), self._lost)
 
@@ -97,10 +98,11 @@ class Listeners:
         return self._begun.wait_for(lambda: connection_id not in self._beginning, patience)
 
     def reserve(self, connection_id: int, kept: Kept) -> bool:
-        """With the lock: whether there is room for one more, which `listen` then has to use."""
-        if len(self._sessions) >= self._most or any(
-            self._count[place] >= _share(self._limit(place)) for place in kept.places
-        ):
+        """With the lock: whether there is room for one more, which `listen` then has to use. Not
+        while another session of the connection is being ended: the loop knows both by its id."""
+        if connection_id in self._ending or len(self._sessions) >= self._most:
+            return False
+        if any(self._count[place] >= _share(self._limit(place)) for place in kept.places):
             return False
         self._beginning.add(connection_id)
         return True
@@ -124,13 +126,19 @@ class Listeners:
 
     def pop(self, connection_id: int) -> Kept | None:
         """With the lock: takes a session out; `release` has to follow."""
-        return self._sessions.pop(connection_id, None)
+        kept = self._sessions.pop(connection_id, None)
+        if kept is not None:
+            self._ending.add(connection_id)
+        return kept
 
     def release(self, connection_id: int, kept: Kept, timeout_s: float = 10) -> bool:
         """Ends the listening of a session that was popped; whether its server confirmed that."""
-        confirmed = self._loop.release(connection_id, timeout_s=timeout_s) is not None
-        self._add(kept, -1)
-        return confirmed
+        try:
+            return self._loop.release(connection_id, timeout_s=timeout_s) is not None
+        finally:
+            with self._lock:
+                self._ending.discard(connection_id)
+            self._add(kept, -1)
 
     def close(self) -> None:
         """Ends the loop, and every session in it."""

@@ -16,6 +16,7 @@ from datetime import datetime
 
 import structlog
 
+from services.fetcher.closing_sessions import side_by_side
 from services.fetcher.push_events import PushEvents
 from services.fetcher.session_pool import SessionPool
 from shared.errors import PosthouseError
@@ -152,8 +153,7 @@ class SessionAffinity:
         """Ends a session at each server that turned another fetcher away just now."""
         with self.database.transaction() as session:
             hosts = affinity.crowded(session, _PRUNE)
-        for host in hosts:
-            self.sessions().give_way(host)
+        side_by_side(self.sessions().give_way, hosts)
 
     def _give_up_shares(self) -> None:
         self.sessions().give_up_shares()

@@ -6,15 +6,14 @@ IDLE runs on it in a thread that all of them share, and a run takes it out of th
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
-from services.fetcher.closing_sessions import ClosingSessions
+from services.fetcher.closing_sessions import ClosingSessions, side_by_side
 from services.fetcher.listening_sessions import Kept, Listeners
 from services.fetcher.session_limits import PoolLimits, Reservations
 from services.fetcher.session_opening import HostBusy, SessionOpener
@@ -196,8 +195,7 @@ class SessionPool:
                 self._waiting[connection.id] = kept
                 if len(self._waiting) > self._limits.kept:
                     closing.append(self._waiting.popitem(last=False)[1])
-        for one in closing:
-            self._end(one)
+        side_by_side(self._end, closing)
 
     def discard(self, connection: Connection, mailbox: Mailbox) -> None:
         """Closes a session that was taken and turned out broken."""
@@ -257,11 +255,14 @@ class SessionPool:
             return [*self._waiting, *self._listeners][:count]
 
     def drop(self, connection_ids: Collection[int]) -> None:
-        """Ends the sessions of these connections, where nobody uses them."""
-        for connection_id in connection_ids:
-            with self._lock:
-                taken = self._take_out([connection_id])
-            self._end_taken(taken)
+        """Ends the sessions of these connections, where nobody uses them: several at a time, each
+        of which can be used until its turn comes."""
+        side_by_side(self._drop, connection_ids)
+
+    def _drop(self, connection_id: int) -> None:
+        with self._lock:
+            taken = self._take_out([connection_id])
+        side_by_side(self._end_taken, taken)
 
     def _take_out(self, connection_ids: Iterable[int]) -> list[tuple[int, Kept, bool]]:
         """With the lock: takes sessions that nobody uses; the last word says which listened."""
@@ -277,21 +278,19 @@ class SessionPool:
                 taken.append((connection_id, listens, True))
         return taken
 
-    def _end_taken(self, taken: Sequence[tuple[int, Kept, bool]]) -> None:
-        for connection_id, kept, listened in taken:
-            if listened:
-                self._listeners.release(connection_id, kept)
-            self._end(kept)
+    def _end_taken(self, taken: tuple[int, Kept, bool]) -> None:
+        connection_id, kept, listened = taken
+        if listened:
+            self._listeners.release(connection_id, kept)
+        self._end(kept)
 
     def close(self) -> None:
         """Ends every session that nobody uses, and the listening."""
         self._listeners.close()
         with self._lock:
-            waiting = list(self._waiting.values())
-            self._waiting.clear()
+            waiting, self._waiting = list(self._waiting.values()), OrderedDict()
             self._listeners.clear()
-        for kept in waiting:
-            kept.mailbox.close()
+        side_by_side(lambda kept: kept.mailbox.close(), waiting)
 
     # ---- counting
 
@@ -321,7 +320,7 @@ class SessionPool:
                 self._count.update(places)
                 for place in places:
                     self.shares.opens(place, self._count[place])
-            self._end_taken(taken)
+            side_by_side(self._end_taken, taken)
             try:
                 self._wait_for_closing(places)
             except BaseException:
@@ -374,11 +373,14 @@ class SessionPool:
         return self._give_way(host, 1)
 
     def _give_way(self, place: str, count: int) -> bool:
-        """Ends so many sessions there that nobody uses; whether there was any."""
+        """Ends so many sessions there that nobody uses, as `drop` does; whether there was any."""
+        return any(side_by_side(self._end_oldest, [place] * count))
+
+    def _end_oldest(self, place: str) -> bool:
         with self._lock:
-            found = itertools.islice(self._evictable(place), count)
-            taken = self._take_out([connection_id for connection_id, _ in found])
-        self._end_taken(taken)
+            oldest = [connection_id for connection_id, _ in self._evictable(place)][:1]
+            taken = self._take_out(oldest)
+        side_by_side(self._end_taken, taken)
         return bool(taken)
 
     def _end(self, kept: Kept) -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 
 from services.fetcher import closing_sessions
+from services.fetcher.session_affinity import SessionAffinity
+from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_opening import HostBusy
+from services.fetcher.session_pool import SessionPool
 from shared.connections import Connection, Mode
-from shared.mailbox.base import Mailbox
+from shared.mailbox.base import Login, Mailbox
 from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox
+from shared.mailbox.open import open_mailbox
+from shared.storage import affinity
+from shared.storage.pool import Database
 from tests.integration.mail_sessions import connection_to, opened
-from tests.servers.scripted import Conversation, ScriptedServer, imap, pop3
-from tests.unit.test_kept_sessions import Opened, connection, pool
+from tests.servers.scripted import CAPABILITY, Conversation, ScriptedServer, imap, pop3
+from tests.unit.test_kept_sessions import EDITED, Opened, connection, pool, use
+from tests.unit.test_sessions_for_others import HOST, Others
 
 pytestmark = pytest.mark.promise("M27")
 
@@ -114,3 +123,105 @@ def test_the_end_of_a_session_is_waited_for(mode: Mode) -> None:
         mailbox.open("")
         mailbox.close()
         assert closed
+
+
+class ClosedTogether(Opened):
+    """A session is closed once all three of them are being closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together = threading.Barrier(3, timeout=5)
+
+    def __call__(self, wanted: Connection) -> Mailbox:
+        mailbox = super().__call__(wanted)
+        close = mailbox.close
+
+        def close_with_others() -> None:
+            self.together.wait()
+            close()
+
+        mailbox.close = close_with_others  # type: ignore[method-assign]
+        return mailbox
+
+
+class _Reachable:
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        yield
+
+
+def _give_up(sessions: SessionPool, others: Others) -> None:
+    others.may_keep = {HOST: 0}
+    sessions.give_up_shares()
+
+
+def _give_way(sessions: SessionPool, _: Others) -> None:
+    nobody: Any = None
+    SessionAffinity(
+        cast(Database, _Reachable()), lambda: sessions, nobody, nobody, "a", 60
+    )._give_way()
+
+
+ENDS: dict[str, Callable[[SessionPool, Others], None]] = {
+    "not wanted any more": lambda sessions, _: sessions.drop([1, 2, 3]),
+    "for other fetchers": _give_up,
+    "for other fetchers at three servers": _give_way,
+    "the fetcher stops": lambda sessions, _: sessions.close(),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_sessions_are_closed_side_by_side(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may take its server seconds, in which the others' mailboxes would stand still."""
+    hosts = [f"mail{number}.example.org" for number in range(3)]
+    monkeypatch.setattr(affinity, "crowded", lambda session, seconds: hosts)
+    opened, others = ClosedTogether(), Others()
+    sessions = SessionPool(
+        opened,
+        PoolLimits(kept=10, listening=10, per_host=10, per_mailbox=5),
+        on_push=lambda connection_id: None,
+        on_lost=lambda connection_id, error: None,
+        table=others,
+    )
+    several = end.endswith("servers")
+    for number, host in enumerate(hosts, 1):
+        use(sessions, connection(number, host if several else HOST))
+    ENDS[end](sessions, others)
+    assert sorted(opened.closed) == [1, 2, 3]
+    assert len(sessions) == 0
+
+
+def test_a_mailbox_listens_once_its_session_before_has_ended(threads: ThreadPoolExecutor) -> None:
+    """Two give way, and their server takes its time to confirm; meanwhile both mailboxes run."""
+    asked, confirmed = threading.Semaphore(0), threading.Event()
+
+    def idle(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"+ idling\r\n")
+        if talk.line() == b"DONE":
+            asked.release()
+            confirmed.wait(10)
+            talk.ok(tag)
+
+    script = imap({"IDLE": idle}, capability=CAPABILITY + b" IDLE")
+    sessions = SessionPool(
+        lambda wanted: open_mailbox(wanted, Login("alice", "secret"), read_timeout_s=5),
+        PoolLimits(kept=10, listening=10, per_host=10, per_mailbox=5),
+        on_push=lambda connection_id: None,
+        on_lost=lambda connection_id, error: None,
+    )
+    with ScriptedServer(script) as server, sessions:
+        both = [
+            connection_to(server.port, id=number, updated_at=EDITED, push=True) for number in (1, 2)
+        ]
+        for one in both:
+            use(sessions, one)
+            assert sessions.listen(one, None)
+        ending = threads.submit(sessions._give_way, "127.0.0.1", 2)
+        assert [asked.acquire(timeout=3) for _ in both] == [True, True]
+        for one in both:
+            assert not use(sessions, one)
+            assert not sessions.listen(one, None)
+            assert sessions.has_idle_session(one.id), "it waits for the next poll"
+        confirmed.set()
+        assert ending.result(5)
+        assert all(sessions.listen(one, None) for one in both)

@@ -199,7 +199,7 @@ def test_a_server_that_takes_no_more_sessions_gets_fewer() -> None:
     with pytest.raises(HostBusy):
         sessions.take(connection(40))
     opened.failure = None
-    assert opened.closed == [0, 1, 2, 3], "the oldest make room"
+    assert sorted(opened.closed) == [0, 1, 2, 3], "the oldest make room"
     use(sessions, connection(40))
     assert len(sessions) <= 36
 

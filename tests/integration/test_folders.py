@@ -163,6 +163,27 @@ def test_names_in_utf_8_are_shown_and_opened_as_they_are(literals: bytes) -> Non
 
 
 @pytest.mark.promise("M5")
+@pytest.mark.parametrize("leaves", [b" UNSELECT", b""], ids=["unselect", "close"])
+def test_a_name_in_utf_8_is_opened_again(leaves: bytes) -> None:
+    """What leaves the folder is not waited for, and the server asks for each name: it has answered
+    to STATUS before anybody reads how the folder was left."""
+    raw = "INBOX.Grüße".encode()
+    with (
+        listing(
+            b'(\\HasNoChildren) "." {%d}\r\n' % len(raw) + raw,
+            capabilities=b"IMAP4rev1 NAMESPACE" + leaves,
+        ) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        cursors = [mailbox.open("Grüße").cursor for _ in range(3)]
+        assert [cursor["uid_validity"] for cursor in cursors] == [7, 7, 7]
+        assert any(line.split()[-1:] == [b"UNSELECT"] for line in server.heard) is bool(leaves)
+        changed = mailbox.changed_since("Grüße", cursors[0])
+        assert changed is not None
+        assert changed.uid_validity == 7
+
+
+@pytest.mark.promise("M5")
 def test_a_folder_with_a_tab_is_shown_as_the_servers_fault() -> None:
     with (
         listing(b'() "." "INBOX.a\tb"') as server,

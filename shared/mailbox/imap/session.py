@@ -105,7 +105,8 @@ class ImapSession:
         #: A server may finish commands in another order (RFC 3501 section 5.5).
         self._under_way: set[bytes] = set()
         self._finished: dict[bytes, Reply] = {}
-        #: Untagged responses that came while a command waited for leave to send a literal.
+        #: Untagged responses that came while a command waited for leave to send a literal, and are
+        #: of no command that has ended.
         self._early: list[Untagged] = []
 
     # ---- sending
@@ -190,7 +191,9 @@ class ImapSession:
             self.stream.transcript.received(line)
             if line.startswith(b"+"):
                 return True
-            if self.finished(line) == tag:
+            ended = self.finished(line)
+            self._finished[ended].untagged, self._early = self._early, []
+            if ended == tag:
                 return False
 
     # ---- receiving
@@ -206,7 +209,11 @@ class ImapSession:
 
         `on_untagged` sees each untagged response first and says whether it took it.
         """
-        early, self._early = self._early, []
+        ended = self._finished.get(tag)
+        if ended is not None:
+            early = ended.untagged
+        else:
+            early, self._early = self._early, []
         kept = [line for line in early if on_untagged is None or not on_untagged(line)]
         size = 0
         while (reply := self._finished.pop(tag, None)) is None:
@@ -249,7 +256,7 @@ class ImapSession:
         return match[1]
 
     def take_finished(self, tag: bytes) -> Reply | None:
-        """The reply to `tag` if its end was read already, with no untagged responses in it."""
+        """The reply to `tag` if its end was read already."""
         return self._finished.pop(tag, None)
 
     def tagged(self, line: bytes, tag: bytes) -> Reply:

@@ -45,6 +45,9 @@ class Combiner(Generic[Item, Result]):
 
     `most` items at most are done at once, and `largest` of what `size` says of them, except for one
     alone. With `leaders`, so many threads do such work at the same time.
+
+    `afterwards` is called with the items that were done and their results, in the thread that did
+    them: nobody but that one waits for its end. What it raises is raised there.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Combiner(Generic[Item, Result]):
         largest: int = 1 << 62,
         size: Callable[[Item], int] = lambda _: 1,
         leaders: int = 1,
+        afterwards: Callable[[Sequence[Item], Sequence[Result]], None] = lambda _items, _: None,
     ) -> None:
         self._work = work
+        self._afterwards = afterwards
         self._final = final
         self._most = most
         self._largest = largest
@@ -86,7 +91,9 @@ class Combiner(Generic[Item, Result]):
         if not member.done and not member.alone:
             self._lead(member)
         if member.alone:
-            return self._work([item])[0]
+            (result,) = self._work([item])
+            self._afterwards([item], [result])
+            return result
         if member.error is not None:
             raise member.error
         return member.result
@@ -117,6 +124,8 @@ class Combiner(Generic[Item, Result]):
             self._pass_on()
             for member in members:
                 member.turn.release()
+        if first.done and first.error is None:
+            self._afterwards([one.item for one in members], [one.result for one in members])
 
     def _gather(self, first: _Caller[Item, Result]) -> list[_Caller[Item, Result]]:
         members, total = [first], self._size(first.item)

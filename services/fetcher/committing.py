@@ -33,7 +33,7 @@ FEW: Final = 50
 
 
 def keep(run: Run, intake: Intake, *, failed_before: bool = False, only: bool = False) -> Committed:
-    """Makes a batch durable, commits it to the ledger and hands it on.
+    """Makes a batch durable, commits it to the ledger and hands it on to decryptors.
 
     With those of other mailboxes that are ready at this moment, where it is small and nothing has
     to be looked up for its commit (`failed_before`: a download of its mails broke off once).
@@ -41,7 +41,11 @@ def keep(run: Run, intake: Intake, *, failed_before: bool = False, only: bool = 
     """
     ready = Ready(run, intake, failed_before, only)
     with traces.span("keep", connection=run.connection.id, mails=len(intake.messages)):
-        committed = run.tools.commits(ready) if _joins(ready) else _alone(ready)
+        if _joins(ready):
+            committed = run.tools.commits(ready)
+        else:
+            committed = _alone(ready)
+            _hand_on([ready], [committed])
     if committed is None:
         raise LeaseLost(f"Another fetcher has taken over {run.lease.mailbox}, or it was deleted.")
     for message in committed.messages:
@@ -57,6 +61,7 @@ def new_combiner() -> Combiner[Ready, Committed | None]:
         most=_MOST,
         largest=_LARGEST,
         size=lambda ready: ready.intake.octets,
+        afterwards=_hand_on,
     )
 
 
@@ -95,9 +100,15 @@ def _alone(ready: Ready) -> Committed:
         committed = tools.database.perform(record, single=_is_one_statement(ready))
     tools.reached("committed")
     _settle_next(ready)
-    tools.hand_on([message.id for message in committed.messages])
-    tools.reached("handed-on")
     return committed
+
+
+def _hand_on(batches: Sequence[Ready], committed: Sequence[Committed | None]) -> None:
+    """Sends one job for mails that are safe. A broker may take its time, or never answer: batches
+    that are ready meanwhile are committed, and those of others settled."""
+    tools = batches[0].run.tools
+    tools.hand_on([mail.id for one in committed if one for mail in one.messages])
+    tools.reached("handed-on")
 
 
 def _settle_next(ready: Ready) -> None:
@@ -155,8 +166,6 @@ def _together(batches: Sequence[Ready]) -> list[Committed | None]:
     for ready, is_held in zip(batches, held, strict=True):
         if is_held:
             _settle_next(ready)
-    tools.hand_on([mail.id for one in committed if one for mail in one.messages])
-    tools.reached("handed-on")
     return committed
 
 

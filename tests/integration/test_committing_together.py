@@ -11,8 +11,10 @@ import json
 import re
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -228,6 +230,26 @@ def test_mails_that_are_known_by_their_content_alone_do_not_come_again(
         mailboxes.fetch()
         assert mailboxes.here.had() == digests(MAILS)
         assert mailboxes.stack.count("outbox") == len(MAILS)
+
+
+@pytest.mark.promise("I2", "I5")
+def test_a_broker_that_does_not_answer_keeps_no_other_mailbox_waiting(mailboxes: Mailboxes) -> None:
+    """Only who sends the job waits for it: the others are committed, and settled, meanwhile."""
+    dispatcher, settled = mailboxes.here.fetcher.dispatcher, list[int]()
+    asked = "SELECT count(*) FROM message WHERE settled_at IS NOT NULL"
+
+    def hand_on(ids: Sequence[uuid.UUID]) -> None:
+        deadline = time.monotonic() + 20
+        while not settled and time.monotonic() < deadline:
+            ((count,),) = mailboxes.stack.query(asked)
+            if count >= len(MAILS) - 2:  # all but those whose threads send jobs
+                settled.append(count)
+            time.sleep(0.01)
+
+    dispatcher.tools = replace(dispatcher.tools, hand_on=hand_on)
+    mailboxes.fetch()
+    assert settled
+    mailboxes.check()
 
 
 @pytest.mark.promise("I1")

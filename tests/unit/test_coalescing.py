@@ -108,3 +108,53 @@ def test_as_many_work_at_the_same_time_as_may() -> None:
     combiner = Combiner(work, leaders=2)
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(combiner, [1, 2])) == [1, 2]
+
+
+@pytest.mark.parametrize("items", [[1], [1, 2, 3]], ids=["alone", "together"])
+def test_what_is_done_afterwards_keeps_nobody_else(items: list[int]) -> None:
+    """Others end and begin meanwhile; what fails there fails for who did the work."""
+    done: list[tuple[list[int], list[int]]] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def afterwards(some: Sequence[int], results: Sequence[int]) -> None:
+        done.append((list(some), list(results)))
+        if items[-1] in some and not begun.is_set():
+            begun.set()
+            assert go_on.wait(30)
+            raise TryAgain("too late for anything but a word")
+
+    work = Work()
+    combiner = Combiner(work, afterwards=afterwards)
+    with ThreadPoolExecutor(4) as threads:
+        found = {1: threads.submit(combiner, 1)}
+        assert work.begun.wait(30)
+        for number, item in enumerate(items[1:], 1):
+            found[item] = threads.submit(combiner, item)
+            while combiner.waiting < number:
+                pass
+        work.go_on.set()
+        assert begun.wait(30)
+        assert threads.submit(combiner, 8).result(30) == 16
+        leader = 2 if len(items) > 1 else 1
+        assert [found[item].result(30) for item in items if item != leader] == [
+            2 * item for item in items if item != leader
+        ]
+        assert not found[leader].done()
+        go_on.set()
+        with pytest.raises(TryAgain, match="too late"):
+            found[leader].result(30)
+    assert done[0] == ([1], [2])
+    assert ([8], [16]) in done
+    if len(items) > 1:
+        assert done[1] == ([2, 3], [4, 6])
+
+
+def test_what_is_tried_alone_has_its_afterwards() -> None:
+    def fail(items: Sequence[int]) -> None:
+        if len(items) > 1:
+            raise TryAgain("not together")
+
+    work, done = Work(fail), list[list[int]]()
+    combiner = Combiner(work, afterwards=lambda items, _: done.append(list(items)))
+    together(work, combiner, [1, 2, 3])
+    assert sorted(done) == [[1], [2], [3]]

@@ -146,6 +146,7 @@ def _arrived_since(run: Run, since: datetime) -> set[Key]:
 def _fetch_listings(run: Run) -> None:
     """Lists and fetches until everything is handled, time is up, or a mail must be tried again."""
     run.set_deadline()
+    run.report.vanished |= run.tools.vanished.of(run.place)
     known = run.known_mails()
     while True:
         with traces.span("list", connection=run.connection.id) as span:
@@ -165,7 +166,7 @@ def _fetch_listings(run: Run) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _ButVanished:
-    """`Known` that asks for no mail again which was listed in this run and is gone."""
+    """`Known` that asks for no mail again which was listed and is gone."""
 
     known: Known
     vanished: Set[Key]
@@ -187,6 +188,10 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         settle_leftovers(run)
     settle(run, [*already_known, *labelled.duplicates])
     handled = Batches(run, new, more=not listing.complete).fetch()
+    if run.is_over and not (handled and listing.complete):
+        run.tools.vanished.remember(run.place, run.report.vanished)
+    else:
+        run.tools.vanished.forget(run.place)
     undecided = labelled.undecided or bool(left)
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])

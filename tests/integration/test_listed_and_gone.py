@@ -91,3 +91,41 @@ def test_mails_behind_as_many_that_are_gone_as_are_listed_at_once_come(
         gone.clear()
         here.run(number)
         assert here.had() == digests(list(mails.values()))
+
+
+@pytest.mark.promise("I5", "M4")
+def test_mails_behind_more_that_are_gone_than_a_run_has_time_for_come(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """The next run goes on behind those that this one asked for, not with them."""
+    gone = {1, 2}
+
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        asked = read_set(rest[4:], 9) - gone if rest.startswith(b"UID ") else set(mails)
+        found = b" ".join(b"%d" % uid for uid in sorted(asked & set(mails)))
+        talk.send(b"* SEARCH " + found + b"\r\n")
+        talk.ok(tag)
+
+    def bodies(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        asked = read_set(rest.split(b" ")[0], 9)
+        if asked & gone:
+            talk._stopping.wait(1.01)  # as long as a run may last
+        for uid in sorted(asked - gone):
+            talk.send(body_response(uid, mails[uid]))
+        talk.ok(tag)
+
+    mails = dict(MAILS)
+    script = imap({"UID SEARCH": search, "UID FETCH": bodies}, mails=mails)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    here = FetcherHere(stack, slice_seconds="1", batch_mails="1")
+    with ScriptedServer(script) as server, here.working():
+        number = stack.add_plain_connection(server.port, name="ghosts", mode="imap")
+        for had in ([], [], [MAILS[3]]):
+            here.fetcher.dispatcher.run_slow_job([number], str(new_id()))
+            assert here.had() == digests(had)
+            assert stack.query("SELECT health, cursor FROM connection_state") == [("working", None)]
+        # A damaged index is mended.
+        gone.clear()
+        here.run_until_idle(number)
+        assert here.had() == digests(list(MAILS.values()))

@@ -82,6 +82,8 @@ class Batches:
                 run.report.downloaded += len(committed.messages)
                 run.report.octets += intake.octets
                 self._handled |= intake.handled
+                run.in_doubt.compared([ref.key for ref in intake.refs])
+                run.in_doubt.compared([item.key for item in intake.refused])
                 for ref, reason in intake.suspected:
                     if not blame(run, [ref], reason, alone=True):
                         trouble = reason.of_server()

@@ -72,6 +72,7 @@ def _joins(ready: Ready) -> bool:
         and len(intake.messages) <= FEW
         and not ready.failed_before
         and not run.rebinding
+        and not run.in_doubt.contents
         and all(message.gmail_id is None for message in intake.messages)
     )
 
@@ -135,7 +136,7 @@ def _is_one_statement(ready: Ready) -> bool:
 
 def _commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch but for mails that are known already and show it only now."""
-    if run.rebinding and run.place.uid_validity is None:
+    if (run.rebinding and run.place.uid_validity is None) or run.in_doubt.contents:
         return rebinding.commit(run, session, intake)
     if any(message.gmail_id is not None for message in intake.messages):
         return gmail_dedupe.commit(run, session, intake)

@@ -13,7 +13,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
-from services.fetcher.reused_keys import reused
+from services.fetcher.reused_keys import reused, same_as_before
 from services.fetcher.run import Committed, Run
 from services.fetcher.storing import Intake
 from shared.clock import utc_now
@@ -101,17 +101,22 @@ def _recognised(
 
 
 def commit(run: Run, session: Session, intake: Intake) -> Committed:
-    """Records a batch (`ledger.commit_batch`) but for what is known under another key, where the
-    server showed no headers before. Raises LeaseLost."""
+    """Records a batch (`ledger.commit_batch`) but for what is known under another key, or was known
+    under its own, where the server showed no headers before. Raises LeaseLost."""
+    leases.assert_held(session, run.lease)
+    same = {str(key) for key in same_as_before(run, session, intake)}
     contents = {
         message.native_key: message.header_digest
         for message in intake.messages
-        if message.headers.message_id or message.headers.date
+        if run.rebinding
+        and message.native_key not in same
+        and (message.headers.message_id or message.headers.date)
     }
     rebound = rebind_keys(session, run.place, (), contents)
-    new = [m for m in intake.messages if m.native_key not in rebound.keys]
+    known = rebound.keys | same
+    new = [m for m in intake.messages if m.native_key not in known]
     ledger.commit_batch(session, run.lease, run.place, new, intake.refused)
-    kept = rebound.keys - rebound.unsettled if run.removes else frozenset[str]()
+    kept = known - rebound.unsettled if run.removes else frozenset[str]()
     return Committed(
         new,
         [ref for ref in intake.refs if ref.key not in kept],

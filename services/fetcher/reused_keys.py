@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
-from services.fetcher.run import Run
+from services.fetcher.run import InDoubt, Run
+from services.fetcher.storing import Intake
 from shared.connections import AfterDownload
 from shared.mail.arrival_date import arrival_date
 from shared.mail.summary import (
@@ -25,6 +26,7 @@ from shared.messages import Key
 from shared.storage import leases
 from shared.storage.key_contents import (
     Vanished,
+    add_contents,
     contents,
     give_up_settling,
     reappeared,
@@ -32,6 +34,7 @@ from shared.storage.key_contents import (
     retire_keys,
     settle_again,
 )
+from shared.storage.pool import Session
 from shared.storage.quarantine import left_on_server
 
 #: Mails whose headers are compared before time is asked for.
@@ -40,9 +43,9 @@ _AT_ONCE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """Of the keys that are listed again: those that name `other` mails now, which are new, those
-    whose mails are `back`, which are to be settled once more, and those that are still to be
-    compared in another run (`left`): they stay known as vanished."""
+    """Of the keys that are listed again: those that name `other` mails now, which are new, or may
+    do so (`Run.in_doubt`), those whose mails are `back`, which are to be settled once more, and
+    those that are still to be compared in another run (`left`): they stay known as vanished."""
 
     other: Sequence[MailRef] = ()
     back: Sequence[MailRef] = ()
@@ -56,7 +59,10 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
     A server that showed an empty mailbox for an hour lists all of them again, as does one that
     takes deletions and keeps the mails. Once so many in a row are the same, the others are believed
     to be; those of them that are to be settled once more wait for the next look.
+
+    Where headers are not shown, so many of them are downloaded: see `same_as_before`.
     """
+    run.in_doubt = InDoubt()
     if not listed or not run.mailbox.capabilities.reuses_keys:
         return Reused()
     place = run.place
@@ -66,6 +72,13 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
         return Reused()
     again = _settled_again(run, before)
     left = [MailRef(key, 0) for key in listed if key in before]
+    if not run.mailbox.capabilities.dates:
+        unshown = [ref for ref in left if _may_be_other(before[str(ref.key)])]
+        left = [ref for ref in left if not _may_be_other(before[str(ref.key)])]
+        run.in_doubt = InDoubt(
+            {ref.key: before[str(ref.key)].content for ref in unshown[-_AT_ONCE:]},
+            {ref.key for ref in unshown[:-_AT_ONCE]},
+        )
     compared: list[MailRef] = []
     other: dict[Key, bytes] = {}
     while left and not (compared and run.is_over):
@@ -76,13 +89,35 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
         if not found:
             left = [ref for ref in left if ref.key in again]
             break
-    same = {str(ref.key) for ref in compared if ref.key not in other}
+    doubted = run.in_doubt.contents
+    same = {str(ref.key) for ref in compared if ref.key not in other and ref.key not in doubted}
     rebound, back = _record(run, listed, other, same & again)
     return Reused(
-        [MailRef(key, 0) for key in listed if key in other and key not in rebound],
+        [
+            MailRef(key, 0)
+            for key in listed
+            if (key in other and key not in rebound) or key in doubted
+        ],
         [MailRef(key, 0) for key in listed if key in back],
         {ref.key for ref in left},
     )
+
+
+def same_as_before(run: Run, session: Session, intake: Intake) -> set[Key]:
+    """Which of the mails of a batch are those that their keys named before the server listed these
+    no more, told by their headers. What the other keys named stays known by its content alone."""
+    doubted = dict(run.in_doubt.contents)
+    shown = {ref.key: m for ref, m in zip(intake.refs, intake.messages, strict=True)}
+    same = {
+        key: content
+        for key, content in doubted.items()
+        if key in shown and shown[key].header_digest == content
+    }
+    other = (shown.keys() | {item.key for item in intake.refused}) & doubted.keys() - same.keys()
+    run.in_doubt.changed = run.in_doubt.changed or bool(other)
+    retire_keys(session, run.place, [str(key) for key in other])
+    add_contents(session, run.place, {str(key): content for key, content in same.items()})
+    return set(same)
 
 
 def replaced(run: Run, waiting: Sequence[Key]) -> bool:
@@ -129,6 +164,9 @@ def _other(run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef]) ->
     blocks: dict[Key, bytes] = {}
     if run.mailbox.capabilities.dates:
         blocks = {ref.key: header_octets(block) for ref, block in run.mailbox.headers(refs)}
+        for ref in refs:
+            if ref.key not in blocks and _may_be_other(before[str(ref.key)]):
+                run.in_doubt.contents[ref.key] = before[str(ref.key)].content
     never_had = {key for key in blocks if not before[str(key)].content}
     quarantined = _quarantined(run, {str(key): blocks[key] for key in never_had})
     return {
@@ -181,6 +219,12 @@ def _record(
 def _telling_digest(header: bytes) -> bytes:
     """By which a mail is recognised under whatever key; empty where others may have the same."""
     return header_digest(header) if is_telling(header) else b""
+
+
+def _may_be_other(before: Vanished) -> bool:
+    """Whether only its content tells that a mail is the one of before: what we deleted is believed
+    to be another one, and what was never had is left alone."""
+    return bool(before.content) and not before.deleted
 
 
 def _is_other(run: Run, before: Vanished, header: bytes | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -138,6 +138,33 @@ class Ready:
     only: bool = False
 
 
+@dataclass(slots=True)
+class InDoubt:
+    """Keys that a server lists again, which shows no headers: whether they name the mails of before
+    is told by what is downloaded.
+
+    `contents`: those that are to be downloaded now, with the digests of the headers of before;
+    `later`: the others. `changed`: one of them named another mail.
+    """
+
+    contents: dict[Key, bytes] = field(default_factory=dict)
+    later: Set[Key] = frozenset()
+    changed: bool = False
+
+    @property
+    def left(self) -> Set[Key]:
+        """Those of which it is still not known. Where all that were downloaded are the same, the
+        others are believed to be."""
+        if self.contents:
+            return {*self.contents, *self.later}
+        return self.later if self.changed else frozenset()
+
+    def compared(self, keys: Iterable[Key]) -> None:
+        """These were downloaded, and committed as what they are."""
+        for key in keys:
+            self.contents.pop(key, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What every run of this fetcher works with.
@@ -174,6 +201,7 @@ class Run:
     changed: bool = False
     rebinding: bool = False
     unknown_from: int | None = None
+    in_doubt: InDoubt = field(default_factory=InDoubt)
     report: RunReport = field(default_factory=RunReport)
     _mailbox: Mailbox | None = None
     _place: FolderRef | None = None

@@ -192,6 +192,7 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         run.tools.vanished.remember(run.place, run.report.vanished)
     else:
         run.tools.vanished.forget(run.place)
+    left = left | run.in_doubt.left
     undecided = labelled.undecided or bool(left)
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
     quarantine(run, [undated(ref, error) for ref, error in refused])
@@ -213,7 +214,7 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         run.report.again = not in_vain
         return True
     if undecided or (run.report.vanished and listing.complete):
-        run.report.again |= bool(left and new)
+        run.report.again |= bool(left and new) and not run.in_doubt.contents
         return True  # without a cursor: the next interval looks again
     if listing.complete:
         _keep_cursor(run, listing)

@@ -258,3 +258,31 @@ def test_a_window_that_shows_old_mails_again_moves_on(here: FetcherHere) -> None
             here.run_until_idle(connection)
         assert here.had() == digests([*KEPT, *LATER])
         assert len(server.left("alice")) == len([*KEPT, *LATER])
+
+
+@pytest.mark.promise("I9", "M7")
+@pytest.mark.parametrize("action", ["mark-read", "delete"])
+@pytest.mark.parametrize("top", ["none", "refused"])
+def test_a_key_that_another_program_freed_may_name_a_new_mail(
+    top: str, action: str, here: FetcherHere
+) -> None:
+    """Without the header only its octets tell: it comes, and a mail of before stays where it is."""
+    with RuledPop3(top=top != "none") as server:
+        server.deliver("alice", KEPT)
+        connection = watch(here, server, "mark-read")
+        here.run_until_idle(connection)
+        if action == "delete":
+            deletes_from_now_on(here)
+        freed = [stored.uidl for stored in server.stored("alice")[:2]]
+        for one in KEPT[:2]:
+            server.vanish("alice", one)
+        here.run_until_idle(connection)
+        server.deliver("alice", [LATER[0], KEPT[1]])
+        for stored, uidl in zip(server.stored("alice")[-2:], freed, strict=True):
+            stored.uidl = uidl
+        if top == "refused":
+            server.refuse_top = lambda mail: b"not now" if mail.uidl in freed else None
+        here.run_until_idle(connection)
+        assert here.had() == digests([*KEPT, LATER[0]])
+        taken = LATER[:1] if action == "mark-read" else []
+        assert server.left("alice") == [*KEPT[2:], *taken, KEPT[1]]

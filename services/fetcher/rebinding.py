@@ -15,6 +15,7 @@ from typing import Final
 
 from services.fetcher.reused_keys import reused, same_as_before
 from services.fetcher.run import Committed, Run
+from services.fetcher.skipped_mails import end_skipping, was_skipped
 from services.fetcher.storing import Intake
 from shared.clock import utc_now
 from shared.connections import AfterDownload, Selection
@@ -126,11 +127,17 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
 
 def end_rebinding(run: Run) -> None:
     """Everything that can be seen was compared; what else the old folder had is vanished, as far as
-    nobody still copies mails to where they are now."""
+    nobody still copies mails to where they are now.
+
+    Where only unread mails are seen, others may be set unread at any time, and are compared then.
+    """
+    sees_all = run.connection.selection is Selection.ALL or run.place.uid_validity is None
     with run.tools.database.transaction() as session:
         settlements.drop_stale_settlements(session, run.place, scheduling.REBINDING_DAYS)
-        if run.connection.selection is Selection.ALL or run.place.uid_validity is None:
+        if sees_all:
             scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
+    if not sees_all:
+        end_skipping(run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +242,14 @@ def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
 
     Mails skipped when the connection was enabled have no digest; they are told by their arrival.
     """
-    place, skipped_before = run.place, run.state.skipped_before
+    place = run.place
     assert place.uid_validity is not None
     digests: dict[int, bytes] = {}
     for ref, block in run.mailbox.headers([*refs, *_maybe_flagged(run, refs)]):
         head = header_octets(block)
         if isinstance(ref.key, int) and is_telling(head):
             digests[ref.key] = header_digest(head)
-    skipped = [
-        ref.key
-        for ref in refs
-        if skipped_before is not None and ref.arrived is not None and ref.arrived < skipped_before
-    ]
+    skipped = [ref.key for ref in refs if was_skipped(run, ref)]
     marks = run.connection.after_download is AfterDownload.MARK_READ
     unread = {
         ref.key for ref in refs if marks and isinstance(ref.key, int) and ref.seen is not True

@@ -57,3 +57,44 @@ def test_a_date_that_is_to_come_is_not_that_of_an_arrival(
     here.run_until_idle(connection)
     assert here.had() == []
     assert len(dovecot.flags(mail_user)) == 1
+
+
+@pytest.mark.promise("M17", "M10", "I9")
+@pytest.mark.parametrize("action", ["mark-read", "delete"])
+def test_an_old_mail_that_is_moved_in_comes_some_days_after_a_folder_was_made_anew(
+    action: str, here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """The skipped mails are told by their dates while they are copied to the new folder, and by
+    their UIDs from then on: they stay untouched, those that were read as well."""
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    old = [mail(number, 500, seed=83) for number in range(4)]
+    with dovecot.client(mail_user) as person:
+        person.create_folder("Orders")
+        person.append("Orders", old[0], msg_time=yesterday)
+        number = here.stack.watch(dovecot, mail_user, folder="Orders", after_download=action)
+        with here.stack.database.transaction() as session:
+            connections.start_from(session, number, since=None, skip_existing=True)
+        here.run_until_idle(number)
+        person.delete_folder("Orders")
+        person.create_folder("Orders")
+        person.append("Orders", old[0], msg_time=yesterday)
+        person.append("Orders", old[1], (rb"\Seen",), msg_time=yesterday)
+        here.run_until_idle(number)
+        here.stack.execute(
+            "UPDATE connection_state SET pruned_at = pruned_at - interval '8 days',"
+            " validity_changed_at = validity_changed_at - interval '8 days'"
+        )
+        here.run_until_idle(number)
+        assert here.had() == []
+        for later in old[2:]:
+            person.append("Orders", later, msg_time=yesterday)
+            here.run_until_idle(number)
+        person.select_folder("Orders")
+        (read,) = person.search(["SEEN", "UID", "1:2"])
+        person.remove_flags([read], [rb"\Seen"])
+        here.run_until_idle(number)
+    assert here.had() == digests(old[2:])
+    left = list(dovecot.flags(mail_user, "Orders").values())
+    assert [r"\Seen" in flags for flags in left] == [False, False] + [True, True] * (
+        action == "mark-read"
+    )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 from shared.mail.dates import read_date
+from shared.mail.fields import Names, read_fields
 
-_DATE = re.compile(
-    rb"^(?:Received:[^;]*(?:\r\n[ \t][^;\r]*)*;|Date:)([^\r\n]+(?:\r\n[ \t][^\r\n]*)*)", re.I | re.M
-)
+_RECEIVED, _DATE = "received", "date"
+_NAMES = Names(_RECEIVED, _DATE)
 
 
 def arrival_date(block: bytes) -> datetime | None:
-    """The date of the topmost Received field, or of Date, whichever stands first in a header block
-    (RFC 5321 section 4.4: the newest Received field stands on top)."""
-    match = _DATE.search(block)
-    if match is None:
-        return None
-    return read_date(match[1]).at
+    """The date of the topmost Received field that has one, or of Date, whichever stands first in a
+    header block (RFC 5321 section 4.4: the newest Received field stands on top)."""
+    for name, value, _, _ in read_fields(block).select(_NAMES):
+        # What a server says of how it got the mail may have semicolons in its comments.
+        _, semicolon, said = value.rpartition(b";") if name == _RECEIVED else (b"", b";", value)
+        if semicolon and said.strip():
+            return read_date(said).at
+    return None

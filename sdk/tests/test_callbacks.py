@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from posthouse import MailEvent, Reject, Retry
+from posthouse import Consumer, MailEvent, Reject, Retry
 from posthouse.callbacks import Callback
 from posthouse.testing import make_event, run_in_memory
 
@@ -182,6 +182,13 @@ def test_what_cannot_handle_an_event_is_refused_at_the_start(
         run_in_memory(callback, [make_event()])
     with pytest.raises(TypeError, match=words):
         run_in_memory(callback, [])
+    # Before anything is taken from a queue: it would not be given back for a while.
+    consumer = Consumer("redis://127.0.0.1:1/0", "archive", verify=False)
+    consumer.stop()
+    with pytest.raises(TypeError, match=words):
+        consumer.run(callback)
+    with pytest.raises(TypeError, match=words):
+        asyncio.run(consumer.run_async(callback))
 
 
 def test_a_generator_that_is_only_returned_is_no_handled_mail() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from services.fetcher import run_phases
+from services.fetcher.run import Run
 from shared.clock import new_id
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests
@@ -129,3 +130,26 @@ def test_mails_behind_more_that_are_gone_than_a_run_has_time_for_come(
         gone.clear()
         here.run_until_idle(number)
         assert here.had() == digests(list(MAILS.values()))
+
+
+@pytest.mark.promise("I5")
+def test_where_time_is_up_among_them_no_run_follows_at_once(
+    here: FetcherHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_phases, "_LISTED_AT_ONCE", 2)
+    monkeypatch.setattr(Run, "is_over", True)
+
+    def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"* SEARCH\r\n" if rest.startswith(b"UID ") else b"* SEARCH 1 2 3\r\n")
+        talk.ok(tag)
+
+    def bodies(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"UID SEARCH": search, "UID FETCH": bodies})) as server:
+        number = here.stack.add_plain_connection(server.port, name="ghosts", mode="imap")
+        here.stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+        here.fetcher.dispatcher.run_job([number], str(new_id()))
+        later = "SELECT due_at > now() + interval '30 minutes', health FROM connection_state"
+        assert here.stack.query(later) == [(True, "working")]
+        assert [line for line in server.heard if b"BODY.PEEK[]" in line]

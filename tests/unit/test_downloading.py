@@ -102,6 +102,33 @@ def test_where_nothing_is_given_no_mail_is_blamed(account: MemoryAccount, intake
     assert not intake.refused
 
 
+class HesitantMailbox(MemoryMailbox):
+    """Refuses the second mail the first time."""
+
+    refuses = True
+
+    def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
+        for ref in refs:
+            if ref.key == 2 and self.refuses:
+                self.refuses = False
+                sink.abandon(ref, MailRefused("It cannot be read"))
+            else:
+                super().download([ref], sink, limit=limit)
+
+
+@pytest.mark.promise("M27", "H4")
+def test_a_mail_that_is_given_when_it_is_asked_for_again_is_no_bad_one(
+    account: MemoryAccount, intake: Intake
+) -> None:
+    mailbox = HesitantMailbox(account)
+    mailbox.open("")
+    downloads = Downloads(mailbox, LIMIT)
+    downloads.into(intake, [MailRef(uid, 75) for uid in (1, 2, 3, 4)])
+    assert downloads.stopped is None
+    assert not intake.refused
+    assert {ref.key for ref in intake.refs} == {1, 2, 3, 4}
+
+
 class ThrottlingMailbox(MemoryMailbox):
     """Refuses each second mail in words about itself."""
 

@@ -29,3 +29,17 @@ def test_a_form_is_not_cut_off_where_the_disk_is_full(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         spool.close()
+
+
+@pytest.mark.promise("C4")
+def test_a_form_in_a_file_is_there_to_its_last_octet(tmp_path: Path) -> None:
+    """Also what no buffer of the file was full with."""
+    spool = Spool(tmp_path, memory=10)
+    pieces = [b"x" * 100_000, b"the end"]
+    try:
+        sink = spool.sink()
+        for piece in pieces:
+            sink.write(piece)
+        assert sink.finish().copy() == b"".join(pieces)
+    finally:
+        spool.close()

@@ -58,10 +58,16 @@ def send(
         octets = (
             encrypted(mail, DemoCertificate.of(root / "demo")) if to_encrypted else mail.as_bytes()
         )
+    if b"\r\n" not in octets:  # as most files have it: SMTP would take all of it for one line
+        octets = octets.replace(b"\n", b"\r\n")
     host, port = _smtp_address(smtp, root)
     try:
         with smtplib.SMTP(host, port, timeout=30) as server:
             server.sendmail("visitor@posthouse.example", [USER], octets)
+    except smtplib.SMTPResponseException as error:
+        answer = error.smtp_error
+        words = answer if isinstance(answer, str) else answer.decode("utf-8", "replace")
+        raise InvalidInput(f"The demo mailbox refuses the mail: {words}", field="file") from error
     except (OSError, smtplib.SMTPException) as error:
         raise TryAgain(
             f"The demo mailbox does not take mail on port {port}: {error}",

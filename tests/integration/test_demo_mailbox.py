@@ -124,3 +124,20 @@ def test_one_more_mail_is_sent_from_beside_the_mailbox_alone(
         answer = client.fetch(numbers[-1].decode(), "(BODY.PEEK[])")[1]
     assert isinstance(answer[0], tuple)
     assert more or b"One more" in answer[0][1]
+
+
+def test_a_large_file_with_the_line_ends_of_unix_is_sent(server: _Server, tmp_path: Path) -> None:
+    """All of it was one line to SMTP, and too long a one."""
+    (tmp_path / "large.eml").write_bytes(b"Subject: Large\n\n" + b"a line of text\n" * 100_000)
+    arguments = ["--smtp", f"127.0.0.1:{server.smtp_port}", str(tmp_path / "large.eml")]
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "demo", "send", *arguments],
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    with server.imap() as client:
+        numbers = client.search(None, "SUBJECT", "Large")[1][0].split()
+        assert len(numbers) == 1

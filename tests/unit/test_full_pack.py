@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,3 +32,40 @@ def test_a_disk_that_is_full_is_named(after: str, tmp_path: Path) -> None:
         pack.write(b"x" * (CHUNK // 2 + 1))  # lies in the buffer of the file
         with pytest.raises(StoreFull, match="The store is full"):
             AFTER[after](pack)
+
+
+@pytest.mark.promise("I1", "M7")
+@pytest.mark.parametrize("failing", [0, 1], ids=["its octets", "its name"])
+def test_what_cannot_be_made_durable_leaves_nothing(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk over a network tells that it is full when it is asked to sync."""
+    store = FileStore(tmp_path / "store")
+    with store.pack() as first:  # the folders of the day are there
+        first.write(b"x")
+        first.commit()
+    calls = iter(range(9))
+
+    def fsync(_: int) -> None:
+        if next(calls) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with store.pack() as pack:
+        pack.write(b"y" * 100)
+        with pytest.raises(StoreFull):
+            pack.commit()
+    left = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert left == [tmp_path / "store" / first.key]
+
+
+def test_the_mark_that_stands_there_is_whole_until_the_new_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, before = FileStore(tmp_path / "store"), uuid.uuid4()
+    store.mark(before)
+    seen: list[uuid.UUID | None] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(store.marker()))
+    after = uuid.uuid4()
+    store.mark(after)
+    assert seen == [before, after]

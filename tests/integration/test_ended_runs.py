@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +14,7 @@ from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.leases import Lease
 from shared.storage.ledger import NotedRun
-from shared.storage.pool import Contended, Database
+from shared.storage.pool import Contended, Database, Session
 from shared.storage.settlements import Settled
 from tests.integration.test_ledger import message
 from tests.rig.leasing import acquire
@@ -90,6 +91,35 @@ def test_each_way_of_settling_is_recorded_with_the_end(
     with database.transaction() as session:
         again = acquire(session, [lease.mailbox for lease, _ in begun], "other", 60)
     assert len(again) == len(begun), "all leases were given back"
+
+
+class _OnOneSession:
+    """A pool whose transaction goes on after what is performed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def perform(self, work: Callable[[Session], object], *, single: bool) -> object:
+        return work(self._session)
+
+
+def test_an_end_waits_for_no_disk_and_nothing_after_it_does_without(
+    database: Database, begun: list[tuple[Lease, FolderRef]]
+) -> None:
+    """Where a crash of Postgres takes it back, the next run says it once more."""
+
+    def waits(session: Session) -> bool:
+        return session.execute("SHOW synchronous_commit").fetchall() == [("on",)]
+
+    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun]
+    with database.transaction() as session:
+        session.execute("SET synchronous_commit = on")  # as it is by default; not of these tests
+        session.commit()
+        ended_runs.record(cast(Database, _OnOneSession(session)), runs)
+        assert not waits(session)
+        session.commit()
+        assert waits(session)
+        session.execute("RESET synchronous_commit")
 
 
 def test_runs_of_several_threads_wait_for_no_locked_row(

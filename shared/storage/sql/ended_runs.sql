@@ -6,6 +6,9 @@
 -- The last condition has the leases given back before the first state is locked, as everywhere. Whose
 -- lease was taken away says nothing: its connection was edited or deleted, or another run goes on from
 -- there.
+-- The commit waits for no disk: whatever commits later and does, makes this durable as well. An end that a
+-- crash of Postgres takes back is one of a fetcher that died before it: the lease runs out, and what the
+-- server did is done once more.
 WITH released AS (
     {release}
 ), {settling}, settled AS (
@@ -30,9 +33,11 @@ SET last_run_at = now(),
     due_at = CASE WHEN s.due_at IS NOT NULL
                   THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
                                 now() + make_interval(secs => r.pause)) END
-FROM (SELECT * FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[],
-                           %(keep)s::boolean[], %(validities)s::bigint[], %(lanes)s::text[],
-                           %(affinities)s::text[], %(again)s::boolean[],
-                           %(pauses)s::double precision[], %(run_mailboxes)s::text[]) LIMIT ALL)
-     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause, mailbox)
+FROM (SELECT *, set_config('synchronous_commit', 'off', true)
+      FROM unnest(%(ids)s::bigint[], %(durations)s::integer[], %(cursors)s::jsonb[],
+                  %(keep)s::boolean[], %(validities)s::bigint[], %(lanes)s::text[],
+                  %(affinities)s::text[], %(again)s::boolean[],
+                  %(pauses)s::double precision[], %(run_mailboxes)s::text[]) LIMIT ALL)
+     AS r(id, duration_ms, cursor, keep_cursor, uid_validity, lane, affinity, again, pause, mailbox,
+          synchronous_commit)
 WHERE s.connection_id = r.id AND r.mailbox IN (SELECT mailbox FROM released);

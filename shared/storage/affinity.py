@@ -14,7 +14,7 @@ from datetime import datetime
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("affinity")
+_SQL = Queries("affinity", named=Queries("affinity")["named"])
 
 
 #: Seconds for which a fetcher that is silent is still sent jobs to its own queue.
@@ -32,6 +32,12 @@ def heartbeat(session: Session, owner: str, ttl: float, *, takes_jobs: bool) -> 
 def take_no_more(session: Session, owner: str) -> None:
     """The fetcher begins to end: nothing more is sent to its queue."""
     session.execute(_SQL["take_no_more"], {"owner": owner})
+
+
+def is_lost(session: Session) -> bool:
+    """Whether `due_again` or `release_dead` may find something."""
+    row = session.execute(_SQL["is_lost"]).fetchone()
+    return bool(row and row[0])
 
 
 def due_again(session: Session) -> int:

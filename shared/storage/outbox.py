@@ -55,6 +55,12 @@ def due(session: Session, limit: int) -> tuple[list[uuid.UUID], list[uuid.UUID]]
     return batch, alone
 
 
+def is_due(session: Session) -> bool:
+    """Whether `due` would find a mail that nobody else holds."""
+    row = session.execute(_SQL["is_due"]).fetchone()
+    return bool(row and row[0])
+
+
 def claim(
     session: Session, ids: Sequence[uuid.UUID], token: uuid.UUID, ttl: float
 ) -> list[Claimed]:

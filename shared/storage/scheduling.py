@@ -79,6 +79,12 @@ def claim_due(session: Session, limit: int) -> list[Due]:
     return [Due(*row) for row in session.execute(_SQL["claim_due"], {"limit": limit})]
 
 
+def is_due(session: Session) -> bool:
+    """Whether `claim_due` would find something that nobody else holds."""
+    row = session.execute(_SQL["is_due"]).fetchone()
+    return bool(row and row[0])
+
+
 def enable(session: Session, connection_id: int) -> None:
     """Makes a connection due at once and forgets its back-off; also for an edited one."""
     session.execute(_SQL["enable"], {"id": connection_id})

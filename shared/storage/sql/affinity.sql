@@ -15,6 +15,23 @@ RETURNING xmax <> 0;
 UPDATE fetcher SET takes_jobs_until = least(takes_jobs_until, clock_timestamp())
 WHERE owner = %(owner)s;
 
+-- name: named
+-- Which fetchers mailboxes have an affinity to. Few have very many, so the index is asked for one name
+-- after the other.
+named (owner) AS (
+    SELECT min(affinity) FROM connection_state WHERE affinity IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(s.affinity) FROM connection_state AS s WHERE s.affinity > n.owner)
+    FROM named AS n WHERE n.owner IS NOT NULL
+)
+
+-- name: is_lost
+-- Whether a fetcher is silent or dead, or mailboxes have an affinity to one that is no more.
+WITH RECURSIVE {named}
+SELECT EXISTS (SELECT FROM fetcher WHERE least(until, takes_jobs_until) < now())
+    OR EXISTS (SELECT FROM named AS n WHERE n.owner IS NOT NULL
+               AND NOT EXISTS (SELECT FROM fetcher AS f WHERE f.owner = n.owner))
+
 -- name: due_again
 -- Jobs that a fetcher did not take from its queue in time. Those that are sent from now on go to the
 -- common queue, so each comes here once.
@@ -37,14 +54,8 @@ DELETE FROM fetcher WHERE until < now() RETURNING owner;
 
 -- name: release_orphaned
 -- Mailboxes of fetchers that are no more. Those whose jobs went with their queue are due at once.
--- Those with push are polled soon, as nobody listens there; not all in one moment. Few fetchers have
--- very many mailboxes, so the index is asked for one name after the other.
-WITH RECURSIVE named (owner) AS (
-    SELECT min(affinity) FROM connection_state WHERE affinity IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(s.affinity) FROM connection_state AS s WHERE s.affinity > n.owner)
-    FROM named AS n WHERE n.owner IS NOT NULL
-), orphaned AS (
+-- Those with push are polled soon, as nobody listens there; not all in one moment.
+WITH RECURSIVE {named}, orphaned AS (
     SELECT connection_id FROM connection_state
     WHERE affinity IN (SELECT n.owner FROM named AS n WHERE n.owner IS NOT NULL
                        AND NOT EXISTS (SELECT FROM fetcher AS f WHERE f.owner = n.owner))

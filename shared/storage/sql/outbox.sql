@@ -1,5 +1,11 @@
 -- Mails that are safe here and not yet published to every handler that takes them.
 
+-- name: is_due
+SELECT EXISTS (
+    SELECT FROM outbox
+    WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until < now())
+    ORDER BY next_attempt_at LIMIT 1)
+
 -- name: due
 -- What was not published in time, moved to its next turn: later and later, as the job may merely
 -- wait in a long queue. `alone` where a crash may have been this mail's fault.

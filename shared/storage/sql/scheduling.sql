@@ -1,5 +1,9 @@
 -- What is due, and how a run ends.
 
+-- name: is_due
+-- Reads one entry of the index, whatever Postgres knows of the table's size.
+SELECT (SELECT due_at FROM connection_state WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1) <= now()
+
 -- name: claim_due
 -- The most overdue connections, moved to their next turn. A connection that fell behind gets a
 -- random phase, so that the backlog of an outage does not come back as a herd. `used` is false

@@ -61,7 +61,7 @@ class Emitter:
             claimed = scheduling.claim_due(session, limit)
             if not claimed:
                 return False
-            used = [due for due in claimed if due.used]
+            used = [due for due in claimed if due.used and not due.fresh]
             correlation_id = str(new_id(claimed[0].at))
             queues: dict[str, list[int]] = {}
             for due in used:

@@ -22,7 +22,8 @@ REBINDING_DAYS = 7
 @dataclass(frozen=True, slots=True)
 class Due:
     """A connection whose turn has come, `lag` seconds ago. `used`: an enabled handler takes it.
-    `fetcher` keeps its session, and takes jobs from its own queue; None where nobody does."""
+    `fetcher` keeps its session, and takes jobs from its own queue; None where nobody does. `fresh`:
+    a run that its server asked for looked at everything just now, so there is nothing to send."""
 
     connection_id: int
     lane: str
@@ -30,6 +31,7 @@ class Due:
     used: bool
     lag: float
     fetcher: str | None
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,15 @@ SELECT (SELECT due_at FROM connection_state WHERE due_at IS NOT NULL ORDER BY du
 -- where no enabled handler takes the connection: nothing is fetched for it.
 -- The last column is the fetcher whose own queue gets the job: it keeps the session open and takes jobs.
 -- Its row stays until the job is sent: whoever deletes it deletes the queue after that.
+-- `fresh`: this turn is the interval's own (`turn_at`), and not somebody's wish, and a run that began in
+-- the second half of the interval, as the server pushed, has looked at all that there is. The next turn is
+-- an interval after that, and nothing is sent now.
 WITH due AS (
-    SELECT connection_id, due_at, CASE WHEN lane = 'fetch' THEN affinity END AS affinity
+    SELECT connection_id, due_at, emitted_at,
+           CASE WHEN lane = 'fetch' THEN affinity END AS affinity,
+           CASE WHEN due_at = turn_at AND lane = 'fetch' AND health = 'working'
+                     AND last_run_at = last_success_at
+                THEN last_run_at - make_interval(secs => last_run_ms / 1000.0) END AS looked_at
     FROM connection_state
     WHERE due_at <= now()
     ORDER BY due_at
@@ -21,21 +28,29 @@ WITH due AS (
     SELECT owner FROM fetcher
     WHERE owner IN (SELECT affinity FROM due) AND takes_jobs_until > now()
     FOR KEY SHARE
+), judged AS (
+    SELECT due.*, taking.owner, step, coalesce(
+               c.push AND taking.owner IS NOT NULL AND due.looked_at <= now()
+               AND due.looked_at > greatest(due.emitted_at, now() - step) + step / 2, false) AS fresh
+    FROM due LEFT JOIN taking ON taking.owner = due.affinity
+    JOIN connection AS c ON c.id = due.connection_id,
+    LATERAL (SELECT make_interval(mins => c.interval_minutes) AS step) AS every
+), turn AS MATERIALIZED (
+    SELECT *, CASE WHEN fresh THEN looked_at + step
+                   ELSE greatest(due_at + step, now() + step * random()) END AS next_at
+    FROM judged
 )
 UPDATE connection_state AS s
-SET emitted_at = now(),
-    due_at = greatest(
-        s.due_at + make_interval(mins => c.interval_minutes),
-        now() + make_interval(secs => c.interval_minutes * 60 * random())
-    )
-FROM due LEFT JOIN taking ON taking.owner = due.affinity, connection AS c
-WHERE s.connection_id = due.connection_id AND c.id = s.connection_id
+SET emitted_at = CASE WHEN turn.fresh THEN s.emitted_at ELSE now() END,
+    due_at = turn.next_at, turn_at = turn.next_at
+FROM turn
+WHERE s.connection_id = turn.connection_id
 RETURNING s.connection_id, s.lane, now(), EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, extract(epoch FROM now() - due.due_at)::double precision, taking.owner;
+) AS used, extract(epoch FROM now() - turn.due_at)::double precision, turn.owner, turn.fresh;
 
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
@@ -50,7 +65,8 @@ WHERE connection_id = %(id)s;
 
 -- name: due_now
 -- `fetch now`, push and slices: only for connections that are enabled.
-UPDATE connection_state SET due_at = least(due_at, now() + make_interval(secs => %(delay)s))
+UPDATE connection_state
+SET due_at = least(due_at, now() + make_interval(secs => %(delay)s)), turn_at = NULL
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
 -- name: due_after
@@ -77,7 +93,7 @@ WITH waited AS (
     FOR UPDATE OF s SKIP LOCKED
 )
 UPDATE connection_state AS s
-SET awaited_since = now(), due_at = least(s.due_at, now() + make_interval(
+SET awaited_since = now(), turn_at = NULL, due_at = least(s.due_at, now() + make_interval(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 

@@ -39,7 +39,7 @@ from shared.mailbox.imap.listing import (
 )
 from shared.mailbox.imap.metadata import fetch_metadata
 from shared.mailbox.imap.open_folder import OpenFolder
-from shared.mailbox.imap.search import refusal, searches
+from shared.mailbox.imap.search import names_answers, refusal, searches
 from shared.mailbox.imap.session import ImapSession
 from shared.mailbox.imap.settle import settle
 from shared.mailbox.imap.status import (
@@ -140,7 +140,7 @@ class ImapMailbox:
     def listing_is_next(
         self, selection: Selection, since: datetime | None, cursor: Cursor, *, count_known: bool
     ) -> None:
-        if {"ESEARCH", "IMAP4REV2"} & self._session.capabilities:
+        if names_answers(self._session):
             self._next_look = Look(self._session, selection, since, cursor, everything=count_known)
 
     # ---- what is new

@@ -4,6 +4,10 @@ Servers cut long answers: at a number of results, at a length of the line, or as
 (MESSAGELIMIT, which begins with the highest UIDs). So after a long answer, or one that holds less
 than the folder's counts promise, it is asked once more below and above what came, until nothing
 more comes.
+
+What answers to several searches at once and does not say to which, or counts mails in place of
+naming them, is believed in nothing: iCloud announces ESEARCH and does both (MailKit #863, horde's
+Imap_Client #17), and Cyrus 2.4 the first. Such a server is asked one by one, without ESEARCH.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from shared.quantities import counted
 
 _TAG = re.compile(rb'\(TAG "([^"]*)"\)', re.I)
 _ALL = re.compile(rb"\bALL ([0-9:,]+)", re.I)
+#: That something was found, in another form than the one that was asked for.
+_COUNTED = re.compile(rb"\b(?:COUNT|MIN|MAX) 0*[1-9]", re.I)
 #: Cyrus says it without the code of RFC 5530.
 _NO_RIGHT = re.compile(r"^permission denied\b", re.I)
 #: Shorter answers are cut by no server that is known.
@@ -38,6 +44,15 @@ class Beside(NamedTuple):
 
     command: bytes
     take: Callable[[Untagged], bool]
+
+
+class _Searched(NamedTuple):
+    """The UIDs that were found, by the tag of the search, and how each search ended. Where it does
+    not say which are whose, it is not `usable`."""
+
+    uids: Mapping[bytes, set[int]]
+    replies: Sequence[Reply]
+    usable: bool
 
 
 def search(session: ImapSession, query: bytes) -> list[int]:
@@ -82,14 +97,16 @@ def send_ahead(
 def found_ahead(
     session: ImapSession, tags: Sequence[bytes], beside: Beside | None
 ) -> list[list[int]] | None:
-    """What was answered to `send_ahead`; None where a search was refused or shortened."""
-    searched = tags[:-1] if beside else tags
-    found, replies = _read(session, searched, beside.take if beside else _no_other)
-    if beside:
-        session.stream.start_clock()
-        session.reply(tags[-1], on_untagged=beside.take)
-    whole = all(reply.ok and not is_limited(reply) for reply in replies)
-    return [sorted(found[tag]) for tag in searched] if whole else None
+    """What was answered to `send_ahead`; None where a search was refused, shortened or answered in
+    another form."""
+    found = _read(session, tags, beside)
+    whole = found.usable and all(reply.ok and not is_limited(reply) for reply in found.replies)
+    return [sorted(uids) for uids in found.uids.values()] if whole else None
+
+
+def names_answers(session: ImapSession) -> bool:
+    """Whether each answer says which search it is to, so that several may be under way."""
+    return session.names_searches and bool({"ESEARCH", "IMAP4REV2"} & session.capabilities)
 
 
 def completed(session: ImapSession, query: bytes, found: list[int]) -> list[int]:
@@ -117,73 +134,82 @@ def _answers(
     session: ImapSession, queries: Sequence[bytes], beside: Beside | None = None
 ) -> list[tuple[list[int], bool]]:
     """What the server answers to each, and whether it says itself that this is not all."""
-    if not {"ESEARCH", "IMAP4REV2"} & session.capabilities:
+    if not names_answers(session):
         # `* SEARCH` names no command, and commands may be answered in any order.
-        return [_results(session, [session.send(b"UID SEARCH " + query)])[0] for query in queries]
+        return [_alone(session, query) for query in queries]
     session.stream.start_clock()
-    commands = list(map(_with_esearch, queries))
-    if beside is None:
-        return _results(session, session.send_all(commands))
-    *tags, last = session.send_all([*commands, beside.command])
-    # Dovecot carries them out at the same time: its answer may come between those to the searches.
-    found = _results(session, tags, beside.take)
-    session.stream.start_clock()
-    session.reply(last, on_untagged=beside.take)
-    return found
+    tags = send_ahead(session, queries, beside)
+    found = _read(session, tags, beside)
+    return _results(found) if found.usable else _answers(session, queries)
+
+
+def _alone(session: ImapSession, query: bytes) -> tuple[list[int], bool]:
+    found = _read(session, [session.send(b"UID SEARCH " + query)])
+    if not found.usable:
+        raise session.stream.nonsense("how many mails it found in place of which")
+    return _results(found)[0]
+
+
+def _results(found: _Searched) -> list[tuple[list[int], bool]]:
+    results = list(zip(found.uids.values(), found.replies, strict=True))
+    for uids, reply in results:
+        if not reply.ok and not (is_limited(reply) and uids):
+            raise refusal(reply, "list")
+    return [(sorted(uids), is_limited(reply)) for uids, reply in results]
 
 
 def _with_esearch(query: bytes) -> bytes:
     return b"UID SEARCH RETURN (ALL) " + query
 
 
-def _no_other(_: Untagged) -> bool:
-    return False
+def _read(session: ImapSession, tags: Sequence[bytes], beside: Beside | None = None) -> _Searched:
+    """The answers to searches with these tags, and to what is `beside` them, whose tag is the last.
 
-
-def _results(
-    session: ImapSession,
-    tags: Sequence[bytes],
-    take_other: Callable[[Untagged], bool] = _no_other,
-) -> list[tuple[list[int], bool]]:
-    found, replies = _read(session, tags, take_other)
-    for tag, reply in zip(tags, replies, strict=True):
-        if not reply.ok and not (is_limited(reply) and found[tag]):
-            raise refusal(reply, "list")
-    return [
-        (sorted(found[tag]), is_limited(reply)) for tag, reply in zip(tags, replies, strict=True)
-    ]
-
-
-def _read(
-    session: ImapSession, tags: Sequence[bytes], take_other: Callable[[Untagged], bool]
-) -> tuple[dict[bytes, set[int]], list[Reply]]:
-    """The UIDs that each found, and how each ended."""
-    found: dict[bytes, set[int]] = {tag: set() for tag in tags}
+    Some servers carry them out at the same time: that may be answered between the searches.
+    """
+    searched = tags[:-1] if beside else tags
+    found: dict[bytes, set[int]] = {tag: set() for tag in searched}
     replies: list[Reply] = []
+    usable = True
     patience = time.monotonic() + _LONGEST_SEARCH
 
     def take(line: Untagged) -> bool:
+        nonlocal usable
         if line.keyword == b"OK" and time.monotonic() < patience:
             session.stream.start_clock()  # `* OK still searching`: it is at work
         if line.keyword not in (b"SEARCH", b"ESEARCH"):
-            return take_other(line)
+            return beside is not None and beside.take(line)
         session.stream.transcript.received(b"* " + line.keyword + b" " + line.rest[:200])
-        try:
-            if line.keyword == b"SEARCH":
-                words = line.rest.partition(b"(")[0].split()  # (MODSEQ n) may follow
-                found[tags[0]].update(map(int, words))
-            elif (tag := _TAG.search(line.rest)) is None or tag[1] in found:
-                every = _ALL.search(line.rest)
-                uids = read_set(every[1]) if every is not None else []
-                found[tag[1] if tag is not None else tags[0]].update(uids)
-        except ValueError as error:
-            raise session.stream.nonsense("a search result that is none") from error
+        named = _TAG.search(line.rest) if line.keyword == b"ESEARCH" else None
+        if named is not None and named[1] not in found:
+            return True
+        uids = _named_by(session, line)
+        if uids is None or (named is None and len(searched) > 1):
+            session.names_searches = usable = False
+        else:
+            found[named[1] if named is not None else searched[0]].update(uids)
         return True
 
-    for tag in tags:
+    for tag in searched:
         session.stream.start_clock()
         replies.append(session.reply(tag, line_limit=_LONGEST_ANSWER, on_untagged=take))
-    return found, replies
+    if beside is not None:
+        session.stream.start_clock()
+        session.reply(tags[-1], on_untagged=beside.take)
+    return _Searched(found, replies, usable)
+
+
+def _named_by(session: ImapSession, line: Untagged) -> Sequence[int] | None:
+    """The UIDs in an answer; None where it only says that there are some."""
+    try:
+        if line.keyword == b"SEARCH":
+            return list(map(int, line.rest.partition(b"(")[0].split()))  # (MODSEQ n) may follow
+        every = _ALL.search(line.rest)
+        if every is None:
+            return None if _COUNTED.search(line.rest) else []
+        return read_set(every[1])
+    except ValueError as error:
+        raise session.stream.nonsense("a search result that is none") from error
 
 
 def is_limited(reply: Reply) -> bool:

@@ -101,6 +101,8 @@ class ImapSession:
         self.farewell = ""
         #: How a password could be given before the login, the best way first.
         self.login_ways: tuple[str, ...] = ()
+        #: False once answers to searches did not say to which, though the server announces that.
+        self.names_searches = True
         self._count = 0
         #: A server may finish commands in another order (RFC 3501 section 5.5).
         self._under_way: set[bytes] = set()

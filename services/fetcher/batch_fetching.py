@@ -13,6 +13,7 @@ from services.fetcher.downloading import Downloads
 from services.fetcher.full_store import too_large_for_store
 from services.fetcher.prefetch import pipelined
 from services.fetcher.quarantining import blame, leave_oversize, with_headers
+from services.fetcher.released_mails import forget_gone
 from services.fetcher.run import Committed, Run, SessionBroke
 from services.fetcher.settling import settle
 from services.fetcher.storing import Intake, batches
@@ -98,9 +99,10 @@ class Batches:
                 settled += 1
                 all_known = len(committed.already_known) + len(committed.kept) == len(intake.refs)
                 left = [ref for ref, why in intake.postponed if why.code != "mail-vanished"]
-                run.report.vanished |= {ref.key for ref, _ in intake.postponed}.difference(
-                    ref.key for ref in left
-                )
+                gone = {ref.key for ref, _ in intake.postponed}.difference(ref.key for ref in left)
+                released = [key for key in gone & self._failed.keys() if self._failed[key].released]
+                forget_gone(run, released)
+                run.report.vanished |= gone.difference(released)
                 complete = complete and not left and all_known
         return settled, complete, trouble
 

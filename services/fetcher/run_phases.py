@@ -17,12 +17,13 @@ from services.fetcher.batch_fetching import Batches
 from services.fetcher.gmail_dedupe import without_duplicates
 from services.fetcher.quarantining import quarantine, undated
 from services.fetcher.rebinding import end_rebinding, note_uid_validity, without_known_content
+from services.fetcher.released_mails import released_beside
 from services.fetcher.run import Run
 from services.fetcher.settling import settle, settle_at_end, settle_leftovers, unless_stopped
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import Foreseeing, Known, Listing
+from shared.mailbox.base import Foreseeing, Known, Listing, MailRef
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_refusals import start_refusal
 from shared.messages import Key
@@ -180,7 +181,8 @@ class _ButVanished:
 
 def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     """Fetches what is new of one listing; whether the run ends with it."""
-    new, already_known, left = without_known_content(run, known, listing)
+    listed, already_known, left = without_known_content(run, known, listing)
+    new: Sequence[MailRef] = [*listed, *released_beside(run, known, listed)]
     run.report.found += len(new)
     labelled = without_duplicates(run, new)
     new = labelled.new

@@ -4,6 +4,8 @@ A break says only that one of the mails under way may be its cause. So each of t
 alone from then on, after all others, the first one last. What then fails alone, while others are
 given, is the cause once it fails after the same number of its octets again: the same mail breaks a
 session at the same place, a link that is cut breaks it anywhere.
+
+A mail that a person released from quarantine is asked for in the same way.
 """
 
 from __future__ import annotations
@@ -34,13 +36,14 @@ MOST: Final = 6
 class DownloadFailure:
     """What is known of one mail. `first`: it was under way when a session broke. `alone`: how
     often it failed while asked for alone, at last after so many of its `octets`, which was `alike`
-    times in a row. `others`: other mails were given since."""
+    times in a row. `others`: other mails were given since. `released`: from quarantine."""
 
     first: bool
     alone: int
     octets: int
     alike: int
     others: bool
+    released: bool
 
     @property
     def suspect(self) -> bool:
@@ -96,6 +99,17 @@ def note(
         },
     )
     return of_place(session, place)[keys[0]]
+
+
+def release(session: Session, place: FolderRef, key: Key) -> None:
+    """A person released this mail from quarantine: it is to be fetched."""
+    session.execute(_SQL["release"], {**place.columns(), "native_key": str(key)})
+
+
+def released(session: Session, place: FolderRef) -> list[Key]:
+    """Mails that were released and are neither had nor quarantined since."""
+    rows = session.execute(_SQL["released"], place.columns())
+    return [int(key) if place.uid_validity is not None else key for (key,) in rows]
 
 
 def note_given(session: Session, place: FolderRef, keys: Collection[Key]) -> None:

@@ -10,7 +10,15 @@ from services.admin.context import Context
 from services.admin.operations.tag_rights import visible
 from shared.errors import Conflict, NotFound
 from shared.messages import Key
-from shared.storage import connections, known_sets, leases, quarantine, scheduling
+from shared.storage import (
+    connections,
+    download_failures,
+    known_sets,
+    leases,
+    quarantine,
+    scheduling,
+)
+from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Session
 from shared.storage.quarantine import Quarantined as Quarantined
 
@@ -136,10 +144,20 @@ def _release(session: Session, entry: Quarantined) -> None:
             hint="Fetch that folder again, or drop it.",
             code="another-folder",
         )
+    validity = scheduling.last_validity(session, entry.connection_id)
+    if entry.uid_validity and validity not in (None, entry.uid_validity):
+        raise Conflict(
+            "Its folder was made anew: the mail has another number there, by which it came or is "
+            "in quarantine once more.",
+            hint="Drop this one.",
+            code="folder-made-anew",
+        )
     # A run that listed the mails before would end with a cursor, after which nobody looks at it.
     leases.take_away(session, found[0].lease_key())
     key: Key = int(entry.native_key) if found[0].kind.numbered else entry.native_key
     known_sets.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
+    place = FolderRef(entry.connection_id, entry.folder, entry.uid_validity or None)
+    download_failures.release(session, place, key)
     quarantine.drop(session, entry.id)
     connections.forget_cursor(session, entry.connection_id)
     scheduling.due_now(session, [entry.connection_id])

@@ -1,7 +1,7 @@
 -- Mails at which a download broke off.
 
 -- name: of_place
-SELECT native_key, first, alone, octets, alike, others FROM download_failure
+SELECT native_key, first, alone, octets, alike, others, released FROM download_failure
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 
 -- name: note
@@ -16,6 +16,16 @@ SET first = f.first OR excluded.first, alone = f.alone + excluded.alone,
     octets = CASE WHEN excluded.alone = 0 THEN f.octets ELSE excluded.octets END,
     alike = CASE WHEN excluded.alone = 0 THEN f.alike
                  WHEN excluded.octets = f.octets THEN f.alike + 1 ELSE 1 END;
+
+-- name: release
+INSERT INTO download_failure (connection_id, folder, uid_validity, native_key, first, released)
+VALUES (%(connection_id)s, %(folder)s, %(uid_validity)s, %(native_key)s, false, true)
+ON CONFLICT (connection_id, folder, uid_validity, native_key) DO UPDATE SET released = true;
+
+-- name: released
+SELECT native_key FROM download_failure
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
+  AND released;
 
 -- name: others_given
 UPDATE download_failure SET others = true

@@ -23,8 +23,9 @@ SELECT count(*), (array_agg(c.name ORDER BY s.last_success_at NULLS FIRST, c.id)
        (array_agg(s.last_success_at ORDER BY s.last_success_at NULLS FIRST, c.id))[1]
 FROM connection_state AS s JOIN connection AS c ON c.id = s.connection_id
 WHERE c.enabled AND s.health IN ('working', 'pending')
-  AND s.due_at < now() + make_interval(mins => c.interval_minutes)
-  AND greatest(s.last_success_at, s.awaited_since)
+  AND s.due_at IS NOT NULL
+  AND greatest(s.last_success_at, s.awaited_since,
+               s.put_off_until - make_interval(mins => c.interval_minutes))
       < now() - make_interval(secs => 90 * c.interval_minutes + %(grace)s)
   AND EXISTS (SELECT FROM handler AS h WHERE h.enabled AND (h.all_connections OR EXISTS (
       SELECT FROM handler_connection AS hc

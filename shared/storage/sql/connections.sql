@@ -146,11 +146,11 @@ WITH judged AS (
                                     JOIN handler h ON h.id = hc.handler_id AND h.enabled
                                     WHERE hc.connection_id = c.id) THEN 'unused'
                -- Its turn came and nobody took it, whatever the reason: half an interval late, by
-               -- the last success or from when runs are expected. (A turn beyond the next interval
-               -- is put off on purpose: its server wants time.)
-               WHEN s.health IN ('working', 'pending')
-                    AND s.due_at < now() + make_interval(mins => c.interval_minutes)
-                    AND greatest(s.last_success_at, s.awaited_since)
+               -- the last success, from when runs are expected, or until when it was put off on
+               -- purpose as its server wants time.
+               WHEN s.health IN ('working', 'pending') AND s.due_at IS NOT NULL
+                    AND greatest(s.last_success_at, s.awaited_since,
+                                 s.put_off_until - make_interval(mins => c.interval_minutes))
                         < now() - make_interval(secs => 90 * c.interval_minutes) THEN 'overdue'
                ELSE s.health
            END AS health

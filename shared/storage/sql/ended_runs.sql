@@ -30,6 +30,7 @@ SET last_run_at = now(),
     uid_validity = coalesce(r.uid_validity, s.uid_validity),
     lane = r.lane,
     affinity = r.affinity,
+    put_off_until = CASE WHEN r.pause > 0 THEN now() + make_interval(secs => r.pause) END,
     due_at = CASE WHEN s.due_at IS NOT NULL
                   THEN greatest(CASE WHEN r.again THEN now() ELSE s.due_at END,
                                 now() + make_interval(secs => r.pause)) END

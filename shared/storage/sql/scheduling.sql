@@ -55,7 +55,7 @@ RETURNING s.connection_id, s.lane, now(), EXISTS (
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
 UPDATE connection_state
-SET due_at = now(), awaited_since = now(), failures = 0, lane = 'fetch',
+SET due_at = now(), awaited_since = now(), put_off_until = NULL, failures = 0, lane = 'fetch',
     health = CASE WHEN health = 'working' THEN health ELSE 'pending' END
 WHERE connection_id = %(id)s;
 
@@ -70,8 +70,13 @@ SET due_at = least(due_at, now() + make_interval(secs => %(delay)s)), turn_at = 
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
 -- name: due_after
--- The server wants time between two logins.
-UPDATE connection_state SET due_at = now() + make_interval(secs => %(seconds)s)
+-- The server wants time between two logins. Where it has refused them for three times as long, another
+-- program logs in each time: the run is awaited.
+UPDATE connection_state
+SET due_at = now() + make_interval(secs => %(seconds)s),
+    put_off_until = least(now() + make_interval(secs => %(seconds)s),
+                          greatest(last_success_at, awaited_since)
+                          + make_interval(secs => 3 * %(seconds)s))
 WHERE connection_id = %(id)s AND due_at IS NOT NULL;
 
 -- name: taken_first
@@ -122,7 +127,8 @@ SET last_run_at = CASE WHEN last_run_at > now() THEN now() ELSE last_run_at END,
     last_success_at = CASE WHEN last_success_at > now() THEN now() ELSE last_success_at END,
     emitted_at = CASE WHEN emitted_at > now() THEN now() ELSE emitted_at END,
     due_at = CASE WHEN due_at > now() THEN now() ELSE due_at END,
-    awaited_since = least(awaited_since, now())
+    awaited_since = least(awaited_since, now()),
+    put_off_until = NULL
 WHERE greatest(last_run_at, last_success_at, emitted_at, awaited_since)
       > now() + interval '1 minute';
 

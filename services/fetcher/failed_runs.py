@@ -19,10 +19,10 @@ from shared.telemetry import metrics
 _log = structlog.get_logger(__name__)
 
 
-def record(database: Database, renewer: LeaseRenewer, run: Run, error: PosthouseError) -> None:
-    """Records the reason and the next attempt, and gives the lease back.
+def record(database: Database, renewer: LeaseRenewer, run: Run, error: PosthouseError) -> bool:
+    """Records the reason and the next attempt, and gives the lease back. Whether Postgres took it.
 
-    Where Postgres is away, nothing is recorded: the lease runs out. Nor where the lease was taken
+    Nothing of the failure is recorded where the lease was taken
     away: what an edit has mended is not failing, and is due at once. Where an edit or a new grant
     came that takes no lease away (another password), the failure stands in the history alone.
     """
@@ -44,9 +44,9 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
             if held:
                 _record(session, run, error, duration_ms)
     except DatabaseUnavailable as outage:
-        # Nothing was recorded: the lease runs out, and the next interval tries again.
-        renewer.forget([run.lease])
         _log.warning("failed run not recorded", error=str(outage))
+        return False
+    return True
 
 
 def _record(session: Session, run: Run, error: PosthouseError, duration_ms: int) -> None:

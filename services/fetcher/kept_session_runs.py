@@ -32,6 +32,8 @@ _log = structlog.get_logger(__name__)
 
 #: Seconds after which a pushed mailbox is tried again that another run has the lease of.
 _IN_OTHER_HANDS = 0.5
+#: Seconds until push events are acted on again that Postgres kept from it.
+_AGAIN = 1.0
 #: Push events may have so many times the runs in hand that polls may: nobody else hears of them.
 _PUSHED = 4
 
@@ -81,12 +83,16 @@ class KeptSessionRuns:
             try:
                 if now:
                     self._fetch_announced(now)
+                    now = []
                 if later:
                     with self.dispatcher.database.transaction() as session:
                         for connection_id, seconds in later.items():
                             scheduling.due_now(session, [connection_id], seconds)
             except PosthouseError as error:
-                _log.warning("push event left to the next poll", error=str(error))
+                # The sessions listen on: nobody would tell of these mails again.
+                self.push_events.again(now, later)
+                _log.warning("push events not acted on yet", error=str(error))
+                stop.wait(_AGAIN)
             except Exception:  # without this thread nothing is fetched at once
                 _log.exception("push event left to the next poll")
 

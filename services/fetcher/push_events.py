@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -24,6 +24,8 @@ LONGEST_GAP = 60.0
 #: Seconds until a broken session is opened again: this, doubled each time, up to the longest.
 FIRST_RECONNECT = 5.0
 LONGEST_RECONNECT = 1800.0
+#: Seconds until a server that refused IDLE is asked again: that may have been for the moment.
+REFUSED_S = 3600.0
 #: A session that listened this long has shown that it works (seconds).
 _GOOD_LIFE = 120.0
 #: Polls in a row that found mails of which a session that listened had not told: so often that is
@@ -37,7 +39,7 @@ _TIME_TO_TELL = 30.0
 class _Listener:
     """What is remembered of one connection: unproductive runs, polls that found what was not
     pushed, sessions that broke, since when it listens, what is on record of its silence, and the
-    edit that its server refused."""
+    edit that its server refused, with when it did."""
 
     unproductive: int = 0
     broken: int = 0
@@ -48,6 +50,7 @@ class _Listener:
     recorded: bool | None = None
     version: object = None
     refused: object = None
+    refused_at: float = 0.0
 
 
 class PushEvents:
@@ -77,7 +80,7 @@ class PushEvents:
         with self._changed:
             listener = self._listeners.setdefault(connection_id, _Listener())
             if error.code == "no-push":
-                listener.refused = listener.version
+                listener.refused, listener.refused_at = listener.version, self._clock()
             if self._clock() - listener.since > _GOOD_LIFE:
                 listener.broken = 0
             delay = min(FIRST_RECONNECT * 2.0 ** min(listener.broken, 10), LONGEST_RECONNECT)
@@ -96,12 +99,21 @@ class PushEvents:
             self._now, self._later = set(), {}
             return now, later
 
+    def again(self, now: Collection[int] = (), later: Mapping[int, float] | None = None) -> None:
+        """Nothing could be done about these, as Postgres was away: `wait` gives them once more."""
+        with self._changed:
+            self._now.update(now)
+            self._later = {**(later or {}), **self._later}
+            self._changed.notify()
+
     def may_listen(self, connection_id: int, version: object) -> bool:
-        """False where the server refused to push to the connection as it was edited last."""
+        """False where the server refused to push to the connection as it was edited last, some time
+        ago (`REFUSED_S`)."""
         with self._changed:
             listener = self._listeners.setdefault(connection_id, _Listener())
             listener.version = version
-            return listener.refused is None or listener.refused != version
+            recently = self._clock() - listener.refused_at < REFUSED_S
+            return listener.refused is None or listener.refused != version or not recently
 
     def listening(self, connection_id: int) -> None:
         """A session listens from now on."""

@@ -84,9 +84,11 @@ class RunEnds:
             else:
                 self._together(ended)
         except DatabaseUnavailable as outage:
+            self._unrecorded(ended)
             _log.warning("finished runs not recorded", error=str(outage))
             return
         except Exception:  # the mails are safe: the leases run out, and what is left is done again
+            self._unrecorded(ended)
             _log.exception("finished runs not recorded")
             return
         for run in ended:
@@ -158,7 +160,8 @@ class RunEnds:
     def failed(self, run: Run, error: PosthouseError) -> None:
         """Records why, and when the next attempt is due."""
         self.observe(run.connection, error)
-        failed_runs.record(self.database, self.renewer, run, error)
+        if not failed_runs.record(self.database, self.renewer, run, error):
+            self._unrecorded([run])
 
     def lease_lost(self, run: Run, error: LeaseLost) -> None:
         """Another run has the mailbox by now; it does what is left."""
@@ -205,8 +208,14 @@ class RunEnds:
         try:
             yield
         except BaseException:
-            self.renewer.forget([run.lease for run in runs])
+            self._unrecorded(runs)
             raise
+
+    def _unrecorded(self, runs: Sequence[Run]) -> None:
+        """Postgres knows nothing of their ends. Their leases run out, and they are due once it is
+        back: until the next interval nobody would listen, nor go on with a backlog."""
+        self.renewer.forget([run.lease for run in runs])
+        self.push_events.again(later={run.connection.id: POSTPONED for run in runs})
 
     def _given_back(self, session: Session, runs: Sequence[Run]) -> list[int]:
         """The connections of those whose leases were still held."""
@@ -231,7 +240,7 @@ class RunEnds:
                     ledger.note_run(session, _noted(run))
                 scheduling.to_slow_lane(session, held)
         except DatabaseUnavailable as outage:
-            self.renewer.forget([run.lease])
+            self._unrecorded([run])
             _log.warning("mails of a slow server not recorded", error=str(outage))
 
     def record_settled(self, run: Run) -> None:

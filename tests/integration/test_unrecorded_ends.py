@@ -1,4 +1,5 @@
-"""Runs whose end cannot be recorded, as Postgres goes away then: their mailboxes are free again.
+"""Runs that Postgres keeps from beginning, or whose end it does not take: their mailboxes are free
+again, and due as soon as it is back.
 
 A lease that nobody works with and that was renewed all the same kept everybody from the mailbox for
 as long as that fetcher lived.
@@ -22,7 +23,7 @@ from shared.clock import new_id
 from shared.errors import SecretKeyMissing
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.wait_budget import ServerTooSlow
-from shared.storage import alerts, connections, ended_runs
+from shared.storage import alerts, begun_runs, connections, ended_runs
 from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.storage.settlements import Settled
@@ -33,15 +34,18 @@ from tests.servers.scripted import MAILS, ScriptedServer, imap
 
 
 class Once(Event):
-    """Renews once, and ends."""
+    """Lets a thread of the fetcher do its work once, and end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.turns = 0
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def is_set(self) -> bool:
         self.turns += 1
         return self.turns > 1
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
 
 
 def away(*_: object, **__: object) -> None:
@@ -107,6 +111,11 @@ def test_its_mailbox_is_free_again(
                 patched.setattr(dispatcher.ends, "database", Away())
             dispatcher.run_job([number], str(new_id()))
         assert stack.query(HELD) == [(1,)], "its end is not recorded"
+        stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+        here.fetcher.kept_session_runs.listen(Once())
+        assert stack.query("SELECT due_at < now() + interval '6 s' FROM connection_state") == [
+            (True,)
+        ]
         # Its time runs out, unless somebody goes on renewing it.
         stack.execute("UPDATE lease SET until = now() - interval '1 second'")
         dispatcher.renewer.run(Once())
@@ -134,3 +143,22 @@ def test_a_mailbox_is_free_again_whose_run_did_not_begin(
         stack.execute("UPDATE lease SET until = now() - interval '1 second'")
         dispatcher.renewer.run(Once())
         assert stack.query(HELD) == [(0,)]
+
+
+def test_what_was_announced_while_postgres_was_away_is_fetched_once_it_is_back(
+    here: FetcherHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session listens on: its server does not say it again."""
+    mails = dict(MAILS)
+    runs = here.fetcher.kept_session_runs
+    with ScriptedServer(imap(live=mails)) as server:
+        number = here.stack.add_plain_connection(server.port, name="inbox", mode="imap")
+        here.run(number)
+        mails[4] = b"Subject: four\r\n\r\nfourth\r\n"
+        runs.push_events.announced(number)
+        with monkeypatch.context() as patched:
+            patched.setattr(begun_runs, "announced", away)
+            runs.listen(Once())
+        runs.listen(Once())
+        runs.executor.shutdown(wait=True)
+        assert here.had() == digests(list(mails.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from services.fetcher.push_events import FIRST_RECONNECT, LONGEST_GAP, PushEvents
+from services.fetcher.push_events import FIRST_RECONNECT, LONGEST_GAP, REFUSED_S, PushEvents
 from shared.mailbox.failures import Refused, SessionLost
 
 
@@ -84,6 +84,23 @@ def test_a_server_that_does_not_push_is_left_alone_until_an_edit() -> None:
     push_events.lost(7, Refused("no", code="no-push"))
     assert not push_events.may_listen(7, "first edit")
     assert push_events.may_listen(7, "second edit")
+
+
+def test_a_server_that_did_not_push_is_asked_once_more_after_an_hour() -> None:
+    """Whatever its words, it may have meant the moment."""
+    now = [0.0]
+    push_events = PushEvents(lambda: now[0])
+    assert push_events.may_listen(7, "an edit")
+    push_events.lost(7, Refused("no", code="no-push"))
+    for now[0], asked in ((REFUSED_S - 1, False), (REFUSED_S + 1, True)):
+        assert push_events.may_listen(7, "an edit") is asked
+
+
+def test_what_could_not_be_acted_on_is_given_again() -> None:
+    push_events = PushEvents()
+    push_events.announced(3)
+    push_events.again([7], {8: 5.0})
+    assert push_events.wait(0) == ([3, 7], {8: 5.0})
 
 
 def test_what_is_forgotten_begins_anew() -> None:

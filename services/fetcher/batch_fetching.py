@@ -200,11 +200,19 @@ class Batches:
             intake = unless_read.enter_context(Intake(self._run.tools.store, _correlation_id()))
             self._downloads.into(intake, batch, longest_wait_s=self._longest_wait_s(batch))
             if intake.refused and self._downloads.stopped is None:
-                intake.refused = with_headers(self._run.mailbox, intake.refused)
+                self._add_headers(intake)
             span.set_attribute("posthouse.octets", intake.octets)
             self._run.tools.reached("downloaded")
             unless_read.pop_all()
             return intake
+
+    def _add_headers(self, intake: Intake) -> None:
+        """Of mails that are quarantined. What came with them is kept whatever the server answers:
+        it would be so in each run."""
+        try:
+            intake.refused = with_headers(self._run.mailbox, intake.refused)
+        except TryAgain as error:
+            self._downloads.stopped = error
 
     def _longest_wait_s(self, batch: Sequence[MailRef]) -> float | None:
         """Seconds for the next octet of these mails; None: as long as usual.

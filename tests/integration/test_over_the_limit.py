@@ -15,10 +15,11 @@ from shared.person_erasure import erase_person
 from shared.storage import quarantine
 from shared.store import FileStore
 from tests.rig.fetcher_in_process import FetcherHere
-from tests.rig.mails import mail
+from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 from tests.servers.pop3_rules import RuledPop3
+from tests.servers.scripted import Conversation, ScriptedServer, imap
 
 
 @pytest.mark.promise("H4")
@@ -78,3 +79,36 @@ def test_a_mail_over_the_limit_that_is_listed_again_is_quarantined_once(
             server.rename("alice", lambda _: "the-same-id")
             here.run_until_idle(connection)
             assert stack.count("quarantine") == entries
+
+
+@pytest.mark.promise("H4", "I5")
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_mail_that_is_larger_than_listed_and_whose_header_is_not_given_stops_no_other(
+    ends: bool, redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    """Its header was asked for before what came with it was kept: so it was in each run."""
+    mails = {1: mail(1, 900), 2: mail(2, 50_000), 3: mail(3, 900)}
+
+    def sizes(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in mails:
+            talk.send(b"* %d FETCH (UID %d RFC822.SIZE 900 FLAGS ())\r\n" % (uid, uid))
+        talk.ok(tag)
+
+    def header(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"* BYE see you\r\n" if ends else tag + b" NO [UNAVAILABLE] not now\r\n")
+        if ends:
+            raise ConnectionAbortedError
+
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    script = imap({"METADATA": sizes, "HEADERS": header}, mails=mails, settles=True)
+    with (
+        ScriptedServer(script) as server,
+        FetcherHere(stack, max_message_bytes="20000").working() as here,
+    ):
+        connection = stack.add_plain_connection(server.port, name="large", mode="imap")
+        for _ in range(2):
+            here.run(connection)
+        assert here.had() == digests([mails[1], mails[3]])
+        assert stack.query("SELECT code FROM quarantine") == [("too-large",)]
+        assert stack.query("SELECT health FROM connection_state") == [("working",)]

@@ -151,6 +151,26 @@ def test_nobody_loses_what_they_read(here: FetcherHere, inbox: Inbox) -> None:
         assert sorted(inbox.mails) == [1, 3, 4, 6]
 
 
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("limit", [None, 1, 2])
+def test_a_read_mail_that_is_found_among_unread_ones_is_left_alone(limit: int | None) -> None:
+    """As a person does who reads it at that moment, or a server that finds all (Purelymail)."""
+    sizes = b"".join(
+        b"* %d FETCH (UID %d RFC822.SIZE 300 FLAGS (%s))\r\n"
+        % (uid, uid, b"" if uid in NEW else b"\\Seen")
+        for uid in range(1, 7)
+    )
+    mails = {uid: mail(uid, 300, seed=31) for uid in range(1, 7)}
+    with (
+        ScriptedServer(imap({"METADATA": sizes}, mails=mails)) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD, limit=limit)
+    assert [ref.key for ref in listing.new] == [*NEW[:limit]]
+    assert listing.complete is (limit is None)
+
+
 def test_a_server_that_never_says_which_is_told_of() -> None:
     def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
         talk.send(counted(tag, [1, 2]))

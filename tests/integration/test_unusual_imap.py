@@ -48,7 +48,7 @@ def test_metadata_in_any_shape() -> None:
     )
     many = {**MAILS, 4: b"described in no way at all", 5: b"size as a literal"}
     answer += b"* 5 FETCH (UID 5 RFC822.SIZE {2}\r\n55 FLAGS ())\r\n"
-    listing = listed(imap({"METADATA": answer}, mails=many))
+    listing = listed(imap({"METADATA": answer}, mails=many), Selection.ALL)
     assert [(ref.key, ref.size, ref.seen) for ref in listing.new] == [
         (1, 11, False),
         (2, 22, True),

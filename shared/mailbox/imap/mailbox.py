@@ -37,7 +37,7 @@ from shared.mailbox.imap.listing import (
     not_listed,
     search_folder,
 )
-from shared.mailbox.imap.metadata import fetch_metadata
+from shared.mailbox.imap.metadata import describe
 from shared.mailbox.imap.open_folder import OpenFolder
 from shared.mailbox.imap.search import names_answers, refusal, searches
 from shared.mailbox.imap.session import ImapSession
@@ -171,11 +171,12 @@ class ImapMailbox:
             new = [uid for uid in found.matching if uid in missing]
             if since is not None:
                 new = arrived_since(self._session, new, since)
-            chosen = new if limit is None else new[:limit]
-            refs, refused = fetch_metadata(self._session, chosen, found.described)
+            unread = selection is Selection.UNREAD
+            refs, more, refused = describe(
+                self._session, new, limit, found.described, unread=unread
+            )
             if refused is not None and not refs:
                 raise refusal(refused, "list")
-        more = len(new) - len(chosen)
         return Listing(
             new=tuple(refs),
             known=sum(1 for uid in looked if uid not in missing),

@@ -59,6 +59,30 @@ def fetch_metadata(
     return [found[uid] for uid in uids if uid in found], refused
 
 
+def describe(
+    session: ImapSession,
+    uids: Sequence[int],
+    limit: int | None,
+    described: Mapping[Key, MailRef],
+    *,
+    unread: bool,
+) -> tuple[list[MailRef], int, Reply | None]:
+    """The same of the first mails, up to `limit`, and how many are left behind these.
+
+    Of mails that a search found `unread`, what their flags say is believed: somebody may just have
+    read one, or the server finds others than it was asked for (Purelymail: purelymail-issues #445).
+    """
+    refs: list[MailRef] = []
+    refused: Reply | None = None
+    done = 0
+    while refused is None and done < len(uids) and (limit is None or len(refs) < limit):
+        chosen = uids[done:] if limit is None else uids[done : done + limit - len(refs)]
+        found, refused = fetch_metadata(session, chosen, described)
+        refs += [ref for ref in found if not (unread and ref.seen)]
+        done += len(chosen)
+    return refs, len(uids) - done, refused
+
+
 def from_on(session: ImapSession, uid: int) -> bytes:
     """The command that asks for all mails from this UID on, and always for the last one."""
     return b"UID FETCH %d:* " % uid + _items(session)

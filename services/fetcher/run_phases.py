@@ -149,6 +149,8 @@ def _fetch_listings(run: Run) -> None:
     run.set_deadline()
     run.report.vanished |= run.tools.vanished.of(run.place)
     known = run.known_mails()
+    # An IMAP server is asked for all of it, and goes on from there; others begin anew.
+    anew = run.state.looks_at_all and run.place.uid_validity is None
     while True:
         with traces.span("list", connection=run.connection.id) as span:
             listing = run.mailbox.list_new(
@@ -156,7 +158,7 @@ def _fetch_listings(run: Run) -> None:
                 run.connection.selection,
                 since=run.state.start_since,
                 limit=_LISTED_AT_ONCE,
-                cursor=run.state.cursor,
+                cursor=None if anew else run.state.cursor,
                 count_known=run.state.looks_at_all,
             )
             span.set_attribute("posthouse.mails", len(listing.new))

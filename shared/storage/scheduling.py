@@ -68,9 +68,10 @@ class RunState:
 
     @property
     def looks_at_all(self) -> bool:
-        """Whether the whole IMAP folder is looked at, as once a day: for what left it, and for
-        mails that came where nobody looks for new ones."""
-        return self.prune_due and self.uid_validity is not None
+        """Whether the whole folder is looked at, as once a day: for what left it, and for mails
+        that came where nobody looks for new ones, nor the server tells. A first look sees all.
+        """
+        return self.prune_due and (self.uid_validity is not None or self.cursor is not None)
 
 
 def claim_due(session: Session, limit: int) -> list[Due]:

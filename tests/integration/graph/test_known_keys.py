@@ -9,7 +9,7 @@ import pytest
 from services.fetcher import run_phases
 from tests.integration.graph.application import application_credential
 from tests.rig.fetcher_in_process import FetcherHere
-from tests.rig.mails import mail
+from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
@@ -62,3 +62,37 @@ def test_keys_of_mails_that_are_gone_are_forgotten_in_time(
     assert stack.count("message") == len([*OLD, *NEW])
     assert keys == (1 if after_download == "delete" else len(NEW))
     assert pruned
+
+
+@pytest.mark.promise("M9")
+def test_a_mail_that_graph_never_told_of_comes_within_a_day(
+    graph_server: GraphServer,
+    oidc: OidcServer,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+) -> None:
+    """Moved out of the folder and back between two polls, it is told as removed, or not at all
+    (microsoft-graph-docs #21752)."""
+    graph_server.trust(oidc.public_key)
+    box = graph_server.mailbox(ERIN)
+    box.deliver(OLD)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = stack.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username=ERIN,
+        credential_id=application_credential(stack, graph_server, oidc),
+        selection="all",
+    )
+    with FetcherHere(stack).working() as here:
+        here.run_until_idle(connection)
+        told = len(box.log)
+        box.deliver(NEW[:1])
+        del box.log[told:]
+        here.run(connection)
+        assert stack.count("message") == len(OLD)
+        stack.execute("UPDATE connection_state SET pruned_at = now() - interval '25 hours'")
+        here.run(connection)
+        assert here.had() == digests([*OLD, NEW[0]])

@@ -284,6 +284,21 @@ def test_many_ids_that_are_given_again_name_new_mails(here: FetcherHere, in_piec
             assert server.left("alice") == []
 
 
+@pytest.mark.promise("I9")
+def test_many_ids_that_are_given_again_after_somebody_cleared_the_mailbox(
+    here: FetcherHere, in_pieces: None
+) -> None:
+    """Nothing changes on the server until all of them are compared."""
+    with Counting() as server:
+        connection = watch(here, server, "mark-read")
+        for number in range(2):
+            server.deliver("alice", [mail(mine, 600, seed=16 + number) for mine in range(12)])
+            here.run_until_idle(connection)
+            assert len(here.had()) == 12 * (number + 1)
+            server.remove("alice")
+            here.run_until_idle(connection)
+
+
 @pytest.mark.promise("M7")
 def test_many_mails_that_are_back_are_deleted_once_more(here: FetcherHere, in_pieces: None) -> None:
     with RuledPop3() as server:

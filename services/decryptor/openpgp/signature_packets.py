@@ -129,6 +129,23 @@ def read_signature(body: bytes) -> SignaturePacket | None:
         return None
 
 
+def with_issuer_id(body: bytes) -> bytes:
+    """The body of a signature packet of version 4 that names its key by id as well, where it does
+    by fingerprint alone: in the area that is not signed (section 5.2.3.12)."""
+    read = read_signature(body)
+    if read is None or read.version != _VERSIONS[0] or not read.issuers:
+        return body
+    octets = Octets(body)
+    octets.take(4)
+    octets.take(octets.number(2))
+    start = octets.position
+    size = octets.number(2)
+    subpacket = bytes((9, ISSUER)) + read.issuers[0]
+    if size + len(subpacket) > _MOST_OF_AREA or subpacket in body[: octets.position + size]:
+        return body
+    return body[:start] + (size + len(subpacket)).to_bytes(2) + subpacket + octets.rest()
+
+
 def _of_version_3(octets: Octets) -> SignaturePacket:
     """As PGP 2 made them (section 5.2.2)."""
     octets.take(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
@@ -39,6 +40,7 @@ from services.decryptor.openpgp.signature_packets import (
     SignaturePacket,
     fits,
     read_signature,
+    with_issuer_id,
 )
 from services.decryptor.openpgp.signed_messages import (
     MOST_BYTES,
@@ -56,6 +58,7 @@ MAX_SIGNATURES: Final = 16
 _MAX_PACKETS: Final = 64
 _SIGNATURE: Final = 2
 _MARK: Final = b"-----BEGIN PGP SIGNATURE-----"
+_END: Final = b"-----END PGP SIGNATURE-----"
 _SKIPPED: Final = (10, 21)
 _OVER_A_TEXT: Final = 1
 NOT_VERIFIED: Final = "The signature lies in a form that is not verified here."
@@ -176,9 +179,8 @@ def _signatures(armoured: bytes) -> list[tuple[Sig, bytes]]:
     found: list[tuple[Sig, bytes]] = []
     for kind, body in islice(packets_of(octets_of(region(armoured))), _MAX_PACKETS):
         if kind == _SIGNATURE:
-            packet = bytes((0xC0 | kind, 0xFF)) + len(body).to_bytes(4) + body
             with suppress(RuntimeError, ValueError):  # others may be good
-                found.append((Sig.from_bytes(packet), body))
+                found.append((Sig.from_bytes(_packet(body)), body))
         elif kind not in _SKIPPED:
             break
     return found[:MAX_SIGNATURES]
@@ -194,7 +196,8 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
     if message.startswith(ARMOUR_SIGNED) and not _are_few_signatures(message):
         return PgpSignature("invalid", reason="There are other packets than a few signatures.")
     try:
-        octets = message if message.startswith(ARMOUR_SIGNED) else in_one_pass(message, limit)
+        is_framed = message.startswith(ARMOUR_SIGNED)
+        octets = _with_issuer_ids(message) if is_framed else in_one_pass(message, limit)
         signed = read_signed_message(octets, min(limit, MOST_BYTES))
     except (Malformed, NotOpened):
         octets, signed = message, None
@@ -225,9 +228,29 @@ def verify_inline(message: bytes, rings: Rings, limit: int) -> PgpSignature:
 def _are_few_signatures(framed: bytes) -> bool:
     """Whether the armour below a signed text holds no more than Sequoia is quick with, which takes
     the square of their number."""
-    armour = region(framed[framed.rfind(_MARK) :])
-    kinds = [kind for kind, _ in islice(packets_of(octets_of(armour)), MOST_SIGNATURES + 1)]
+    kinds = [kind for kind, _ in _packets_below(framed)]
     return len(kinds) <= MOST_SIGNATURES and {*kinds} <= {_SIGNATURE, *_SKIPPED}
+
+
+def _with_issuer_ids(framed: bytes) -> bytes:
+    """A signed text whose signatures Sequoia finds the keys of: below a text it looks for them by
+    id, and some programs write the fingerprint alone."""
+    where = framed.rfind(_MARK)
+    bodies = [body for kind, body in _packets_below(framed) if kind == _SIGNATURE]
+    named = [with_issuer_id(one) for one in bodies]
+    if named == bodies:
+        return framed
+    lines = base64.encodebytes(b"".join(map(_packet, named)))
+    return framed[:where] + _MARK + b"\n\n" + lines + _END
+
+
+def _packets_below(framed: bytes) -> list[tuple[int, bytes]]:
+    armour = region(framed[framed.rfind(_MARK) :])
+    return list(islice(packets_of(octets_of(armour)), MOST_SIGNATURES + 1))
+
+
+def _packet(body: bytes) -> bytes:
+    return bytes((0xC0 | _SIGNATURE, 0xFF)) + len(body).to_bytes(4) + body
 
 
 def for_whom(packets: bytes, right: PgpSignature, rings: Rings, limit: int) -> PgpSignature:

@@ -161,8 +161,7 @@ def test_what_was_for_an_encrypted_message_does_not_count_in_the_clear(
     for name, word in (("nobody", "valid"), ("us", "mismatch"), ("others", "mismatch")):
         more = named(name, own)
         if form == "in the text":
-            body = b"Please pay 4711."
-            more += b"\x09\x10" + ISSUER  # Sequoia finds a key here by its id alone
+            body = b"Please pay 4711."  # and a signature that names its key by fingerprint alone
             made = base64.encodebytes(packet(2, signature(more, kind=1, over=body)))
             mail = (
                 b"\r\n-----BEGIN PGP SIGNED MESSAGE-----\r\nHash: SHA512\r\n\r\n" + body

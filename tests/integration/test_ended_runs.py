@@ -138,6 +138,23 @@ def test_runs_of_several_threads_wait_for_no_locked_row(
     assert rows(database, "SELECT count(*) FROM fetch_run") == [(2,)]
 
 
+@pytest.mark.promise("I4", "M9")
+def test_a_run_whose_lease_was_taken_away_says_nothing_of_its_end(
+    database: Database, begun: list[tuple[Lease, FolderRef]]
+) -> None:
+    """With its cursor a mail that was released meanwhile, or that an edit asks for, never came."""
+    edited = begun[0][1].connection_id
+    with database.transaction() as session:
+        leases.take_away(session, begun[0][0].mailbox)
+    asked = f"SELECT row_to_json(s)::text FROM connection_state AS s WHERE connection_id = {edited}"
+    before = rows(database, asked)
+    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun]
+    ended_runs.record(database, runs)
+    assert rows(database, asked) == before
+    noted = "SELECT connection_id FROM fetch_run ORDER BY 1"
+    assert rows(database, noted) == [(place.connection_id,) for _, place in begun[1:]]
+
+
 def test_a_connection_that_was_deleted_keeps_no_other_end_from_being_recorded(
     database: Database, begun: list[tuple[Lease, FolderRef]]
 ) -> None:

@@ -40,14 +40,12 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
     if state.uid_validity is None:
         # Noted before anything is committed under it: this run may break off, and the folder may
         # be another one when the next run comes.
-        with run.tools.database.transaction() as session:
-            leases.assert_held(session, run.lease)
-            earlier = known_sets.knows_earlier(
-                session, place.connection_id, place.folder, place.uid_validity
+        with run.tools.database.autocommit() as session:
+            look = scheduling.first_validity(
+                session, run.lease, place.connection_id, place.folder, place.uid_validity
             )
-            if not earlier:
-                scheduling.first_validity(session, place.connection_id, place.uid_validity)
-        if earlier:  # the connection read it once, and another folder in between
+        run.nothing_known = look.nothing_known and not state.skip_existing
+        if look.knows_earlier:  # the connection read it once, and another folder in between
             _begin_rebinding(run)
     elif state.uid_validity != place.uid_validity:
         _begin_rebinding(run)

@@ -191,7 +191,8 @@ class Run:
 
     `changed`: its server announced something new, so that is not asked for first. `rebinding`:
     mails are compared by content, as the folder was re-created or every key in it changed.
-    `unknown_from`: from this UID on no mail was had before this run (`Begun`).
+    `unknown_from`: from this UID on no mail was had before this run (`Begun`). `nothing_known`: no
+    mail of the folder was known when it was opened, for the first time.
     """
 
     tools: Tools
@@ -201,6 +202,7 @@ class Run:
     changed: bool = False
     rebinding: bool = False
     unknown_from: int | None = None
+    nothing_known: bool = False
     in_doubt: InDoubt = field(default_factory=InDoubt)
     report: RunReport = field(default_factory=RunReport)
     _mailbox: Mailbox | None = None
@@ -233,7 +235,8 @@ class Run:
 
     @mailbox.setter
     def mailbox(self, mailbox: Mailbox) -> None:
-        self._mailbox, self._place, self.rebinding = mailbox, None, False
+        self._mailbox, self._place = mailbox, None
+        self.rebinding = self.nothing_known = False
         self.report.session_broke = False
 
     @property

@@ -67,8 +67,11 @@ class RunEnds:
         if recovered or run.state.health == Health.PENDING:
             # An edit or a new login ends the back-off and makes it pending: whether it was failing
             # before is then known from what was raised.
-            with self.database.transaction() as session:
-                recovered = alerts.recover(session, run.connection.id) or recovered
+            with self.database.autocommit() as session:
+                raised = recovered or alerts.is_failing(session, run.connection.id)
+            if raised:
+                with self.database.transaction() as session:
+                    recovered = alerts.recover(session, run.connection.id) or recovered
         run.report.recovered = recovered
 
     def finish(self, ended: Sequence[Run]) -> None:

@@ -243,10 +243,11 @@ def _forget_vanished(run: Run, known: Known, listing: Listing, left: Set[Key]) -
     """Forgets the vanished mails: whenever all is listed, else once a day. What is `left` to be
     compared stays vanished, as nobody would look at it any more.
 
-    What is known of IMAP mails is packed once a day, too.
+    What is known of IMAP mails is packed once a day, too. Of a folder in which nothing is known and
+    nothing is found there is neither (`first_validity` says when it was looked at).
     """
     place, listed, once_a_day = run.place, listing.listed, run.state.prune_due
-    if listed is None and not once_a_day:
+    if (listed is None and not once_a_day) or (run.nothing_known and not run.report.found):
         return
     if listed is None and _has_piled_up(run, known, listing):
         listed = run.mailbox.keys()

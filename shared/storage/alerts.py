@@ -121,6 +121,13 @@ def recover(session: Session, connection_id: int, *, unwatched: bool = False) ->
     return raised
 
 
+def is_failing(session: Session, connection_id: int) -> bool:
+    """Whether `recover` would find something."""
+    values = {"connection_id": connection_id, "kinds": list(ConnectionRecovered.closes)}
+    row = session.execute(_QUERIES["is_failing"], values).fetchone()
+    return bool(row and row[0])
+
+
 def _of_failing(session: Session, connection_id: int) -> list[tuple[uuid.UUID, str, Any, bool]]:
     values = {"connection_id": connection_id, "kinds": list(ConnectionRecovered.closes)}
     return session.execute(_QUERIES["of_failing"], values).fetchall()

@@ -143,13 +143,6 @@ def drop_vanished(session: Session, connection_id: int, folder: str) -> None:
     session.execute(_SQL["drop_vanished_keys"], {**place, "days": VANISHED_DAYS})
 
 
-def knows_earlier(session: Session, connection_id: int, folder: str, uid_validity: int) -> bool:
-    """Whether mails of the folder are known, and all of them under another UIDVALIDITY."""
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
-    row = session.execute(_SQL["knows_earlier"], place).fetchone()
-    return bool(row and row[0])
-
-
 def rebind(
     session: Session,
     connection_id: int,

@@ -62,4 +62,8 @@ def assert_held(session: Session, lease: Lease) -> None:
     """Raises LeaseLost unless the lease is ours; keeps it so until the transaction ends."""
     values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
     if session.execute(_SQL["assert_held"], values).fetchone() is None:
-        raise LeaseLost(f"Another fetcher has taken over {lease.mailbox}.")
+        raise lost(lease)
+
+
+def lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(f"Another fetcher has taken over {lease.mailbox}.")

@@ -10,7 +10,9 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.connections import Failure, Health
+from shared.storage import leases
 from shared.storage.affinity import AFFINITY_GRACE
+from shared.storage.leases import Lease
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -222,9 +224,25 @@ def is_push_silent(session: Session, connection_id: int) -> bool:
     return bool(row and row[0])
 
 
-def first_validity(session: Session, connection_id: int, uid_validity: int) -> None:
-    """The folder is looked into for the first time."""
-    session.execute(_SQL["first_validity"], {"id": connection_id, "uid_validity": uid_validity})
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """At a folder of which no UIDVALIDITY is on record. `knows_earlier`: mails of it are known, and
+    all of them under another one. `nothing_known`: none is."""
+
+    knows_earlier: bool
+    nothing_known: bool
+
+
+def first_validity(
+    session: Session, lease: Lease, connection_id: int, folder: str, uid_validity: int
+) -> FirstLook:
+    """The folder is opened for the first time; noted unless `knows_earlier`. Raises LeaseLost."""
+    values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
+    values |= {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    row = session.execute(_SQL["first_validity"], values).fetchone()
+    if row is None or not row[0]:
+        raise leases.lost(lease)
+    return FirstLook(*row[1:])
 
 
 def validity_changed(session: Session, connection_id: int, uid_validity: int | None) -> None:

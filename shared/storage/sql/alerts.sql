@@ -40,6 +40,11 @@ SELECT id, kind, data, attempts = 0 AND next_attempt_at IS NOT NULL FROM alert
 WHERE kind = ANY(%(kinds)s) AND data -> 'connection_ids' @> to_jsonb(%(connection_id)s::bigint)
 ORDER BY id FOR UPDATE
 
+-- name: is_failing
+SELECT EXISTS (
+    SELECT FROM alert
+    WHERE kind = ANY(%(kinds)s) AND data -> 'connection_ids' @> to_jsonb(%(connection_id)s::bigint))
+
 -- name: still_failing
 SELECT s.connection_id, c.name, coalesce(s.error ->> 'message', '')
 FROM connection_state s JOIN connection c ON c.id = s.connection_id

@@ -222,18 +222,6 @@ WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
   AND NOT k.uid <@ (SELECT coalesce(range_agg(int8range(uid, uid, '[]')), '{}')
                     FROM unnest(%(uids)s::bigint[]) AS uid);
 
--- name: knows_earlier
-SELECT coalesce(bool_and(uid_validity <> %(uid_validity)s), false) FROM (
-    SELECT uid_validity FROM known_uid
-    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-    UNION ALL
-    (SELECT uid_validity FROM known_content
-     WHERE connection_id = %(connection_id)s AND folder = %(folder)s LIMIT 1)
-    UNION ALL
-    (SELECT uid_validity FROM packed_content
-     WHERE connection_id = %(connection_id)s AND folder = %(folder)s LIMIT 1)
-) AS known;
-
 -- name: rebind
 -- Known mails of an earlier UIDVALIDITY with one of these digests: (uid_validity, uid, digest).
 SELECT uid_validity, uid, digest FROM known_content

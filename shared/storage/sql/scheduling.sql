@@ -183,8 +183,31 @@ WHERE connection_id = %(id)s;
 SELECT uid_validity FROM connection_state WHERE connection_id = %(id)s
 
 -- name: first_validity
-UPDATE connection_state SET uid_validity = %(uid_validity)s
-WHERE connection_id = %(id)s AND uid_validity IS NULL;
+-- While the lease is held; nothing is noted where mails are known, all of another UIDVALIDITY. Where none
+-- is known, there is nothing to prune for a day. The commit waits for no disk: whatever is committed under
+-- this UIDVALIDITY comes later, and makes it durable as well.
+WITH held AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true) FROM lease
+    WHERE mailbox = %(mailbox)s AND fence = %(fence)s AND owner = %(owner)s
+    FOR SHARE
+), known AS MATERIALIZED (
+    SELECT coalesce(bool_and(uid_validity <> %(uid_validity)s), false) AS earlier, count(*) = 0 AS nothing FROM (
+        SELECT uid_validity FROM known_uid
+        WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+        UNION ALL
+        (SELECT uid_validity FROM known_content
+         WHERE connection_id = %(connection_id)s AND folder = %(folder)s LIMIT 1)
+        UNION ALL
+        (SELECT uid_validity FROM packed_content
+         WHERE connection_id = %(connection_id)s AND folder = %(folder)s LIMIT 1)
+    ) AS mails
+), noted AS (
+    UPDATE connection_state SET uid_validity = %(uid_validity)s,
+        pruned_at = CASE WHEN known.nothing THEN now() ELSE pruned_at END
+    FROM held, known
+    WHERE connection_id = %(connection_id)s AND connection_state.uid_validity IS NULL AND NOT known.earlier
+)
+SELECT EXISTS (SELECT FROM held), earlier, nothing FROM known;
 
 -- name: validity_changed
 UPDATE connection_state

@@ -387,6 +387,8 @@ def test_searches_that_a_server_cuts_are_nothing_to_tell(stack: Stack, telling: 
             username="alice",
         )
         stack.wait(lambda: stack.count("delivery") == len(mails), "every mail is delivered")
+        done = "SELECT 1 FROM connection_state WHERE last_success_at IS NOT NULL"
+        stack.wait(lambda: stack.query(done) != [], "the run has ended")
         telling.log_in()
         assert f"New mails today (UTC) {len(mails)}" in well(telling, connection)
         fetched = 'posthouse_downloaded_messages_total{mode="imap"}'

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from services.decryptor.author import ambiguity
 from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
+from shared.mail.fields import unfold
 from shared.mail.findings import TELLING_PARAMETERS, Finding, FindingKind
 from shared.mail.region import Region
-from shared.mail.structure import MESSAGE_TYPES, Entity, Multipart, Part, entity, read_entity
+from shared.mail.structure import (
+    MESSAGE_TYPES,
+    PART_FIELDS,
+    Entity,
+    Multipart,
+    Part,
+    entity,
+    read_entity,
+)
 from shared.mail_security import Signature
 
 #: What programs write before the first part, for readers that know no MIME: no room for more.
@@ -79,7 +89,13 @@ def mime_doubt(one: Entity) -> str:
 def comment_doubt(one: Entity) -> str:
     """The word for a comment in Content-Type (RFC 2045 section 5.1): some readers take it for a
     part of the type, and show a file of a type that they do not know as a text."""
-    return "comment" if _COMMENT.match(one.header.value("content-type")) else ""
+    kind = one.header.values(PART_FIELDS).get("content-type")
+    return "comment" if kind and _has_comment(kind[0]) else ""
+
+
+@lru_cache(maxsize=512)
+def _has_comment(value: bytes) -> bool:
+    return _COMMENT.match(unfold(value)) is not None
 
 
 def content_doubt(content: Entity, spool: Spool) -> str:

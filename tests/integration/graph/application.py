@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from shared.credentials import Credential, Grant, Provider
 from shared.storage import credentials
 from shared.vault import client_secret_path
@@ -29,3 +31,17 @@ def application_credential(stack: Stack, graph: GraphServer, oidc: OidcServer) -
         sealed = stack.vault.seal(oidc.client_secret.encode(), client_secret_path(number))
         credentials.write_client_secret(session, number, sealed)
     return number
+
+
+def application_connection(
+    stack: Stack, graph: GraphServer, oidc: OidcServer, user: str, **fields: Any
+) -> int:
+    """An enabled connection to the mailbox of `user`, read by such a credential; its id."""
+    return stack.add_connection(
+        password="",
+        name="graph",
+        mode="microsoft-graph",
+        username=user,
+        credential_id=application_credential(stack, graph, oidc),
+        **fields,
+    )

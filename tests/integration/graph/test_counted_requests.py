@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.graph.application import application_credential
+from tests.integration.graph.application import application_connection
 from tests.rig.administrator_view import Telling
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
@@ -44,13 +44,7 @@ def test_requests_of_a_service_count_for_the_mailbox_and_the_application(
     graph_server.mailbox(ERIN).deliver(MAILS)
     stack = build_stack(redis_url)
     stack.add_handler()
-    connection = stack.add_connection(
-        password="",
-        name="graph",
-        mode="microsoft-graph",
-        username=ERIN,
-        credential_id=application_credential(stack, graph_server, oidc),
-    )
+    connection = application_connection(stack, graph_server, oidc, ERIN)
     who(stack, connection)
     counted = {place for (place,) in stack.query("SELECT place FROM request_budget")}
     assert counted == {f"mailbox {ERIN}", f"application {oidc.client_id}"}

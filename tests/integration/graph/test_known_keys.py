@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from services.fetcher import run_phases
-from tests.integration.graph.application import application_credential
+from tests.integration.graph.application import application_connection
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
 from tests.rig.stack import Stack
@@ -38,14 +38,8 @@ def test_keys_of_mails_that_are_gone_are_forgotten_in_time(
     box.deliver(OLD)
     stack = build_stack(redis_url)
     stack.add_handler()
-    connection = stack.add_connection(
-        password="",
-        name="graph",
-        mode="microsoft-graph",
-        username=ERIN,
-        credential_id=application_credential(stack, graph_server, oidc),
-        selection=selection,
-        after_download=after_download,
+    connection = application_connection(
+        stack, graph_server, oidc, ERIN, selection=selection, after_download=after_download
     )
     with FetcherHere(stack).working() as here:
         here.run_until_idle(connection)
@@ -78,14 +72,7 @@ def test_a_mail_that_graph_never_told_of_comes_within_a_day(
     box.deliver(OLD)
     stack = build_stack(redis_url)
     stack.add_handler()
-    connection = stack.add_connection(
-        password="",
-        name="graph",
-        mode="microsoft-graph",
-        username=ERIN,
-        credential_id=application_credential(stack, graph_server, oidc),
-        selection="all",
-    )
+    connection = application_connection(stack, graph_server, oidc, ERIN, selection="all")
     with FetcherHere(stack).working() as here:
         here.run_until_idle(connection)
         told = len(box.log)

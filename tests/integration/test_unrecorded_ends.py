@@ -102,8 +102,8 @@ def test_its_mailbox_is_free_again(
         number = stack.add_plain_connection(server.port, name="inbox", mode="imap")
         dispatcher = here.fetcher.dispatcher
         with monkeypatch.context() as patched, contextlib.suppress(DatabaseUnavailable):
-            if end == "a good end":  # an alert of before is taken back
-                patched.setattr(alerts, "recover", away)
+            if end == "a good end":  # it is asked whether an alert of before is to be taken back
+                patched.setattr(alerts, "is_failing", away)
             elif fetch is None:
                 patched.setattr(ended_runs, "record", away)
             else:

@@ -11,7 +11,7 @@ WORKERS ?= 3
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test servers-check pictures image image-check unit bench storm drill fuzz fuzz-api fuzz-facts fuzz-reader unit-image format lock audit clean servers
+.PHONY: help setup run check test protections servers-check pictures image image-check unit bench storm drill fuzz fuzz-api fuzz-facts fuzz-reader unit-image format lock audit clean servers
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ test: $(VENV)/.dev $(VENV)/.policy servers ## all tests, against real servers th
 
 servers-check: $(VENV)/.dev servers ## the long suites, over every mail server: about an hour
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "long $(NOT_HERE)" $(ARGS)
+
+protections: $(VENV)/.dev servers ## removes each protection of tests/protections, whose tests must fail: NAMES="fetcher …"
+	$(BIN)/python -m tests.protections $(NAMES) $(ARGS)
 
 pictures: $(VENV)/.dev servers ## pictures of every page, with 1,000 connections of hostile names, in .pictures
 	PICTURES=.pictures $(BIN)/python -m pytest -n 0 -m long tests/e2e/test_pictures.py $(ARGS)

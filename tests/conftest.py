@@ -11,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 from tests.rig.commands import Commands
+from tests.rig.temporary_files import keep_in_memory
+
+keep_in_memory()
 
 # A busy machine is no failure; CI judges a change by the same examples every time.
 settings.register_profile("posthouse", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -131,7 +131,8 @@ class PostgresServer:
     def create_database(self, template: str = "template0") -> str:
         """A new database; returns its URL."""
         name = f"t{uuid.uuid4().hex[:12]}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # Files that are copied cost half of pages that are logged one by one, which is the default.
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return self.url(name)
 
     def drop_database(self, url: str) -> None:

@@ -23,8 +23,8 @@ from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.layers import OpenPGP
 from services.decryptor.openpgp.recognising import kind_of_text, may_have_armour
-from services.decryptor.packed_files import is_packed, messages_in
 from services.decryptor.spool import Spool
+from services.decryptor.tnef_files import is_tnef, messages_in
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.fields import HeaderBlock
@@ -38,7 +38,7 @@ _NO_HEADER = HeaderBlock(b"")
 _SHOWN: Final = ("text/", "multipart/", "message/")
 _BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
 _FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
-_PACKED: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
+_TNEF: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
 
 
@@ -208,9 +208,9 @@ class LayerReader:
             if kind_of_text(inner, self._spool) == "encryption":
                 self._encrypted_beside(inner, _IN_HTML)
             return
-        if is_packed(inner):
+        if is_tnef(inner):
             if self._kind_of(inner) == "encryption":
-                self._encrypted_beside(inner, _PACKED)
+                self._encrypted_beside(inner, _TNEF)
             return
         if inner.media_type in MESSAGE_TYPES:
             reason = _FORWARDED
@@ -221,7 +221,7 @@ class LayerReader:
             found = self._kind_of(part.entity)
             if found == "encryption" and not encrypted:
                 encrypted = True
-                self._encrypted_beside(part.entity, _PACKED if is_packed(part.entity) else reason)
+                self._encrypted_beside(part.entity, _TNEF if is_tnef(part.entity) else reason)
             elif found == "signature" and not signed and not forwarded and not self.facts.signed:
                 signed = True
                 self._signed_beside(part)
@@ -235,7 +235,7 @@ class LayerReader:
             return self._cms.kind_of(part)
         if may_have_armour(part) or part.media_type == "text/html":
             return kind_of_text(part, self._spool)
-        if is_packed(part):
+        if is_tnef(part):
             kinds = map(self._kind_of, messages_in(part))
             return "encryption" if "encryption" in kinds else ""
         return ""
@@ -244,7 +244,7 @@ class LayerReader:
         if self.facts.encrypted:
             self.facts.remark(reason)
             return
-        is_smime = is_pkcs7(part) or (is_packed(part) and any(map(is_pkcs7, messages_in(part))))
+        is_smime = is_pkcs7(part) or (is_tnef(part) and any(map(is_pkcs7, messages_in(part))))
         self.facts.encryption("smime" if is_smime else "openpgp")
         self.facts.failed("unsupported", reason)
 

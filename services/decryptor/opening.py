@@ -21,9 +21,9 @@ from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import SHOWN, compose, inner_fields, payload_of
 from services.decryptor.openpgp.recognising import is_file, may_be_armoured
-from services.decryptor.packed_files import PACKED_TYPES
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
+from services.decryptor.tnef_files import TNEF_TYPES
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.structure import Entity, entity
@@ -46,7 +46,7 @@ _MARKS = (
 )  # fmt: skip
 #: A mail that is nothing but another one, a text in which programs write OpenPGP's lines, or what
 #: Outlook packs.
-_ENCLOSING = ("message/rfc822", "text/html", *PACKED_TYPES)
+_ENCLOSING = ("message/rfc822", "text/html", *TNEF_TYPES)
 #: Longer than any of these marks.
 MARK_LENGTH = 32
 #: Octets that are looked through in one go.

@@ -15,7 +15,7 @@ from shared.mail.region import made, region
 from shared.mail.structure import Entity, Part
 
 #: Types of an entity that is such a container.
-PACKED_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
+TNEF_TYPES = ("application/ms-tnef", "application/vnd.ms-tnef")
 _ENDINGS = (".p7m", ".pgp", ".gpg", ".asc")
 #: Files that are looked at, each of which is one more way through the stream; and their octets,
 #: without which a name has to do.
@@ -23,9 +23,9 @@ _MOST = 4
 _LONGEST = 1 << 24
 
 
-def is_packed(part: Entity) -> bool:
+def is_tnef(part: Entity) -> bool:
     """Whether a part is a winmail.dat."""
-    return part.media_type in PACKED_TYPES or tnef.is_packed(part.media_type, _placed(part).name)
+    return part.media_type in TNEF_TYPES or tnef.is_packed(part.media_type, _placed(part).name)
 
 
 def messages_in(part: Entity) -> Iterator[Entity]:

@@ -102,7 +102,7 @@ class Batches:
                 gone = {ref.key for ref, _ in intake.postponed}.difference(ref.key for ref in left)
                 released = [key for key in gone & self._failed.keys() if self._failed[key].released]
                 forget_gone(run, released)
-                run.report.vanished |= gone.difference(released)
+                run.report.absent |= gone.difference(released)
                 complete = complete and not left and all_known
         return settled, complete, trouble
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from services.fetcher.absent_mails import AbsentMails
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.storing import Intake
-from services.fetcher.vanished_mails import VanishedMails
 from shared.connections import AfterDownload, Connection
 from shared.errors import TryAgain
 from shared.jobs import FETCH_QUEUE, FETCH_SLOW_QUEUE
@@ -78,10 +78,10 @@ class RunReport:
     waited_in_full: bool = False
     #: Mails that broke a session when asked for alone, and how: not asked for again in this run.
     broke_alone: dict[Key, TryAgain] = field(default_factory=dict)
-    #: Mails that were listed and are gone: not asked for again in this run, nor in the next one
+    #: Mails that are listed and not there: not asked for again in this run, nor in the next one
     #: where it has no time to pass them, so that those behind them come. There is no cursor then,
     #: as a damaged index may have them again.
-    vanished: set[Key] = field(default_factory=set)
+    absent: set[Key] = field(default_factory=set)
     #: Mails for which the store has no room now, and the error that says so: smaller ones go on.
     no_room_for: set[Key] = field(default_factory=set)
     #: Octets of a batch for which it has room, where that was found out.
@@ -172,7 +172,7 @@ class Tools:
     `commits` makes batches durable and commits them, those that are ready together in one go;
     None for who lost his lease. `hand_on` sends decrypt jobs; `reached` is told every step by name;
     `stopping` says that the process shall end: the batch in hand is finished, no other begun.
-    `vanished`: mails that a run had no time to pass.
+    `absent`: mails that a run had no time to pass.
     """
 
     database: Database
@@ -182,7 +182,7 @@ class Tools:
     hand_on: Callable[[Sequence[uuid.UUID]], None]
     stopping: Callable[[], bool]
     reached: Callable[[str], None]
-    vanished: VanishedMails = field(default_factory=VanishedMails)
+    absent: AbsentMails = field(default_factory=AbsentMails)
 
 
 @dataclass(slots=True)

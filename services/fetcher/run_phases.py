@@ -147,14 +147,14 @@ def _arrived_since(run: Run, since: datetime) -> set[Key]:
 def _fetch_listings(run: Run) -> None:
     """Lists and fetches until everything is handled, time is up, or a mail must be tried again."""
     run.set_deadline()
-    run.report.vanished |= run.tools.vanished.of(run.place)
+    run.report.absent |= run.tools.absent.of(run.place)
     known = run.known_mails()
     # An IMAP server is asked for all of it, and goes on from there; others begin anew.
     anew = run.state.looks_at_all and run.place.uid_validity is None
     while True:
         with traces.span("list", connection=run.connection.id) as span:
             listing = run.mailbox.list_new(
-                _ButVanished(known, run.report.vanished),
+                _ButAbsent(known, run.report.absent),
                 run.connection.selection,
                 since=run.state.start_since,
                 limit=_LISTED_AT_ONCE,
@@ -168,14 +168,14 @@ def _fetch_listings(run: Run) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _ButVanished:
-    """`Known` that asks for no mail again which was listed and is gone."""
+class _ButAbsent:
+    """`Known` that asks for no mail again that was listed and is not there."""
 
     known: Known
-    vanished: Set[Key]
+    absent: Set[Key]
 
     def missing(self, keys: Sequence[Key]) -> list[Key]:
-        return [key for key in self.known.missing(keys) if key not in self.vanished]
+        return [key for key in self.known.missing(keys) if key not in self.absent]
 
     def count(self) -> int:
         return self.known.count()
@@ -193,9 +193,9 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     settle(run, [*already_known, *labelled.duplicates])
     handled = Batches(run, new, more=not listing.complete).fetch()
     if run.is_over and not (handled and listing.complete):
-        run.tools.vanished.remember(run.place, run.report.vanished)
+        run.tools.absent.remember(run.place, run.report.absent)
     else:
-        run.tools.vanished.forget(run.place)
+        run.tools.absent.forget(run.place)
     left = left | run.in_doubt.left
     undecided = labelled.undecided or bool(left)
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
@@ -212,12 +212,12 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
         raise full
     if listing.not_listed is not None and handled and listing.complete:
         raise listing.not_listed
-    # A server that goes on listing what is gone is not to be asked for that without a pause.
-    in_vain = bool(run.report.vanished) and not run.report.downloaded
+    # A server that goes on listing what it has not got is not to be asked for that without a pause.
+    in_vain = bool(run.report.absent) and not run.report.downloaded
     if not handled:
         run.report.again = not in_vain
         return True
-    if undecided or (run.report.vanished and listing.complete):
+    if undecided or (run.report.absent and listing.complete):
         run.report.again |= bool(left and new) and not run.in_doubt.contents
         return True  # without a cursor: the next interval looks again
     if listing.complete:

@@ -1,4 +1,4 @@
-"""Mails that servers list and do not have, remembered from a run that had no time to pass them.
+"""Absent mails, which servers list and do not have: those that a run had no time to pass.
 
 The next run goes on behind them: at a server that lists more of them than one run can ask for, what
 lies behind would never come. This process forgets them once a run came to the end of the folder, so
@@ -20,7 +20,7 @@ from shared.storage.folder_ref import FolderRef
 _MOST: Final = 500_000
 
 
-class VanishedMails:
+class AbsentMails:
     """By folder. Thread-safe."""
 
     def __init__(self, most: int = _MOST) -> None:

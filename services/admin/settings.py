@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from services.admin.oidc_group_rights import Granted
+from services.admin.oidc_groups_setting import Granted
 from shared.settings import Settings
 
 #: Nobody guesses 20 random characters, so logins with it need no lock.

@@ -18,7 +18,7 @@ from services.admin.auth.oidc import Oidc, OidcProvider
 from services.admin.auth.oidc_groups import Groups
 from services.admin.auth.request_principals import RequestPrincipals
 from services.admin.auth.tokens import digest_of
-from services.admin.oidc_group_rights import Granted
+from services.admin.oidc_groups_setting import Granted
 from shared.people import Person, Principal, Role
 from shared.storage import api_tokens, audit, people
 from shared.storage.pool import Database

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from services.admin.auth.browser_logins import LoginRefused
-from services.admin.oidc_group_rights import Granted
+from services.admin.oidc_groups_setting import Granted
 from shared.people import PERMISSIONS, Role
 
 _SHOWN: Final = 300  # characters of a provider's words

@@ -2,10 +2,10 @@
 // item's own form says so to the server; its buttons do the same for the keyboard, one place at a time.
 
 export function attach(root) {
-  for (const list of root.querySelectorAll("[data-sortable]")) sortable(list);
+  for (const list of root.querySelectorAll("[data-reorderable]")) reorderable(list);
 }
 
-function sortable(list) {
+function reorderable(list) {
   const items = [...list.children];
   if (!items.every((item) => item.querySelector("form"))) return;
   let dragged = null;

@@ -51,7 +51,7 @@ def revoke(request: Request, connection_id: int, link_id: int) -> Response:
 @router.get("/authorise", dependencies=[PUBLIC])
 def elsewhere(request: Request) -> Response:
     """Where somebody lands who came back from a login in another browser than it began in."""
-    return _private(render(request, "owner_links/elsewhere.html"))
+    return _private(render(request, "authorisation_links/elsewhere.html"))
 
 
 @router.get("/authorise/{token}", dependencies=[BY_LINK])
@@ -80,7 +80,7 @@ def start_login(request: Request, token: str) -> Response:
         text = f"{said} ({error.code}). Tell the person who sent you the link."
         return _offer(request, token, text, 503)
     host = urlsplit(address).hostname
-    response = render(request, "owner_links/leaving.html", address=address, host=host)
+    response = render(request, "authorisation_links/leaving.html", address=address, host=host)
     cookies.write(request, response, cookies.LINK, browser, _LOGIN_SECONDS)
     return _private(response)
 
@@ -114,7 +114,7 @@ def _offer(request: Request, token: str, text: str = "", status: int = 200) -> R
     csrf = cookies.read(request, cookies.LOGIN) or secrets.token_urlsafe(32)
     response = render(
         request,
-        "owner_links/offer.html",
+        "authorisation_links/offer.html",
         status,
         offer=found,
         is_open=open_,

@@ -11,10 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from shared import microsoft_clouds
+from shared.allowed_hosts import HostRules
 from shared.connections import Connection
 from shared.credentials import ClientSecrets, Credential
 from shared.errors import Conflict, InvalidInput, NotFound, PosthouseError
-from shared.hosts import HostRules
 from shared.mailbox.base import Login
 from shared.mailbox.net.connect import AllowHost
 from shared.mailbox.oauth import provider as oauth

@@ -11,8 +11,8 @@ import httpx
 
 from shared.alert_requests import compose
 from shared.alerts.raised import Alert
+from shared.allowed_hosts import HostRules
 from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing
-from shared.hosts import HostRules
 from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
 from shared.storage.alert_deliveries import Target

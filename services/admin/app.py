@@ -42,7 +42,7 @@ from services.admin.pages import app as pages
 from services.admin.pages.rendering import refusal
 from services.admin.pages.request_context import PagesState
 from services.admin.request_timeouts import BodyTimeout
-from shared.hosts import HostRules
+from shared.allowed_hosts import HostRules
 from shared.telemetry import metrics
 from shared.telemetry.service_lifecycle import release
 

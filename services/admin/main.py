@@ -17,10 +17,10 @@ from services.admin.context import AppState
 from services.admin.mail_server_work import MailServerWork
 from services.admin.request_timeouts import BoundedProtocol
 from services.admin.settings import AdminSettings
+from shared.allowed_hosts import HostRules
 from shared.connections import Connection
 from shared.errors import InvalidInput, TryAgain
 from shared.heartbeats import HeartbeatWriter
-from shared.hosts import HostRules
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.mailbox_logins import Logins

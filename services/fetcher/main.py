@@ -26,6 +26,7 @@ from services.fetcher.session_limits import PoolLimits
 from services.fetcher.session_pool import SessionPool
 from services.fetcher.session_shares import AllFetchers
 from services.fetcher.settings import FetcherSettings
+from shared.allowed_hosts import HostRules
 from shared.connections import Connection
 from shared.errors import (
     LeaseLost,
@@ -35,7 +36,6 @@ from shared.errors import (
     TryAgain,
 )
 from shared.heap import spare_from_collection
-from shared.hosts import HostRules
 from shared.jobs import (
     DECRYPT_ACTOR,
     DECRYPT_QUEUE,

@@ -14,11 +14,11 @@ from services.forwarder.circuit_breaker import CircuitBreaker
 from services.forwarder.delivering import Delivering
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
+from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
 from shared.forwarding.senders import open_sender
 from shared.forwarding.unsealing import open_endpoint, open_signing_keys
 from shared.forwards import ForwardOrder
-from shared.hosts import HostRules
 from shared.storage.forwards import SealedForward
 from shared.vault import Vault
 

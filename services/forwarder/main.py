@@ -15,7 +15,7 @@ from services.forwarder.lane import ForwardLane
 from services.forwarder.lanes import Lanes
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
-from shared.hosts import HostRules
+from shared.allowed_hosts import HostRules
 from shared.open_files import raise_limit
 from shared.queueing.output import Output
 from shared.queueing.output.open import open_output

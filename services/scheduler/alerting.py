@@ -15,8 +15,8 @@ from typing import Final
 import structlog
 
 from shared.alerts.raised import Alert, retry_delay
+from shared.allowed_hosts import HostRules
 from shared.clock import utc_now
-from shared.hosts import HostRules
 from shared.storage import alert_checks, alert_deliveries, services
 from shared.storage.alert_deliveries import Target
 from shared.storage.pool import Database

@@ -17,9 +17,9 @@ from services.scheduler.queue_guard import Guard
 from services.scheduler.retention import housekeeping
 from services.scheduler.revocation import learn
 from services.scheduler.settings import SchedulerSettings
+from shared.allowed_hosts import HostRules
 from shared.clock import utc_now
 from shared.errors import PosthouseError
-from shared.hosts import HostRules
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox_logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many

@@ -21,11 +21,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.scheduler.revocation_requests import Asker
+from shared.allowed_hosts import HostRules
 from shared.certificates import revocation as rules
 from shared.certificates.identifiers import Unreadable
 from shared.certificates.revocation import Unusable
 from shared.clock import utc_now
-from shared.hosts import HostRules
 from shared.revocations import Revocation
 from shared.storage import revocations
 from shared.storage.pool import Database

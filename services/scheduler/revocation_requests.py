@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import httpx
 
+from shared.allowed_hosts import HostRules
 from shared.certificates.revocation import Unusable
 from shared.errors import PosthouseError
-from shared.hosts import HostRules
 from shared.mailbox.net import https
 from shared.storage import revocations
 from shared.storage.pool import Database

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from shared.allowed_hosts import HostRules
 from shared.forwarding.http_exchange import Exchange, HttpAnswer, NoAnswer
-from shared.hosts import HostRules
 from shared.mailbox.net.connect import Deadline, connect_tcp, resolve
 from shared.mailbox.net.tls import start_tls
 from shared.mailbox.net.transcript import Transcript

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
 from shared.forwarding.http_binding import compose
 from shared.forwarding.http_connections import Connections
 from shared.forwarding.http_exchange import NoAnswer
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
 from shared.forwards import Endpoint
-from shared.hosts import HostRules
 from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
 from shared.mailbox.net.tls import tls_context

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from confluent_kafka.admin import AdminClient
 
+from shared.allowed_hosts import HostRules
 from shared.forwards import Endpoint, servers_of
-from shared.hosts import HostRules
 from shared.mailbox.net.connect import Deadline, resolve
 
 _CONNECT_S: Final = 5.0

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
 from shared.forwarding.content_modes import fields_and_body
 from shared.forwarding.kafka_brokers import Brokers
 from shared.forwarding.outcome import ForwardOutcome, delivered, too_large, unavailable
 from shared.forwards import Endpoint, RecordKey
-from shared.hosts import HostRules
 
 _STRUCTURED: Final = "application/cloudevents+json; charset=UTF-8"
 #: Seconds beyond librdkafka's own timeout that a delivery report is waited for.

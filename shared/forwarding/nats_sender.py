@@ -19,12 +19,12 @@ import nats.js.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js import JetStreamContext, api
 
+from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
 from shared.forwarding.content_modes import fields_and_body
 from shared.forwarding.nats_transport import GuardedClient
 from shared.forwarding.outcome import ForwardOutcome, delivered, too_large, unavailable
 from shared.forwards import Endpoint, servers_of
-from shared.hosts import HostRules
 from shared.mailbox.net.tls import tls_context
 
 _CONNECT_S: Final = 5.0

@@ -18,7 +18,7 @@ from nats.aio.transport import TcpTransport
 from nats.errors import SecureConnRequiredError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
-from shared.hosts import HostRules
+from shared.allowed_hosts import HostRules
 from shared.mailbox.net.connect import Deadline, connect_tcp, resolve
 from shared.mailbox.net.transcript import Transcript
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
 from shared.forward_kinds import KINDS, ForwardProtocol
 from shared.forwarding.outcome import ForwardOutcome
 from shared.forwards import Endpoint
-from shared.hosts import HostRules
 
 
 class Sender(Protocol):

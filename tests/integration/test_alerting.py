@@ -19,9 +19,9 @@ from shared.alerts.connections import ConnectionFailing, ConnectionRecovered
 from shared.alerts.handlers import ForwardPaused
 from shared.alerts.raised import Template
 from shared.alerts.services import WebhookTest
+from shared.allowed_hosts import HostRules
 from shared.clock import utc_now
 from shared.errors import Conflict
-from shared.hosts import HostRules
 from shared.storage import alert_deliveries, alerts, webhooks
 from shared.storage.pool import Database
 from shared.vault import SecretPath, Vault, new_key

@@ -14,8 +14,8 @@ import pytest
 from services.admin.auth.browser_logins import LoginRefused
 from services.admin.auth.oidc import Oidc, OidcProvider
 from services.admin.auth.request_principals import RequestPrincipals
+from shared.allowed_hosts import HostRules
 from shared.errors import TryAgain
-from shared.hosts import HostRules
 from shared.people import Role
 from shared.storage import people
 from shared.storage.pool import Database

@@ -18,6 +18,7 @@ from services.admin.auth.oidc import Oidc, OidcProvider
 from services.scheduler.revocation_requests import Asker
 from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
+from shared.allowed_hosts import HostRules
 from shared.certificates.revocation import Unusable
 from shared.clock import new_id, utc_now
 from shared.connections import Connection, Mode, TransportSecurity
@@ -26,7 +27,6 @@ from shared.errors import PosthouseError
 from shared.forward_kinds import ForwardProtocol
 from shared.forwarding.senders import open_sender
 from shared.forwards import Endpoint, ForwardOptions
-from shared.hosts import HostRules
 from shared.mailbox.base import Login
 from shared.mailbox.oauth import provider
 from shared.mailbox.open import open_mailbox

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.scheduler.revocation import learn
+from shared.allowed_hosts import HostRules
 from shared.certificates.revocation import check_list, issuer_key, question, read_list
 from shared.clock import utc_now
-from shared.hosts import HostRules
 from shared.revocations import Revocation
 from shared.settings import INSTANCE_SECRETS
 from shared.storage import revocations

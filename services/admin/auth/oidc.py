@@ -31,8 +31,8 @@ from joserfc.jwk import KeySet
 from services.admin.auth.browser_logins import BrowserLogins, LoginRefused
 from services.admin.auth.oidc_groups import Groups
 from services.admin.auth.oidc_requests import session_over
+from shared.allowed_hosts import HostRules
 from shared.errors import NeedsPerson, TryAgain
-from shared.hosts import HostRules
 from shared.mailbox.net.connect import AllowHost
 from shared.people import Role
 from shared.storage import audit, browser_sessions, people

@@ -13,6 +13,7 @@ from posthouse.event_data import Connection
 from posthouse.testing import make_event
 from services.admin.context import Context
 from shared.alerts.handlers import ForwardPaused, ForwardResumed
+from shared.allowed_hosts import HostRules
 from shared.errors import Conflict, NotFound
 from shared.forward_editing import edit
 from shared.forward_kinds import KINDS
@@ -21,7 +22,6 @@ from shared.forwarding.outcome import ForwardOutcome
 from shared.forwarding.senders import open_sender
 from shared.forwarding.unsealing import open_endpoint
 from shared.forwards import Endpoint, Forward, Secrets
-from shared.hosts import HostRules
 from shared.storage import alerts, forwards, handlers
 from shared.storage.forwards import ForwardAttempt
 from shared.storage.pool import Session

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from shared.allowed_hosts import HostRules
 from shared.clock import utc_now
 from shared.connections import Connection, Mode
 from shared.credentials import ClientSecrets, Credential, Provider
 from shared.errors import NeedsAuthorisation, NeedsPerson, TryAgain
-from shared.hosts import HostRules
 from shared.mailbox.base import Login
 from shared.mailbox.net import https
 from shared.mailbox.oauth import provider as oauth

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.hosts import HostRules
+from shared.allowed_hosts import HostRules
 from shared.mailbox.net.connect import by_turns
 from shared.settings import INSTANCE_SECRETS, Settings
 from shared.vault import new_key

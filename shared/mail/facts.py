@@ -28,7 +28,7 @@ from shared.mail.parts import (
     leaves,
     unpacked,
 )
-from shared.mail.plain_text import PlainText, read_plain_text
+from shared.mail.plain_text_mails import PlainText, read_plain_text
 from shared.mail.region import Region, made
 from shared.mail.replies import new_part
 from shared.mail.structure import (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shared.mail.bodies import read_body
 from shared.mail.facts import FACT_FIELDS, MailFacts, read_facts
 from shared.mail.parts import leaves
-from shared.mail.plain_text import read_plain_text
+from shared.mail.plain_text_mails import read_plain_text
 from shared.mail.region import region
 from shared.mail.structure import entity, read_structure
 

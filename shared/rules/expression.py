@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from shared.errors import InvalidInput
-from shared.rules import matching
+from shared.rules import regular_expressions
 from shared.rules.facts import RuleFacts, tag_of
 
 LONGEST: Final = 2000
@@ -23,7 +23,7 @@ _UNSHOWABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _LEFT_OUT: Final = (
-    "matches",  # the library's own: calls are `matching.NAME` when they are compiled
+    "matches",  # the library's own: calls are `regular_expressions.NAME` when they are compiled
     *("_+_", "_-_", "_*_", "_/_", "_%_"),
     *("bytes", "string", "dyn", "duration", "timestamp"),
 )
@@ -72,8 +72,8 @@ def check(text: str) -> None:
             field="expression",
             hint=f"CEL over: {', '.join(VARIABLES)}.",
         ) from None
-    for pattern in matching.patterns(text):
-        matching.begin()
+    for pattern in regular_expressions.patterns(text):
+        regular_expressions.begin()
         value = _environment().compile(pattern).eval(data={})
         if value.type().name() != "BOOL":
             raise InvalidInput(
@@ -86,7 +86,7 @@ def check(text: str) -> None:
 
 def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
     """(answer, why there is none)."""
-    matching.begin()
+    regular_expressions.begin()
     try:
         value = _compiled(text).eval(data=_values(text, facts))
         if value.type().name() == "BOOL":
@@ -136,7 +136,7 @@ def _asks_what_is_cut(text: str, cut: Set[str]) -> bool:
 
 @lru_cache(maxsize=256)
 def _compiled(text: str) -> Any:
-    return _environment().compile(matching.renamed(text))
+    return _environment().compile(regular_expressions.renamed(text))
 
 
 @cache
@@ -155,7 +155,7 @@ def _environment() -> Any:
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(_LANGUAGE),
         variables={name: types[kind] for name, kind in VARIABLES.items()},
-        functions=[matching.declaration()],
+        functions=[regular_expressions.declaration()],
     )
 
 
@@ -171,7 +171,7 @@ def _words(error: object) -> str:
     if place:
         first = f"line {place[1]}, column {place[2]}: {first[place.end() :]}"
     first = _EXPECTED.sub("", _UNKNOWN.sub(_unknown, first)).replace("'<EOF>'", "the end")
-    return _OPERATOR.sub(r"'\1'", first).replace(matching.NAME, "matches")
+    return _OPERATOR.sub(r"'\1'", first).replace(regular_expressions.NAME, "matches")
 
 
 def _unknown(found: re.Match[str]) -> str:

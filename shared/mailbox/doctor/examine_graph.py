@@ -16,8 +16,8 @@ from shared.mailbox.doctor.examination import (
     opened,
 )
 from shared.mailbox.graph import batch as graph_batch
+from shared.mailbox.graph import items_without_mime
 from shared.mailbox.graph import listing as graph_listing
-from shared.mailbox.graph import rebuilt_mime as graph_mime
 from shared.mailbox.graph.http import GraphError
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.quantities import counted
@@ -138,18 +138,18 @@ def _smime_item(mailbox: GraphMailbox, rows: list[Mapping[str, Any]]) -> Mapping
     with_attachments = [row for row in rows if row.get("hasAttachments")]
     for row in with_attachments[:_LOOKED_INTO]:
         path = f"{mailbox.graph.message(_ref(row))}/attachments"
-        found = mailbox.graph.get(path, graph_mime.OF_ATTACHMENT).get("value") or []
-        if len(found) == 1 and graph_mime.is_smime(found[0]):
+        found = mailbox.graph.get(path, items_without_mime.OF_ATTACHMENT).get("value") or []
+        if len(found) == 1 and items_without_mime.is_smime(found[0]):
             return row
     return None
 
 
 def _properties(mailbox: GraphMailbox, ref: MailRef) -> None:
     """What is asked for where a mail has no MIME form."""
-    spool = graph_mime.of_smime(mailbox.graph, ref, _NO_FORM)
+    spool = items_without_mime.of_smime(mailbox.graph, ref, _NO_FORM)
     if spool is not None:
         spool.close()
-    graph_mime.rebuild(mailbox.graph, ref, _NO_FORM).close()
+    items_without_mime.rebuild(mailbox.graph, ref, _NO_FORM).close()
 
 
 def _ref(row: Mapping[str, Any]) -> MailRef:

@@ -17,7 +17,7 @@ from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
 from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails, gave_nothing
 from shared.mailbox.failures import mail_vanished
-from shared.mailbox.graph import rebuilt_mime as graph_mime
+from shared.mailbox.graph import items_without_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
 from shared.mailbox.net import https
 from shared.mailbox.net.request_limits import AT_ONCE
@@ -108,7 +108,7 @@ def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef
             with judged("reading a header"):
                 if failure.status not in _NO_MIME:
                     raise
-                spool = graph_mime.rebuild(graph, ref, failure)
+                spool = items_without_mime.rebuild(graph, ref, failure)
             with spool:
                 yield ref, _header_block(iter(lambda file=spool: file.read(_CHUNK), b""))  # type: ignore[misc]
 
@@ -127,7 +127,7 @@ def _value(
     def is_smime(failure: GraphError) -> bool:
         nonlocal stored
         if failure.status not in _NOT_OF_ITEM:
-            stored = graph_mime.of_smime(graph, ref, failure)
+            stored = items_without_mime.of_smime(graph, ref, failure)
         is_cause = session is not None and session.shows_cause(ref)
         return stored is not None or (is_cause and failure.status in _NO_MIME)
 
@@ -248,7 +248,7 @@ def _without_mime(
             raise failure
     try:
         with judged("reading the properties of a mail without MIME form"):
-            spool = graph_mime.rebuild(graph, ref, failure)
+            spool = items_without_mime.rebuild(graph, ref, failure)
     except NeedsPerson as error:
         if getattr(error, "code", "") == "graph-refused":
             return MailRefused(

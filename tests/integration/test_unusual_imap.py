@@ -37,7 +37,7 @@ def listed(script: Script, selection: Selection = Selection.UNREAD) -> Listing:
 # ---- listing
 
 
-def test_metadata_in_any_shape() -> None:
+def test_message_attributes_in_any_shape() -> None:
     answer = (
         b"* 1 FETCH (RFC822.SIZE 11 FLAGS (\\Recent) UID 1)\r\n"
         b'* 2 FETCH (UID 2 FLAGS (\\Answered \\SEEN) INTERNALDATE " 1-jan-2026 00:30:00 +0100" '

@@ -17,7 +17,7 @@ from shared.mailbox.imap.folder_names import (
     listed_folders,
     near_matches,
 )
-from shared.mailbox.imap.metadata import parse_date, search_date
+from shared.mailbox.imap.message_attributes import parse_date, search_date
 from shared.mailbox.imap.sequence_sets import read_set, uid_sets
 from shared.mailbox.imap.session import Literal, Untagged, string
 from shared.mailbox.net.transcript import Transcript

@@ -17,9 +17,9 @@ from shared.mailbox.base import Cursor, Known, MailRef, is_another_folder
 from shared.mailbox.errors.throttling import is_throttled
 from shared.mailbox.failures import Unreachable
 from shared.mailbox.imap.flags import read_flags
-from shared.mailbox.imap.metadata import (
+from shared.mailbox.imap.message_attributes import (
     Described,
-    fetch_metadata,
+    fetch_attributes,
     from_on,
     next_ones,
     search_date,
@@ -267,7 +267,7 @@ def arrived_since(session: ImapSession, uids: list[int], since: datetime) -> lis
     later = since.astimezone(UTC) + timedelta(days=2)
     sure = set(searches(session, [b"SINCE " + search_date(later)])[0])
     doubtful = [uid for uid in uids if uid not in sure]
-    refs, refused = fetch_metadata(session, doubtful) if doubtful else ([], None)
+    refs, refused = fetch_attributes(session, doubtful) if doubtful else ([], None)
     if refused is not None and is_throttled(f"[{refused.code}] {refused.text}"):
         raise refusal(refused, "list")  # those of before would be taken
     sure |= {int(ref.key) for ref in refs if ref.arrived is None or ref.arrived >= since}

@@ -37,7 +37,7 @@ from shared.mailbox.imap.listing import (
     not_listed,
     search_folder,
 )
-from shared.mailbox.imap.metadata import describe
+from shared.mailbox.imap.message_attributes import describe
 from shared.mailbox.imap.open_folder import OpenFolder
 from shared.mailbox.imap.search import names_answers, refusal, searches
 from shared.mailbox.imap.session import ImapSession

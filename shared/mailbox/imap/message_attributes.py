@@ -39,7 +39,7 @@ _NO_DETAIL: Mapping[str, Any] = {}
 Described = dict[Key, MailRef]
 
 
-def fetch_metadata(
+def fetch_attributes(
     session: ImapSession, uids: Sequence[int], described: Mapping[Key, MailRef] | None = None
 ) -> tuple[list[MailRef], Reply | None]:
     """The mails that still exist, in the order of `uids` (rising), and the last refusal if any.
@@ -77,7 +77,7 @@ def describe(
     done = 0
     while refused is None and done < len(uids) and (limit is None or len(refs) < limit):
         chosen = uids[done:] if limit is None else uids[done : done + limit - len(refs)]
-        found, refused = fetch_metadata(session, chosen, described)
+        found, refused = fetch_attributes(session, chosen, described)
         refs += [ref for ref in found if not (unread and ref.seen)]
         done += len(chosen)
     return refs, len(uids) - done, refused

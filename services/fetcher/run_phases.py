@@ -25,7 +25,7 @@ from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
 from shared.mailbox.base import Foreseeing, Known, Listing, MailRef
 from shared.mailbox.failures import LoginTooSoon, Unreachable
-from shared.mailbox.start_refusals import start_refusal
+from shared.mailbox.start_from_refusals import start_refusal
 from shared.messages import Key
 from shared.storage import leases, ledger, scheduling
 from shared.storage.folder_ref import FolderRef

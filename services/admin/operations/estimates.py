@@ -22,7 +22,7 @@ from shared.connection_editing import ConnectionEdit
 from shared.connections import Connection
 from shared.errors import InvalidInput, PosthouseError
 from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mailbox, NothingKnown
-from shared.mailbox.start_refusals import start_refusal
+from shared.mailbox.start_from_refusals import start_refusal
 from shared.messages import Key
 from shared.quantities import counted
 from shared.storage import gmail_labels, quarantine, scheduling

@@ -14,7 +14,6 @@ from dramatiq.brokers.rabbitmq import DEAD_MESSAGE_TTL, MAX_DECLARE_ATTEMPTS, Ra
 from dramatiq.common import xq_name
 
 from shared.jobs import label_of
-from shared.queueing.amqp import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.queueing.connect import (
     ANSWER_TIMEOUT_S,
     BrokerDown,
@@ -24,6 +23,7 @@ from shared.queueing.connect import (
 )
 from shared.queueing.job_context import JobContext, Pulse
 from shared.queueing.job_messages import count_undecodable, is_job
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.telemetry import metrics
 
 #: Seconds before what was not taken is sent again: a queue that was just declared, here or by a

@@ -15,7 +15,6 @@ from typing import Final
 from posthouse.signing import HEADER
 from shared.clock import utc_now
 from shared.errors import PosthouseError
-from shared.queueing.amqp import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.queueing.connect import rabbitmq_parameters
 from shared.queueing.output import rabbitmq_queues
 from shared.queueing.output.accounts import (
@@ -47,6 +46,7 @@ from shared.queueing.output.rabbitmq_queues import (
     queue_name,
 )
 from shared.queueing.output.rabbitmq_statistics import figures_of
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
 
 #: RabbitMQ's default for how long a consumer may hold a delivery.
 CONSUMER_TIMEOUT: Final = timedelta(minutes=30)

@@ -19,10 +19,10 @@ import pytest
 from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
 from shared.errors import PosthouseError
-from shared.queueing.amqp import ConfirmingPublisher
 from shared.queueing.output import NotTaken, Output, Publication
 from shared.queueing.output.open import open_output
 from shared.queueing.output.rabbitmq_queues import queue_name
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher
 from shared.storage import deliveries
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import event, eventually, publish, set_defaults

@@ -12,10 +12,10 @@ import redis
 
 from shared.clock import utc_now
 from shared.errors import InvalidInput, NeedsPerson
-from shared.queueing.amqp import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.queueing.output import NotTaken, Output, Publication, QueueLost, redis_publishing
 from shared.queueing.output import redis as output_on_redis
 from shared.queueing.output.open import open_output
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
 from tests.integration.queueing.conftest import (
     Server,
     consuming,

@@ -23,7 +23,7 @@ from shared.rules.choosing import Candidate, Choice, LeftOut, choose
 from shared.rules.facts import RuleFacts, all_addressed, is_cut, kept, with_kept
 from shared.storage import deliveries, outbox
 from shared.storage.deliveries import DeliveryTarget
-from shared.storage.outbox_rows import Claimed, Redelivery
+from shared.storage.outbox_claims import Claimed, Redelivery
 from shared.storage.pool import Database, Session
 
 #: Octets of a mail that say whether its header is longer than is read: the empty line that ends one

@@ -36,7 +36,7 @@ from shared.messages import DecryptOutcome, RawRef
 from shared.quantities import counted
 from shared.storage import outbox
 from shared.storage.outbox import Release
-from shared.storage.outbox_rows import Claimed
+from shared.storage.outbox_claims import Claimed
 from shared.storage.pool import Database, DatabaseUnavailable, Session
 from shared.store import MissingObject, Store
 from shared.telemetry import metrics, traces

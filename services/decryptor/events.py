@@ -14,7 +14,7 @@ from shared.connections import Connection
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome
-from shared.storage.outbox_rows import Claimed, Redelivery
+from shared.storage.outbox_claims import Claimed, Redelivery
 
 #: What of the findings travels with the mail.
 _SECURITY = (

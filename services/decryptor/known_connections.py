@@ -9,7 +9,7 @@ from typing import Final
 
 from shared.connections import Connection
 from shared.storage import connections
-from shared.storage.outbox_rows import Claimed
+from shared.storage.outbox_claims import Claimed
 from shared.storage.pool import Session
 
 #: Connections that are kept, those that had no mail for longest going first: some 2 kB each.

@@ -28,7 +28,7 @@ from shared.mail.structure import Entity
 from shared.mail.summary import findings_to_json
 from shared.mail_security import Security
 from shared.messages import DecryptOutcome, RawRef
-from shared.storage.outbox_rows import Claimed
+from shared.storage.outbox_claims import Claimed
 from shared.store import Pack, Store
 from shared.untrusted_text import storable_json
 

@@ -31,7 +31,7 @@ from shared.rules.facts import RuleFacts, kept
 from shared.storage import alerts, deliveries, outbox
 from shared.storage.deliveries import DeliveryTarget
 from shared.storage.outbox import Release
-from shared.storage.outbox_rows import Claimed, Redelivery
+from shared.storage.outbox_claims import Claimed, Redelivery
 from shared.storage.pool import Database, Session
 from shared.store import Store
 from shared.telemetry import metrics, traces

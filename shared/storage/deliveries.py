@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from shared.rules.choosing import Candidate, LeftOut
 from shared.rules.ruleset import Rules, stored_rules
 from shared.storage.arrays import array, text_array, uuid_array
-from shared.storage.outbox_rows import Redelivery
+from shared.storage.outbox_claims import Redelivery
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
@@ -86,7 +86,7 @@ def recorded(
 
 @lru_cache(maxsize=64)
 def targets_in(text: str) -> Sequence[DeliveryTarget]:
-    """The handlers in what a claim says of a mail (`shared.storage.outbox_rows.Fresh`), of which
+    """The handlers in what a claim says of a mail (`shared.storage.outbox_claims.Fresh`), of which
     each takes it by its connection. Read once for each version."""
     return [
         DeliveryTarget(

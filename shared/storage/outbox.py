@@ -21,7 +21,7 @@ from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
 from shared.storage import quarantine
 from shared.storage.arrays import array, text_array, uuid_array
-from shared.storage.outbox_rows import Claimed, claimed_of, claimed_rows
+from shared.storage.outbox_claims import Claimed, claimed_of, claimed_rows
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 

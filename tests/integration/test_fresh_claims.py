@@ -20,7 +20,7 @@ from shared.rules.ruleset import read_rules
 from shared.storage import deliveries, handlers, ledger, outbox
 from shared.storage.folder_ref import FolderRef
 from shared.storage.outbox import Release
-from shared.storage.outbox_rows import Claimed
+from shared.storage.outbox_claims import Claimed
 from shared.storage.pool import Database, Session
 from tests.integration.queueing.conftest import eventually
 from tests.integration.rows import add_connection

@@ -30,7 +30,7 @@ from shared.storage.folder_ref import FolderRef
 from shared.storage.known_sets import KnownMails
 from shared.storage.ledger import LeftOnServer
 from shared.storage.outbox import Finished
-from shared.storage.outbox_rows import ClaimedRow
+from shared.storage.outbox_claims import ClaimedRow
 from shared.storage.pool import Database
 from shared.storage.queries import Queries
 from shared.storage.settlements import Settled

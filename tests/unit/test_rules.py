@@ -25,7 +25,7 @@ from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, LeftOut, choose
 from shared.rules.conditions import FIELDS
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.rules.ruleset import Rules, read_rules
-from shared.storage.outbox_rows import Claimed
+from shared.storage.outbox_claims import Claimed
 
 KNOWN = RuleFacts(
     connection="Desk",

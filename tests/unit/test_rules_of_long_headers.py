@@ -19,7 +19,7 @@ from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome, RawRef
 from shared.rules.facts import RuleFacts
 from shared.rules.ruleset import read_rules
-from shared.storage.outbox_rows import Claimed
+from shared.storage.outbox_claims import Claimed
 from shared.store import FileStore
 
 BEGINNING = b"From: ann@example.org\r\nSubject: Printer\r\n"

@@ -32,8 +32,8 @@ from shared.clock import first_id, new_id
 from shared.connections import Connection, Mode
 from shared.mail.search_terms import numbers, terms_of
 from shared.mail.summary import MailHeaders
+from shared.storage.list_search import folded
 from shared.storage.migrate import migrate
-from shared.storage.searching import folded
 from shared.vault import new_key
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import free_port

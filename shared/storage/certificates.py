@@ -15,9 +15,9 @@ from psycopg.rows import dict_row
 from shared.errors import InUse, NotFound, User
 from shared.quantities import counted
 from shared.storage.constraint_violations import refused
+from shared.storage.list_search import Page, contains, folded
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-from shared.storage.searching import Page, contains, folded
 
 _SQL = Queries("certificates")
 

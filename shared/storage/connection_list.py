@@ -9,9 +9,9 @@ from typing import Any, Final, LiteralString
 from shared.connections import Connection, Health, Mode
 from shared.errors import InvalidInput
 from shared.storage.connections import ConnectionStatus, get_many, statuses
+from shared.storage.list_search import Page, contains
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-from shared.storage.searching import Page, contains
 
 _SQL: Final = Queries("connections")
 #: What the list can be sorted by; a leading `-` turns it round.

@@ -19,9 +19,9 @@ from shared.field_descriptions import fields_of, words_of
 from shared.quantities import counted
 from shared.storage import known_sets, scheduling
 from shared.storage.constraint_violations import refused
+from shared.storage.list_search import folded
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-from shared.storage.searching import folded
 
 #: What an administrator gives, each in a column of its name; certificates have a table.
 _COLUMNS: Final = tuple(name for name in fields_of(Connection) if name != "certificate_ids")

@@ -17,9 +17,9 @@ from shared.credentials import Credential, Grant, Provider
 from shared.errors import InUse, NotFound, User
 from shared.quantities import counted
 from shared.storage.constraint_violations import refused
+from shared.storage.list_search import contains
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-from shared.storage.searching import contains
 
 _SQL = Queries("credentials")
 

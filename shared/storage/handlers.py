@@ -15,9 +15,9 @@ from shared.errors import NotFound
 from shared.handlers import SILENT_S, Handler
 from shared.rules.ruleset import Rules, stored_rules
 from shared.storage.constraint_violations import refused
+from shared.storage.list_search import contains
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
-from shared.storage.searching import contains
 
 _SQL = Queries("handlers")
 _REFERENCES = {"connection_id": ("connections", "connection")}

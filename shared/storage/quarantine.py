@@ -17,9 +17,9 @@ from shared.mail.summary import MailHeaders
 from shared.messages import Key, RawRef
 from shared.storage import alerts
 from shared.storage.folder_ref import FolderRef
+from shared.storage.list_search import contains
 from shared.storage.pool import Session, after_commit
 from shared.storage.queries import Queries
-from shared.storage.searching import contains
 from shared.telemetry import metrics
 from shared.untrusted_text import storable
 

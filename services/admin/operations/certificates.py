@@ -18,8 +18,8 @@ from shared.certificates.senders import read_certificates
 from shared.errors import InvalidInput, User
 from shared.storage import certificates, revocations
 from shared.storage.certificates import Certificate, TrustAnchor
+from shared.storage.list_search import Page
 from shared.storage.pool import Session
-from shared.storage.searching import Page
 from shared.vault import private_key_path
 
 _FIELDS: Final = frozenset({"name", "alias"})

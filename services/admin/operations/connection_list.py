@@ -13,7 +13,7 @@ from shared.quantities import counted
 from shared.storage import connection_list, connections, handlers
 from shared.storage.connection_list import SORTS as SORTS
 from shared.storage.connection_list import Filter as Filter
-from shared.storage.searching import Page
+from shared.storage.list_search import Page
 
 
 def search_connections(

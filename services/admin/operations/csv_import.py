@@ -23,8 +23,8 @@ from shared.errors import Conflict, InvalidInput
 from shared.microsoft_certificates import pem_of
 from shared.quantities import counted
 from shared.storage import certificates, connections, credentials
+from shared.storage.list_search import folded
 from shared.storage.pool import Session
-from shared.storage.searching import folded
 from shared.vault import login_certificate_path, password_path
 
 MOST_ROWS: Final = 5_000

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from shared.alert_requests import compose
+from shared.alert_payloads import compose
 from shared.alerts.raised import Alert
 from shared.allowed_hosts import HostRules
 from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing

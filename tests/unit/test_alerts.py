@@ -13,7 +13,7 @@ from starlette.routing import Match
 from services.admin.api.schemas.webhooks import WebhookIn
 from services.admin.pages.app import build
 from services.admin.pages.request_context import PagesState
-from shared.alert_requests import compose
+from shared.alert_payloads import compose
 from shared.alerts.base import AlertData
 from shared.alerts.connections import (
     ConnectionFailing,

@@ -17,6 +17,7 @@ from services.decryptor.opening_batches import SecuredMails
 from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
 from services.decryptor.settings import DecryptorSettings
+from shared.health_reporting import report_health
 from shared.heap import keep_freed, spare_from_collection
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.mail_security import Security
@@ -24,7 +25,6 @@ from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker
 from shared.queueing.output import Output
 from shared.queueing.output.open import open_output
 from shared.queueing.worker import pulse_of, run_worker
-from shared.service_health import report_health
 from shared.storage import schema
 from shared.storage.pool import Database
 from shared.store_identity import OwnStore, open_own_store

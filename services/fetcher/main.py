@@ -35,6 +35,7 @@ from shared.errors import (
     PosthouseError,
     TryAgain,
 )
+from shared.health_reporting import report_health
 from shared.heap import spare_from_collection
 from shared.jobs import (
     DECRYPT_ACTOR,
@@ -50,7 +51,6 @@ from shared.mailbox_logins import Logins
 from shared.open_files import raise_limit
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
-from shared.service_health import report_health
 from shared.storage import affinity as affinities
 from shared.storage import schema
 from shared.storage.pool import Database

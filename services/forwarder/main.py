@@ -16,10 +16,10 @@ from services.forwarder.lanes import Lanes
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.allowed_hosts import HostRules
+from shared.health_reporting import report_health
 from shared.open_files import raise_limit
 from shared.queueing.output import Output
 from shared.queueing.output.open import open_output
-from shared.service_health import report_health
 from shared.storage import schema
 from shared.storage.forwards import SealedForward
 from shared.storage.pool import Database

@@ -20,12 +20,12 @@ from services.scheduler.settings import SchedulerSettings
 from shared.allowed_hosts import HostRules
 from shared.clock import utc_now
 from shared.errors import PosthouseError
+from shared.health_reporting import report_health
 from shared.jobs import DECRYPT_QUEUE, FETCH_QUEUE, FETCH_SLOW_QUEUE
 from shared.mailbox_logins import Logins
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue_many
 from shared.queueing.output import Output
 from shared.queueing.output.open import open_output
-from shared.service_health import report_health
 from shared.storage import retention, scheduling, schema
 from shared.storage.pool import Database
 from shared.storage.totals import read_totals

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shared.mail.addresses import lowered, read_addresses
-from shared.mail.domains import comparable
+from shared.mail.comparable_addresses import comparable
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock
 from shared.mail.findings import FindingKind

@@ -15,7 +15,7 @@ from unicodedata import normalize
 
 from shared.errors import InvalidInput
 from shared.mail.authentication import METHODS
-from shared.mail.domains import comparable
+from shared.mail.comparable_addresses import comparable
 from shared.mail.kinds import MailKind
 from shared.rules.condition_values import (
     UNITS,

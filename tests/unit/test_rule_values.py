@@ -10,7 +10,7 @@ import pytest
 
 from services.decryptor.choosing_handlers import rule_facts
 from shared.errors import InvalidInput
-from shared.mail.domains import comparable
+from shared.mail.comparable_addresses import comparable
 from shared.mail.summary import read_headers
 from shared.rules.facts import RuleFacts, kept, with_kept
 from shared.rules.ruleset import read_rules, stored_rules

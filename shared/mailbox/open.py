@@ -8,6 +8,7 @@ from typing import Final
 
 from shared.connections import Connection
 from shared.mailbox.base import Login, Mailbox
+from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import OAuthRefused, StepFailed
 from shared.mailbox.graph import opening as graph
@@ -15,7 +16,6 @@ from shared.mailbox.imap import opening as imap
 from shared.mailbox.net.connect import AllowHost
 from shared.mailbox.net.request_limits import ProcessLimiter, RequestLimiter
 from shared.mailbox.pop3 import opening as pop3
-from shared.mailbox.transport_setup import Opening
 
 READ_TIMEOUT_S = 60.0
 #: By the `protocol` of a kind (`shared.kinds`). Each raises StepFailed.

@@ -26,7 +26,7 @@ from tests.servers.processes import free_port
 PACKAGE = """
 from pathlib import Path
 
-from shared.mailbox.transport_setup import Opening
+from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import Refused
 from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox

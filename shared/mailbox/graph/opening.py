@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shared.mailbox.base import Mailbox
+from shared.mailbox.connection_attempt import Opening
 from shared.mailbox.graph.http import GraphHttp
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.mailbox.net.transcript import Transcript
-from shared.mailbox.transport_setup import Opening
 
 
 def open_session(opening: Opening) -> Mailbox:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from shared.mailbox.base import Mailbox
+from shared.mailbox.connection_attempt import ConnectionAttempt, Opening
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.imap.login import log_in, read_greeting, start_tls
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.session import ImapSession
-from shared.mailbox.transport_setup import ConnectionAttempt, Opening
 
 
 def open_session(opening: Opening) -> Mailbox:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shared.mailbox.base import Mailbox
+from shared.mailbox.connection_attempt import ConnectionAttempt, Opening
 from shared.mailbox.pop3 import login as pop3_login
 from shared.mailbox.pop3.mailbox import Pop3Mailbox
 from shared.mailbox.pop3.session import Pop3Session
-from shared.mailbox.transport_setup import ConnectionAttempt, Opening
 
 
 def open_session(opening: Opening) -> Mailbox:

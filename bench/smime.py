@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from services.decryptor.opening import TrustStore, open_mail, open_mails
 from shared.certificates import Identity, IdentityIndex
-from shared.heap import keep_freed, spare_from_collection
+from shared.memory_tuning import keep_freed, spare_from_collection
 
 #: As the decryptor opens small mails of one mailbox.
 TOGETHER = 64

@@ -18,9 +18,9 @@ from services.decryptor.private_folder import PrivateFolder
 from services.decryptor.publishing import Publisher
 from services.decryptor.settings import DecryptorSettings
 from shared.health_reporting import report_health
-from shared.heap import keep_freed, spare_from_collection
 from shared.jobs import DECRYPT_ACTOR, DECRYPT_QUEUE
 from shared.mail_security import Security
+from shared.memory_tuning import keep_freed, spare_from_collection
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker
 from shared.queueing.output import Output
 from shared.queueing.output.open import open_output

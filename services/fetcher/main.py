@@ -36,7 +36,6 @@ from shared.errors import (
     TryAgain,
 )
 from shared.health_reporting import report_health
-from shared.heap import spare_from_collection
 from shared.jobs import (
     DECRYPT_ACTOR,
     DECRYPT_QUEUE,
@@ -48,6 +47,7 @@ from shared.jobs import (
 from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.mailbox_logins import Logins
+from shared.memory_tuning import spare_from_collection
 from shared.open_files import raise_limit
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker

@@ -8,7 +8,7 @@ import sys
 #: Counts the searches while some thousand values of a batch come and go.
 _PROGRAM = """
 import gc
-from shared.heap import spare_from_collection
+from shared.memory_tuning import spare_from_collection
 spare_from_collection()
 searches = []
 gc.callbacks.append(lambda phase, _: searches.append(phase))

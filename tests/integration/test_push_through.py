@@ -255,7 +255,8 @@ def test_due_mailboxes_are_polled_over_open_sessions(
 def test_the_interval_counts_from_the_last_look_that_a_push_asked_for(
     redis_url: str, server: Dovecot, mail_user: str, build_stack: Callable[..., Stack]
 ) -> None:
-    """Its own turn finds nothing else, so no poll is sent; what comes then is told all the same."""
+    """Due by its interval it has nothing else, so no poll is sent; what comes then is told all the
+    same."""
     stack = build_stack(redis_url)
     stack.add_handler()
     stack.start("scheduler", "fetcher", "decryptor")
@@ -263,19 +264,21 @@ def test_the_interval_counts_from_the_last_look_that_a_push_asked_for(
     stack.wait(lambda: listeners(server) == 1, "it listens")
     stack.execute(
         "UPDATE connection_state SET emitted_at = now() - interval '1 hour',"
-        " due_at = now() + interval '4 seconds', turn_at = now() + interval '4 seconds'"
+        " due_at = now() + interval '4 seconds', interval_due_at = now() + interval '4 seconds'"
     )
     server.deliver_lmtp([mail_user], [mail(1, 2000)])
     stack.wait_settled(1)
     later = "SELECT 1 FROM connection_state WHERE due_at > now() + interval '50 minutes'"
-    stack.wait(lambda: stack.query(later) != [], "the turn has passed")
+    stack.wait(lambda: stack.query(later) != [], "it was due, and is due later")
     emitted = "SELECT 1 FROM connection_state WHERE emitted_at < now() - interval '50 minutes'"
     assert stack.query(emitted) == [(1,)]
     server.deliver_lmtp([mail_user], [mail(2, 2000)])
     stack.wait_settled(2)
     ran = _runs(stack)
     stack.fetch_now(connection)
-    stack.wait(lambda: _runs(stack)[connection] > ran[connection], "a wish is granted at once")
+    stack.wait(
+        lambda: _runs(stack)[connection] > ran[connection], "who asks for a run gets one at once"
+    )
 
 
 def _runs(stack: Stack) -> dict[int, float]:

@@ -5,18 +5,18 @@
 SELECT (SELECT due_at FROM connection_state WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1) <= now()
 
 -- name: claim_due
--- The most overdue connections, moved to their next turn. A connection that fell behind gets a
--- random phase, so that the backlog of an outage does not come back as a herd. `used` is false
--- where no enabled handler takes the connection: nothing is fetched for it.
+-- The most overdue connections, moved to when they are due next. A connection that fell behind gets a
+-- random phase, so that not all of them are due at once after an outage. `used` is false where no
+-- enabled handler takes the connection: nothing is fetched for it.
 -- The last column is the fetcher whose own queue gets the job: it keeps the session open and takes jobs.
 -- Its row stays until the job is sent: whoever deletes it deletes the queue after that.
--- `fresh`: this turn is the interval's own (`turn_at`), and not somebody's wish, and a run that began in
--- the second half of the interval, as the server pushed, has looked at all that there is. The next turn is
--- an interval after that, and nothing is sent now.
+-- `fresh`: the interval made it due (`interval_due_at`), nobody asked for a run, and one that began in the
+-- second half of the interval, as the server pushed, has looked at all that there is. It is due an interval
+-- after that, and nothing is sent now.
 WITH due AS (
     SELECT connection_id, due_at, emitted_at,
            CASE WHEN lane = 'fetch' THEN affinity END AS affinity,
-           CASE WHEN due_at = turn_at AND lane = 'fetch' AND health = 'working'
+           CASE WHEN due_at = interval_due_at AND lane = 'fetch' AND health = 'working'
                      AND last_run_at = last_success_at
                 THEN last_run_at - make_interval(secs => last_run_ms / 1000.0) END AS looked_at
     FROM connection_state
@@ -35,22 +35,22 @@ WITH due AS (
     FROM due LEFT JOIN taking ON taking.owner = due.affinity
     JOIN connection AS c ON c.id = due.connection_id,
     LATERAL (SELECT make_interval(mins => c.interval_minutes) AS step) AS every
-), turn AS MATERIALIZED (
+), next_due AS MATERIALIZED (
     SELECT *, CASE WHEN fresh THEN looked_at + step
                    ELSE greatest(due_at + step, now() + step * random()) END AS next_at
     FROM judged
 )
 UPDATE connection_state AS s
-SET emitted_at = CASE WHEN turn.fresh THEN s.emitted_at ELSE now() END,
-    due_at = turn.next_at, turn_at = turn.next_at
-FROM turn
-WHERE s.connection_id = turn.connection_id
+SET emitted_at = CASE WHEN next_due.fresh THEN s.emitted_at ELSE now() END,
+    due_at = next_due.next_at, interval_due_at = next_due.next_at
+FROM next_due
+WHERE s.connection_id = next_due.connection_id
 RETURNING s.connection_id, s.lane, now(), EXISTS (
     SELECT FROM handler AS h
     WHERE h.enabled AND (h.all_connections OR EXISTS (
         SELECT FROM handler_connection AS hc
         WHERE hc.handler_id = h.id AND hc.connection_id = s.connection_id))
-) AS used, extract(epoch FROM now() - turn.due_at)::double precision, turn.owner, turn.fresh;
+) AS used, extract(epoch FROM now() - next_due.due_at)::double precision, next_due.owner, next_due.fresh;
 
 -- name: enable
 -- Due at once; an edit or a new start also ends any back-off.
@@ -66,7 +66,7 @@ WHERE connection_id = %(id)s;
 -- name: due_now
 -- `fetch now`, push and slices: only for connections that are enabled.
 UPDATE connection_state
-SET due_at = least(due_at, now() + make_interval(secs => %(delay)s)), turn_at = NULL
+SET due_at = least(due_at, now() + make_interval(secs => %(delay)s)), interval_due_at = NULL
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
 -- name: due_after
@@ -98,7 +98,7 @@ WITH waited AS (
     FOR UPDATE OF s SKIP LOCKED
 )
 UPDATE connection_state AS s
-SET awaited_since = now(), turn_at = NULL, due_at = least(s.due_at, now() + make_interval(
+SET awaited_since = now(), interval_due_at = NULL, due_at = least(s.due_at, now() + make_interval(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 

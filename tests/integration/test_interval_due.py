@@ -1,7 +1,7 @@
 """Where servers push, an interval counts from the last run that looked at all there is.
 
-So a turn in which nothing else could be found sends no job. Whatever else made it due is a wish,
-and is granted: somebody asks for a run, or mails were announced and held back.
+So no job is sent where nothing else could be found. Whatever else makes a connection due gets one:
+somebody asks for a run, or mails were announced and held back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def mailbox(database: Database, owner: Session) -> int:
         "UPDATE connection_state SET affinity = %s, health = 'working', last_run_ms = 1000,"
         " last_run_at = now() - interval '1 minute', last_success_at = now() - interval '1 minute',"
         " emitted_at = now() - interval '10 minutes', due_at = now() - interval '1 second',"
-        " turn_at = now() - interval '1 second'",
+        " interval_due_at = now() - interval '1 second'",
         [FETCHER],
     )
     return identifier
@@ -56,19 +56,20 @@ def claimed(database: Database) -> Due:
     return due
 
 
-def test_the_next_turn_is_an_interval_after_the_run_began(
+def test_it_is_due_an_interval_after_the_run_began(
     database: Database, owner: Session, mailbox: int
 ) -> None:
     assert claimed(database).fresh
     rows = owner.execute(
-        "SELECT due_at = last_run_at + interval '599 seconds', due_at = turn_at,"
+        "SELECT due_at = last_run_at + interval '599 seconds', due_at = interval_due_at,"
         " emitted_at < last_run_at FROM connection_state"
     ).fetchall()
     assert rows == [(True, True, True)]
     owner.execute(
         "UPDATE connection_state SET last_run_at = last_run_at - interval '9 minutes',"
         " last_success_at = last_success_at - interval '9 minutes',"
-        " due_at = due_at - interval '9 minutes', turn_at = turn_at - interval '9 minutes',"
+        " due_at = due_at - interval '9 minutes',"
+        " interval_due_at = interval_due_at - interval '9 minutes',"
         " emitted_at = emitted_at - interval '9 minutes'"
     )
     due = claimed(database)
@@ -79,18 +80,18 @@ def test_the_next_turn_is_an_interval_after_the_run_began(
 def test_a_wish_is_granted_however_late_it_comes(
     database: Database, owner: Session, mailbox: int, delay: float
 ) -> None:
-    """The turn has come already, and nobody claimed it yet: `due_at` itself stays as it is."""
+    """The interval made it due, and nobody claimed it yet: `due_at` itself stays as it is."""
     with database.transaction() as session:
         scheduling.due_now(session, [mailbox], delay)
     assert not claimed(database).fresh
 
 
-def test_a_wish_before_the_turn_is_granted(
+def test_who_asks_for_a_run_before_that_gets_one(
     database: Database, owner: Session, mailbox: int
 ) -> None:
     owner.execute(
         "UPDATE connection_state SET due_at = now() + interval '1 minute',"
-        " turn_at = now() + interval '1 minute'"
+        " interval_due_at = now() + interval '1 minute'"
     )
     with database.transaction() as session:
         scheduling.due_now(session, [mailbox])
@@ -119,18 +120,18 @@ def test_a_wish_before_the_turn_is_granted(
         # By the clock of Postgres, which was set back, the run is still to come.
         "last_run_at = now() + interval '20 seconds',"
         " last_success_at = now() + interval '20 seconds'",
-        # A scheduler of an earlier release gave the turn.
-        "turn_at = NULL",
+        # A scheduler of an earlier release made it due.
+        "interval_due_at = NULL",
     ],
 )
-def test_a_turn_in_which_something_may_be_found_is_sent(
+def test_a_job_is_sent_where_something_may_be_found(
     database: Database, owner: Session, mailbox: int, otherwise: str
 ) -> None:
     owner.execute(f"UPDATE connection_state SET {otherwise}".encode())
     assert not claimed(database).fresh
 
 
-def test_a_mailbox_without_push_keeps_its_turns(
+def test_a_mailbox_without_push_keeps_its_interval(
     database: Database, owner: Session, mailbox: int
 ) -> None:
     owner.execute("UPDATE connection SET push = false")

@@ -29,12 +29,12 @@ def authorize(name: Name) -> None:
 
 
 def revoke(name: Name, yes: Yes = False) -> None:
-    """Takes a connection's authorisation back; nothing is fetched until somebody authorises."""
+    """Revokes a connection's authorisation; nothing is fetched until somebody authorises."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        printing.confirmed(f"Take the authorisation of {found['name']!r} back?", yes=yes)
+        printing.confirmed(f"Revoke the authorisation of {found['name']!r}?", yes=yes)
         confirmed = api.post(f"connections/{found['id']}/revoke")["confirmed"]
-    printing.say("The authorisation is taken back.")
+    printing.say("The authorisation is revoked.")
     if not confirmed:
         printing.say(
             "The provider did not confirm it: remove Posthouse on its account page, too.", "yellow"
@@ -79,7 +79,7 @@ def list_links(name: Name, as_json: AsJson = False) -> None:
 def revoke_link(
     name: Name, link: Annotated[int, typer.Argument(help="Its id.", min=1)], as_json: AsJson = False
 ) -> None:
-    """Takes a link back: it opens nothing any more."""
+    """Revokes a link: it opens nothing any more."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
         revoked = api.delete(f"connections/{found['id']}/authorisation-links/{link}")

@@ -35,7 +35,7 @@ from shared.vault import (
 
 
 class Others(StrEnum):
-    """What becomes of other connections that live on a grant that is taken back."""
+    """What becomes of other connections that live on a grant that is revoked."""
 
     ASK = "ask"
     KEEP = "keep"  # forget the tokens here only: the provider is not told
@@ -50,7 +50,7 @@ class GrantShared(Conflict):
     def __init__(self, names: Sequence[str]) -> None:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         super().__init__(
-            f"Other connections live on the same authorisation: {shown}. Taken back at the "
+            f"Other connections live on the same authorisation: {shown}. Revoked at the "
             "provider, it ends for them, too.",
             hint='Repeat it with others: "end" for all of them, or "keep" to forget it here only.',
         )
@@ -193,7 +193,7 @@ class Logins:
             return authorisations.status(session, connection_id)
 
     def revoke(self, connection_id: int, *, others: Others = Others.ASK) -> bool:
-        """Forgets the tokens and takes the grant back at the provider.
+        """Forgets the tokens and revokes the grant at the provider.
 
         Google ends the whole grant of that person and application with it: where other connections
         live on the same grant, `others` says what becomes of them (`Others.ASK`: raises

@@ -41,7 +41,7 @@ class AuthorisationLink:
 
 
 class LinkClosed(Conflict):
-    """The link was used, was taken back or is over."""
+    """The link was used, was revoked or is over."""
 
     code = "link-closed"
 
@@ -83,7 +83,7 @@ def use(session: Session, link_id: int, account: str) -> None:
 
 
 def revoke(session: Session, link_id: int) -> bool:
-    """Takes the link back; False where it is used or taken back already."""
+    """Revokes the link; False where it is used or revoked already."""
     return bool(session.execute(_QUERIES["revoke"], {"id": link_id}).rowcount)
 
 

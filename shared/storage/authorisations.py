@@ -143,7 +143,7 @@ def grant(
 
 
 def revoke(session: Session, connection_id: int) -> None:
-    """Forgets the tokens. Taking the grant back at the provider is `oauth`'s part."""
+    """Forgets the tokens. Revoking the grant at the provider is `oauth`'s part."""
     session.execute(_SQL["revoke"], {"connection_id": connection_id})
 
 

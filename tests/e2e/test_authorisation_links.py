@@ -94,11 +94,11 @@ def test_the_page_of_the_links_at_both_widths(site: Site, connection: int, width
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(f"{site.url}/connections/{connection}/links")
         looks_well(page)
-        page.get_by_role("button", name="Take link").click()
+        page.get_by_role("button", name="Revoke link").click()
         expect(page.get_by_text("The link opens nothing any more.")).to_be_visible()
     with stranger(site, width) as page:
         page.goto(link)
-        expect(page.get_by_role("heading", level=1)).to_have_text("This link was taken back")
+        expect(page.get_by_role("heading", level=1)).to_have_text("This link was revoked")
         looks_well(page)
         page.goto(link + "x")
         expect(page.get_by_text("This link is not known here.")).to_be_visible()

@@ -59,7 +59,7 @@ async def authorize(request: Request, ctx: Ctx, connection_id: IdInPath) -> Auth
 async def revoke(
     request: Request, ctx: Ctx, connection_id: IdInPath, others: Others = Others.ASK
 ) -> RevokedOut:
-    """Forgets the tokens and takes the grant back at the provider.
+    """Forgets the tokens and revokes the grant at the provider.
 
     Some providers end with it the whole grant of that person and application. Where other
     connections live on it, this is refused (`grant-shared`) until `others` says what becomes of
@@ -102,7 +102,7 @@ def make_link(ctx: Ctx, connection_id: IdInPath, body: LinkIn) -> MadeLinkOut:
     responses=responses(404),
 )
 def revoke_link(ctx: Ctx, connection_id: IdInPath, link_id: IdInPath) -> AuthorisationLinkOut:
-    """Takes a link back. One that is closed already stays what it is."""
+    """Revokes a link. One that is closed already stays what it is."""
     revoked = authorisation_links.revoke(ctx, connection_id, link_id)
     return AuthorisationLinkOut.model_validate(revoked)
 

@@ -49,7 +49,7 @@ def finish(
 
 
 def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> bool:
-    """Forgets the tokens and takes the grant back; False where the provider did not confirm.
+    """Forgets the tokens and revokes the grant; False where the provider did not confirm.
 
     Raises GrantShared where other connections live on the same grant and nobody said what becomes
     of them; Conflict without their names for who has rights by tag, and may not end theirs.
@@ -66,7 +66,7 @@ def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> boo
             raise
         raise Conflict(
             "Other connections live on the same authorisation.",
-            hint="Somebody who sees all connections may take it back at the provider.",
+            hint="Somebody who sees all connections may revoke it at the provider.",
             code="grant-shared",
         ) from None
     with ctx.transaction() as transaction:

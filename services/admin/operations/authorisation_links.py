@@ -81,13 +81,13 @@ def links_of(ctx: Context, connection_id: int) -> Sequence[AuthorisationLink]:
 
 
 def revoke(ctx: Context, connection_id: int, link_id: int) -> AuthorisationLink:
-    """Takes a link back; one that is closed already stays what it is. Raises NotFound."""
+    """Revokes a link; one that is closed already stays what it is. Raises NotFound."""
     with ctx.transaction() as session:
         if authorisation_links.link(session, link_id).connection_id != connection_id:
             raise NotFound("There is no such link (any more).")
         if authorisation_links.revoke(session, link_id):
             subject = f"connection/{connection_id}"
-            ctx.record(session, "take back authorisation link", subject, after={"link": link_id})
+            ctx.record(session, "revoke authorisation link", subject, after={"link": link_id})
         return authorisation_links.link(session, link_id)
 
 

@@ -107,8 +107,8 @@ def revoke(request: Request, connection_id: int, form: Form) -> Response:
         confirmed = authorisation.revoke(ctx, connection_id, others)
     except GrantShared as shared:
         view = connection_views.get_connection(ctx, connection_id)
-        return render(request, "connections/take_back.html", view=view, names=shared.names)
-    text = "The authorisation is taken back."
+        return render(request, "connections/revoke.html", view=view, names=shared.names)
+    text = "The authorisation is revoked."
     if others is Others.KEEP:
         return redirect(f"/connections/{connection_id}", "The authorisation is forgotten here.")
     if not confirmed:

@@ -157,7 +157,7 @@ class GoogleProvider:
         return True
 
     def revoke(self, tokens: Tokens) -> bool:
-        """Takes the grant back at the provider (RFC 7009); True where it is gone for certain.
+        """Revokes the grant at the provider (RFC 7009); True where it is gone for certain.
 
         Google ends with it every token that this person gave this application.
         """

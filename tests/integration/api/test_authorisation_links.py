@@ -189,7 +189,7 @@ def test_a_link_that_is_over_says_so_and_opens_nothing(
     assert api.http.delete(path).json()["state"] == "revoked"
     assert problem(api.http.delete(path.replace(str(revoked["id"]), "999999")), 404)
     assert "This link is too old" in begun.come_back(late).text
-    assert "was taken back" in Owner(api, revoked["url"]).look().text
+    assert "was revoked" in Owner(api, revoked["url"]).look().text
     assert states(api, connection) == ["revoked", "expired"]
     assert authorisation(api, connection) is None
 
@@ -202,7 +202,7 @@ def test_a_link_for_another_account_is_closed_when_the_connection_changes(
     path = f"connections/{connection['id']}"
     assert api.http.patch(path, json={"username": "bob@example.org"}).status_code == 200
     assert states(api, connection) == ["revoked"]
-    assert "was taken back" in owner.look().text
+    assert "was revoked" in owner.look().text
 
 
 @pytest.mark.promise("T1")

@@ -21,6 +21,9 @@ app = typer.Typer(
     cls=Commands, help="Where alerts go, and what was told to whom.", no_args_is_help=True
 )
 _REFERENCE = "env:NAME|file:PATH"
+#: The second is its name in release 0.1.0.
+_TEMPLATE = ("--template", "--form")
+_TEMPLATES = "json, slack, teams or opsgenie"
 Kinds = Annotated[
     list[str] | None,
     typer.Option(
@@ -41,7 +44,7 @@ def list_webhooks(as_json: AsJson = False) -> None:
         {
             "id": lambda h: h["id"],
             "name": lambda h: h["name"],
-            "form": lambda h: h["template"],
+            "template": lambda h: h["template"],
             "told of": lambda h: ", ".join(h["kinds"]) or "every kind",
             "state": _state,
             "signed": lambda h: h["has_secret"],
@@ -53,7 +56,7 @@ def list_webhooks(as_json: AsJson = False) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="What it is called.")],
     url: Annotated[str, typer.Option(metavar=_REFERENCE, help="Where its address is.")],
-    form: Annotated[str, typer.Option(help="json, slack, teams or opsgenie")] = "json",
+    template: Annotated[str, typer.Option(*_TEMPLATE, help=_TEMPLATES)] = "json",
     secret: Annotated[
         str | None, typer.Option(metavar=_REFERENCE, help="Where the signing secret is.")
     ] = None,
@@ -61,7 +64,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Adds a webhook: it is told of alerts from now on."""
-    body: dict[str, Any] = {"name": name, "url": referred(url, "url"), "template": form}
+    body: dict[str, Any] = {"name": name, "url": referred(url, "url"), "template": template}
     body["kinds"] = [] if kind == ["all"] else kind or []
     if secret:
         body["secret"] = referred(secret, "secret")
@@ -83,7 +86,7 @@ def edit(
     url: Annotated[
         str | None, typer.Option(metavar=_REFERENCE, help="Where its new address is.")
     ] = None,
-    form: Annotated[str | None, typer.Option(help="json, slack, teams or opsgenie")] = None,
+    template: Annotated[str | None, typer.Option(*_TEMPLATE, help=_TEMPLATES)] = None,
     secret: Annotated[
         str | None, typer.Option(metavar=_REFERENCE, help="Where its new signing secret is.")
     ] = None,
@@ -91,7 +94,7 @@ def edit(
     as_json: AsJson = False,
 ) -> None:
     """Changes what is given; a new address needs its secret again."""
-    given: dict[str, Any] = {"name": new_name, "template": form}
+    given: dict[str, Any] = {"name": new_name, "template": template}
     given["url"] = referred(url, "url") if url else None
     given["secret"] = referred(secret, "secret") if secret else None
     given["kinds"] = [] if kind == ["all"] else kind or None

@@ -147,18 +147,21 @@ def test_webhooks_from_the_shell(
 ) -> None:
     monkeypatch.setenv("HOOK", "https://hooks.example/secret-path")
     name = f"Chat {uuid.uuid4().hex[:6]}"
-    added = posthouse("webhooks", "add", name, "--url", "env:HOOK", "--form", "teams")
+    added = posthouse("webhooks", "add", name, "--url", "env:HOOK", "--template", "slack")
     assert added.code == 0, added.err
     assert posthouse("webhooks", "disable", name).code == 0
     (hook,) = [
         h for h in posthouse("webhooks", "list", "--json").json["items"] if h["name"] == name
     ]
-    assert (hook["enabled"], hook["template"]) == (False, "teams")
+    assert (hook["enabled"], hook["template"]) == (False, "slack")
     assert posthouse("webhooks", "enable", name).code == 0
     assert posthouse("webhooks", "mute", name, "--hours", "2").code == 0
     chosen = ("--kind", "connection-failing", "--kind", "mail-quarantined")
     edited = posthouse("webhooks", "edit", name, *chosen, "--name", f"{name} 2", "--json").json
     assert edited["kinds"] == ["connection-failing", "mail-quarantined"]
+    # Its name in release 0.1.0.
+    edited = posthouse("webhooks", "edit", edited["name"], "--form", "teams", "--json").json
+    assert edited["template"] == "teams"
     assert edited["muted_until"]
     name = edited["name"]
     assert "muted until" in posthouse("webhooks", "list").out

@@ -1,4 +1,4 @@
-"""Which hosts may be contacted, whatever clothes an address wears."""
+"""Which hosts may be contacted, whatever form an address has."""
 
 from __future__ import annotations
 

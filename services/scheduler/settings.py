@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 class SchedulerSettings(Settings):
     tick_seconds: float = Field(
-        default=0.25, gt=0, le=10, description="Between two looks for connections that are due"
+        default=0.1, gt=0, le=10, description="Between two looks for connections that are due"
     )
     claim_batch: int = Field(
         default=2000, ge=1, le=100_000, description="Connections taken at once by one scheduler"

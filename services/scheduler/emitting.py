@@ -51,9 +51,11 @@ class Emitter:
     send: Callable[[Sequence[Job]], None]
     delete_queue: Callable[[str], None]
 
-    def emit_due(self) -> bool:
-        """One round; True where more may be due at once. Raises TryAgain without a broker."""
-        limit = self.settings.claim_batch
+    def emit_due(self, limit: int) -> bool:
+        """Takes up to `limit` connections; True where more may be due at once.
+
+        Raises TryAgain without a broker.
+        """
         with self.database.autocommit() as session:
             if not scheduling.is_due(session):
                 return False

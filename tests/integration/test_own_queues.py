@@ -112,7 +112,7 @@ def test_a_scheduler_that_dies_over_its_jobs_leaves_every_mailbox_due(
     with scheduler.database:
         for send in (dies, dies_after):
             with pytest.raises(SystemExit):
-                dataclasses.replace(scheduler.emitter, send=send).emit_due()
+                dataclasses.replace(scheduler.emitter, send=send).emit_due(10)
             due = "SELECT count(*) FROM connection_state WHERE due_at <= now()"
             assert stack.query(due) == [(len(users),)]
     scheduler.jobs.close()
@@ -128,7 +128,7 @@ class Behind(Emitter):
     begun = threading.Event()
     over = threading.Event()
 
-    def emit_due(self) -> bool:
+    def emit_due(self, limit: int) -> bool:
         self.begun.set()
         return not self.over.wait(0.01)
 

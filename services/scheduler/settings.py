@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 class SchedulerSettings(Settings):
     tick_seconds: float = Field(
-        default=0.1, gt=0, le=10, description="Between two looks for connections that are due"
+        default=0.1, gt=0, le=10, description="Between two searches for connections that are due"
     )
     claim_batch: int = Field(
         default=2000, ge=1, le=100_000, description="Connections taken at once by one scheduler"
@@ -27,7 +27,7 @@ class SchedulerSettings(Settings):
         "how much is being handled, so that a lost queue is filled with little that was handled",
     )
     handler_check_seconds: float = Field(
-        default=5, gt=0, le=300, description="Between two looks at the handlers' queues"
+        default=5, gt=0, le=300, description="Between two checks of the handlers' queues"
     )
     backlog_alert_minutes: int = Field(
         default=15, ge=1, le=10_080, description="A handler this far behind is alerted"

@@ -1,5 +1,5 @@
 -- name: batch
--- Rows of one sealed column in the order of their key. Identifiers are filled in by secrets.py.
+-- Rows of one sealed column in the order of their key. Identifiers are filled in by sealed_columns.py.
 SELECT {key}::text AS row_key, {column} FROM {table}
 WHERE {column} IS NOT NULL AND (%(after)s::{type} IS NULL OR {key} > %(after)s::{type})
 ORDER BY {key} LIMIT %(size)s

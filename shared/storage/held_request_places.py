@@ -18,7 +18,7 @@ import structlog
 from shared.errors import TryAgain
 from shared.storage import request_places
 from shared.storage.pool import Database, DatabaseUnavailable
-from shared.storage.request_places_at_mailbox import PlacesAtMailbox, Turn
+from shared.storage.request_places_at_mailbox import PlacesAtMailbox, Waiter
 from shared.storage.request_places_heartbeat import PlacesHeartbeat
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ class HeldPlaces:
     def use(self, mailbox: str, requests: int, deadline: float) -> Iterator[None]:
         """A place for each of `requests`, or all places. Raises NoPlace after `deadline`."""
         places = min(requests, self._at_once)
-        self._take(Turn(mailbox, places, deadline))
+        self._take(Waiter(mailbox, places, deadline))
         try:
             yield
         finally:
@@ -102,70 +102,70 @@ class HeldPlaces:
 
     # ---- taking
 
-    def _take(self, turn: Turn) -> None:
+    def _take(self, waiter: Waiter) -> None:
         with self._changed:
-            here = self._at(turn.mailbox)
-            here.queue.append(turn)
+            here = self._at(waiter.mailbox)
+            here.queue.append(waiter)
             try:
-                while not self._use_held(here, turn):
-                    self._wait(here, turn)
+                while not self._use_held(here, waiter):
+                    self._wait(here, waiter)
             finally:
-                here.queue.remove(turn)
+                here.queue.remove(waiter)
                 self._changed.notify_all()
 
-    def _use_held(self, here: PlacesAtMailbox, turn: Turn) -> bool:
-        """Whether it is this turn, and so many are held and unused."""
+    def _use_held(self, here: PlacesAtMailbox, waiter: Waiter) -> bool:
+        """Whether this waiter is next, and so many are held and unused."""
         now = time.monotonic()
-        if not self._is_next(here, turn) or here.paused_until > now:
+        if not self._is_next(here, waiter) or here.paused_until > now:
             return False
-        if here.held - here.in_use < turn.places or not self._heartbeat.is_alive(now):
+        if here.held - here.in_use < waiter.places or not self._heartbeat.is_alive(now):
             return False
-        here.in_use += turn.places
+        here.in_use += waiter.places
         here.used = now
         return True
 
-    def _wait(self, here: PlacesAtMailbox, turn: Turn) -> None:
+    def _wait(self, here: PlacesAtMailbox, waiter: Waiter) -> None:
         """Until something may have changed. Raises NoPlace where it is too late."""
         now = time.monotonic()
         pause = here.paused_until - now
         if pause > 0:
-            self._wait_for_end_of_pause(here, turn, pause)
-        elif now >= turn.deadline:
-            raise _no_place(turn.mailbox, pause)
-        elif not self._is_next(here, turn) or here.in_use + turn.places > self._at_once:
-            self._changed.wait(turn.deadline - now)  # for other threads of this process
-        elif not self._ask(here, turn):
-            self._changed.wait(min(turn.deadline - now, turn.next_wait()))
+            self._wait_for_end_of_pause(here, waiter, pause)
+        elif now >= waiter.deadline:
+            raise _no_place(waiter.mailbox, pause)
+        elif not self._is_next(here, waiter) or here.in_use + waiter.places > self._at_once:
+            self._changed.wait(waiter.deadline - now)  # for other threads of this process
+        elif not self._ask(here, waiter):
+            self._changed.wait(min(waiter.deadline - now, waiter.next_wait()))
 
-    def _wait_for_end_of_pause(self, here: PlacesAtMailbox, turn: Turn, pause: float) -> None:
-        if here.paused_until <= turn.deadline:
+    def _wait_for_end_of_pause(self, here: PlacesAtMailbox, waiter: Waiter, pause: float) -> None:
+        if here.paused_until <= waiter.deadline:
             self._changed.wait(pause)
-        elif turn.asked_about_pause:
-            raise _no_place(turn.mailbox, pause)
+        elif waiter.asked_about_pause:
+            raise _no_place(waiter.mailbox, pause)
         else:  # perhaps somebody ended it
-            turn.asked_about_pause = True
+            waiter.asked_about_pause = True
             with self._without_lock(), self._database.autocommit() as session:
-                seconds = request_places.paused(session, turn.mailbox)
+                seconds = request_places.paused(session, waiter.mailbox)
             here.paused_until = time.monotonic() + seconds
 
-    def _is_next(self, here: PlacesAtMailbox, turn: Turn) -> bool:
-        return here.queue[0] is turn and not here.writing
+    def _is_next(self, here: PlacesAtMailbox, waiter: Waiter) -> bool:
+        return here.queue[0] is waiter and not here.writing
 
-    def _ask(self, here: PlacesAtMailbox, turn: Turn) -> bool:
+    def _ask(self, here: PlacesAtMailbox, waiter: Waiter) -> bool:
         """Asks Postgres for what is missing. Whether anything was granted."""
         here.writing = True
         try:
             with self._without_lock():
                 self._heartbeat.send_when_due()
                 held = here.held
-                more = here.in_use + turn.places - held
+                more = here.in_use + waiter.places - held
                 if more <= 0:
                     return True
                 with self._database.transaction() as session:
                     answer = request_places.request(
                         session,
                         self._holder,
-                        turn.mailbox,
+                        waiter.mailbox,
                         held=held,
                         more=more,
                         at_once=self._at_once,

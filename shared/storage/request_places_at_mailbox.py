@@ -24,7 +24,7 @@ class PlacesAtMailbox:
     held: int = 0
     in_use: int = 0
     #: Threads that want places, in their order.
-    queue: deque[Turn] = field(default_factory=deque)
+    queue: deque[Waiter] = field(default_factory=deque)
     #: Its row is being changed: nobody else changes it meanwhile.
     writing: bool = False
     paused_until: float = 0.0
@@ -42,7 +42,7 @@ class PlacesAtMailbox:
 
 
 @dataclass(slots=True, eq=False)
-class Turn:
+class Waiter:
     """A thread that wants `places` until `deadline`."""
 
     mailbox: str

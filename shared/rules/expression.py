@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from shared.errors import InvalidInput
-from shared.rules import regular_expressions
+from shared.rules import expression_hints, regular_expressions
 from shared.rules.facts import RuleFacts, tag_of
 
 LONGEST: Final = 2000
@@ -70,7 +70,7 @@ def check(text: str) -> None:
         raise InvalidInput(
             f"The expression is not right: {_words(error).rstrip('.')}.",
             field="expression",
-            hint=f"CEL over: {', '.join(VARIABLES)}.",
+            hint=expression_hints.hint(text, str(error).split("\n")[0], VARIABLES),
         ) from None
     for pattern in regular_expressions.patterns(text):
         regular_expressions.begin()
@@ -81,7 +81,12 @@ def check(text: str) -> None:
                 field="expression",
             )
     if compiled.return_type().name() != "BOOL":
-        raise InvalidInput("The expression is neither true nor false.", field="expression")
+        raise InvalidInput(
+            "The expression is neither true nor false.",
+            field="expression",
+            hint='It asks something, such as kind == "person" or !encrypted.',
+        )
+    expression_hints.check_words(text)
 
 
 def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:

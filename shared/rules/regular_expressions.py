@@ -23,13 +23,13 @@ _LONGEST: Final = 500
 _MOST_REPEATS: Final = 1000
 _REPEATS: Final = re.compile(r"\{(?:\d+,)?(\d+),?\}")
 #: A text in an expression (a raw one has no escapes), or `matches` where it is called.
-_TEXT: Final = (
+TEXT: Final = (
     r"""[rR](?:"{3}.*?"{3}|'{3}.*?'{3}|"[^"]*"|'[^']*')"""
     r"""|"{3}(?:[^\\]|\\.)*?"{3}|'{3}(?:[^\\]|\\.)*?'{3}"""
     r"""|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
 )
-_CALL: Final = re.compile(rf"{_TEXT}|(\bmatches\b(?=\s*\())", re.DOTALL)
-_WRITTEN_OUT: Final = re.compile(rf"\s*\((?:[^()]*,)?\s*({_TEXT})\s*\)", re.DOTALL)
+_CALL: Final = re.compile(rf"{TEXT}|(\bmatches\b(?=\s*\())", re.DOTALL)
+_WRITTEN_OUT: Final = re.compile(rf"\s*\((?:[^()]*,)?\s*({TEXT})\s*\)", re.DOTALL)
 
 
 class _Spent(threading.local):

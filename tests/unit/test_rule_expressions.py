@@ -55,3 +55,96 @@ def test_a_wrong_expression_is_refused_in_words(text: str, said: str) -> None:
         read_rules({"expression": text})
     assert said in str(refused.value)
     assert "expecting {" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        # Operators of other languages.
+        ('kind = "person"', "Comparison is =="),
+        ('kind === "person"', "Comparison is =="),
+        ('kind <> "person"', "unequal: !="),
+        ('kind is "person"', "Comparison is =="),
+        ('kind == "person" and size > 3', "and is written &&"),
+        ('kind == "person" OR size > 3', "or is ||"),
+        ("not encrypted", "not is !"),
+        ('kind == "person" & size > 3', "Both is &&"),
+        ('kind == "person" | size > 3', "either is ||"),
+        ('!kind == "person"', '!(kind == "…")'),
+        ('subject =~ "x"', 'subject.matches("…")'),
+        ('subject like "x"', 'subject.contains("…")'),
+        ('kind == "person";', "without ; at its end"),
+        ("if encrypted then true", "question ? one : other"),
+        # Texts.
+        ("kind == “person”", "straight quotes"),
+        ('kind == "person', "its second quote is missing"),
+        ("kind == person", 'A text stands in quotes: "person"'),
+        ("connection == Desk", 'A text stands in quotes: "Desk"'),
+        ("kind == 'Person'", "Did you mean 'person'?"),
+        ("'auto-repli' != kind || kind != 'auto-repli'", "Did you mean 'auto-reply'?"),
+        ("signature == 'good'", "One of: none, valid"),
+        # Calls.
+        ('contains(subject, "x")', 'behind a point: subject.contains("…")'),
+        ('subject contains "x"', 'subject.contains("…")'),
+        ('subject.includes("x")', "Did you mean contains?"),
+        ('subject.startswith("x")', "Did you mean startsWith?"),
+        ('subject.lower() == "x"', 'subject.matches("(?i)…")'),
+        ('parts.any(p, p == "image/png")', "any is called exists"),
+        ('parts.exists(p == "image/png")', "take a name and a question"),
+        ('subject.contains("a", "b")', 'subject.contains("…")'),
+        ("subject.isEmpty()", "Calls are: contains"),
+        ("has(kind)", '"x-loop" in headers'),
+        # Names.
+        ('subjct == "x"', "Did you mean subject?"),
+        ('Subject == "x"', "Did you mean subject?"),
+        ('from == "a@example.org"', "Did you mean sender?"),
+        ("attachments.size() > 0", "Did you mean parts?"),
+        ('data.mail.kind == "person"', "Facts stand without what they are of: kind"),
+        ('text.contains("x")', "do not read the text of a mail"),
+        ("encrypted == True", "It is written true"),
+        ("today > 3", "CEL over: recipients"),
+        # Types.
+        ("size > '20 MB'", "whole number of octets"),
+        ("size > 20MB", "whole number of octets"),
+        ("size > 20,000", "whole number of octets"),
+        ("encrypted == 'true'", "encrypted, or !encrypted"),
+        ("subject == 3", "only size is a number"),
+        ("subject == null", 'subject == ""'),
+        ("'x' in subject", 'subject.contains("…")'),
+        ("recipients == 'a@example.org'", '"…" in parts'),
+        ("recipients.endsWith('example.org')", "parts.exists(one"),
+        ("headers['x-loop'] == 'yes'", 'headers["x-loop"].exists(v'),
+        ("authentication['dmarc'] == 'pass'", '"dmarc=pass" in authentication'),
+        ("authentication.dmarc == 'pass'", '"dmarc=pass" in authentication'),
+        ("sender.domain == 'example.org'", 'sender.endsWith("@example.org")'),
+        ("subject.length > 3", "subject.size()"),
+        ("encrypted && 'x'", "Both sides are questions"),
+        ("encrypted ? true : 1", "question ? one : other"),
+        ("kind", 'such as kind == "person"'),
+    ],
+)
+def test_a_slip_of_somebody_new_to_the_language_is_answered_with_what_was_meant(
+    text: str, hint: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        read_rules({"expression": text})
+    assert refused.value.field == "expression"
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        # What looks like a slip stands in a text, or is the name of somebody's own.
+        "subject.contains('a = b and not c; kind == \"nobody\"')",
+        "parts.exists(kind, kind == 'text/plain')",
+        'kind == "person" || kind in ["auto-reply"]',
+        "signature != 'invalid'",
+    ],
+)
+def test_what_is_right_is_taken_for_no_slip(expression: str) -> None:
+    assert read_rules({"expression": expression}).expression == expression
+
+
+def test_a_saved_expression_with_a_word_that_no_mail_has_is_still_read() -> None:
+    assert read_rules({"expression": "kind == 'nobody'"}, stored=True).expression

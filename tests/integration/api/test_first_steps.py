@@ -62,7 +62,7 @@ def test_a_rule_has_room_for_a_second_fact_and_an_error_stands_beside_its_fact(
     assert 'id="reject[0].size-error"' in page
     assert re.search(r'name="reject-0-0-values"[^>]*aria-invalid="true"', page)
     page = posted(pages, path, path, expression='kind = "list"', do="try")
-    assert "'= '. CEL over" in page
+    assert "'= '. Comparison is ==" in page
 
 
 def test_the_page_of_an_openpgp_key_claims_no_other_digest(api: Api, pages: httpx.Client) -> None:

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.named_objects import Name, listed
 from cli.printing import AsJson, Yes
-from cli.suggesting import Commands
 
 links = typer.Typer(
-    cls=Commands,
+    cls=ApiCommands,
     help="Links with which the owner of a mailbox, who has no account here, authorises it.",
     no_args_is_help=True,
 )

@@ -8,13 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.arguments import Words, prompted_secret, referred, searched
 from cli.client import Api, ApiInvalid
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
-from cli.suggesting import Commands
 
-app = typer.Typer(cls=Commands, help="What encrypted mails are opened with.", no_args_is_help=True)
+app = typer.Typer(
+    cls=ApiCommands, help="What encrypted mails are opened with.", no_args_is_help=True
+)
 File = Annotated[
     Path, typer.Argument(exists=True, dir_okay=False, help="PKCS #12, PEM with key, or OpenPGP.")
 ]

@@ -87,8 +87,8 @@ def _local_at(url: str) -> tuple[str, str] | None:
 
 
 class Api:
-    """The API of `POSTHOUSE_URL` with `POSTHOUSE_TOKEN`, of the admin service in whose container
-    this is, or of the local `posthouse up`.
+    """The API of the `up` that `--data-dir` names, of `POSTHOUSE_URL` with `POSTHOUSE_TOKEN`, of
+    the admin service in whose container this is, or of the local `posthouse up`.
 
     A context manager. Every method gives decoded JSON, or raises ApiRefused (its subclass for
     status 422), TryAgain where nobody answers in time, NotFound where no address is known.
@@ -108,6 +108,10 @@ class Api:
 
     @classmethod
     def from_environment(cls, *, timeout: float | None = None) -> Api:
+        from cli.local.data_folder import chosen_folder, local_api
+
+        if (folder := chosen_folder()) is not None:
+            return cls(*local_api(folder), timeout=timeout)
         url, token = os.environ.get("POSTHOUSE_URL"), os.environ.get("POSTHOUSE_TOKEN")
         path = os.environ.get("POSTHOUSE_TOKEN_FILE")
         if not token and path:
@@ -125,8 +129,6 @@ class Api:
             )
         if beside := _local_admin():
             return cls(*beside, timeout=timeout)
-        from cli.local.data_folder import local_api
-
         return cls(*local_api(), timeout=timeout)
 
     def __enter__(self) -> Api:

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from cli import authorising_commands, bulk_commands, printing
+from cli.api_commands import ApiCommands
 from cli.arguments import Settings, Words, fields, prompted_secret, searched
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.named_objects import Name, deletable
 from cli.printing import AsJson
-from cli.suggesting import Commands
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, kind_named
 from shared.quantities import counted, sized
 
-app = typer.Typer(cls=Commands, help="The mailboxes that are watched.", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="The mailboxes that are watched.", no_args_is_help=True)
 StartFrom = Annotated[
     str | None,
     typer.Option(

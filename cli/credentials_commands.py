@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.arguments import Settings, Words, fields, searched
 from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
-from cli.suggesting import Commands
 
 app = typer.Typer(
-    cls=Commands, help="The OAuth2 clients that connections log in with.", no_args_is_help=True
+    cls=ApiCommands, help="The OAuth2 clients that connections log in with.", no_args_is_help=True
 )
 
 

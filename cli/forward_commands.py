@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.arguments import referred
 from cli.client import Api
 from cli.named_objects import Name
 from cli.printing import AsJson, Yes
-from cli.suggesting import Commands
 from shared.errors import InvalidInput, NotFound
 
 app = typer.Typer(
-    cls=Commands, help="Where a handler's events are passed on to.", no_args_is_help=True
+    cls=ApiCommands, help="Where a handler's events are passed on to.", no_args_is_help=True
 )
 _REFERENCE = "env:NAME|file:PATH"
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from cli import forward_commands, printing, rules_commands
+from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.named_objects import Name, listed
 from cli.printing import AsJson, Yes
-from cli.suggesting import Commands
 from shared.handlers import SILENT_S
 from shared.quantities import counted
 
-app = typer.Typer(cls=Commands, help="The programs that take mails.", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="The programs that take mails.", no_args_is_help=True)
 app.add_typer(rules_commands.app, name="rules")
 app.add_typer(forward_commands.app, name="forward")
 Connections = Annotated[

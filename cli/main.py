@@ -27,6 +27,7 @@ from cli import (
     up,
     webhooks_commands,
 )
+from cli.api_commands import ApiCommand
 from cli.declared import commands as declared
 from cli.suggesting import Commands
 from shared.errors import InvalidInput, PosthouseError
@@ -56,14 +57,14 @@ app.add_typer(handlers_commands.app, name="handlers", rich_help_panel="Administe
 app.add_typer(webhooks_commands.app, name="webhooks", rich_help_panel="Administer")
 app.add_typer(people_commands.app, name="people", rich_help_panel="Administer")
 app.add_typer(people_commands.tokens, name="tokens", rich_help_panel="Administer")
-app.command("overview", rich_help_panel="Look")(overview.overview)
-app.command("doctor", rich_help_panel="Look")(doctor.doctor)
-app.command("audit", rich_help_panel="Look")(people_commands.audit)
-app.command("apply", rich_help_panel="Administer")(declared.apply)
-app.command("export", rich_help_panel="Administer")(declared.export)
+app.command("overview", cls=ApiCommand, rich_help_panel="Look")(overview.overview)
+app.command("doctor", cls=ApiCommand, rich_help_panel="Look")(doctor.doctor)
+app.command("audit", cls=ApiCommand, rich_help_panel="Look")(people_commands.audit)
+app.command("apply", cls=ApiCommand, rich_help_panel="Administer")(declared.apply)
+app.command("export", cls=ApiCommand, rich_help_panel="Administer")(declared.export)
 app.add_typer(messages_commands.app, name="messages", rich_help_panel="Look")
 app.add_typer(quarantine_commands.app, name="quarantine", rich_help_panel="Look")
-app.command("tail", rich_help_panel="Look")(tail.tail)
+app.command("tail", cls=ApiCommand, rich_help_panel="Look")(tail.tail)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.arguments import Words, searched
 from cli.client import Api
 from cli.printing import AsJson, Yes
-from cli.suggesting import Commands
 from shared.errors import InvalidInput
 from shared.quantities import counted, sized
 
-app = typer.Typer(cls=Commands, help="Where is my mail?", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="Where is my mail?", no_args_is_help=True)
 Query = Annotated[
     str,
     typer.Option(

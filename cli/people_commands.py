@@ -7,15 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from cli import completing, printing
+from cli.api_commands import ApiCommands
 from cli.arguments import Words, prompted_secret, referred, searched
 from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
-from cli.suggesting import Commands
 from shared.untrusted_text import in_words
 
-app = typer.Typer(cls=Commands, help="Who may log in, and as what.", no_args_is_help=True)
-tokens = typer.Typer(cls=Commands, help="API tokens: how programs come in.", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="Who may log in, and as what.", no_args_is_help=True)
+tokens = typer.Typer(
+    cls=ApiCommands, help="API tokens: how programs come in.", no_args_is_help=True
+)
 Role = Annotated[
     str | None,
     typer.Option(

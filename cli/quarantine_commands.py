@@ -7,13 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.printing import AsJson, Yes
-from cli.suggesting import Commands
 from shared.errors import InvalidInput
 from shared.quantities import counted, sized
 
-app = typer.Typer(cls=Commands, help="Mails that could not be processed.", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="Mails that could not be processed.", no_args_is_help=True)
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids as the list shows them.")]
 Everything = Annotated[bool, typer.Option("--all", help="All that are in quarantine.")]
 _AT_ONCE = 500

@@ -9,14 +9,14 @@ import typer
 import yaml
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.named_objects import Name
 from cli.printing import AsJson, Yes
-from cli.suggesting import Commands
 from shared.errors import InvalidInput
 from shared.quantities import counted
 
-app = typer.Typer(cls=Commands, help="Which mails a handler takes.", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="Which mails a handler takes.", no_args_is_help=True)
 File = Annotated[
     Path,
     typer.Argument(help="YAML or JSON: accept, reject, expression, as `apply` has them."),

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.named_objects import listed, revocable
 from cli.printing import AsJson
-from cli.suggesting import Commands
 
 app = typer.Typer(
-    cls=Commands, help="Whose signatures count without a trust anchor.", no_args_is_help=True
+    cls=ApiCommands, help="Whose signatures count without a trust anchor.", no_args_is_help=True
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -27,10 +26,6 @@ def tail(
         bool, typer.Option("--backlog", help="Begin with what still waits (Redis).")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON event a line.")] = False,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="The folder of the `up` to look at, where no settings say which."),
-    ] = None,
 ) -> None:
     """Follows a handler's queue: shows every event as it is published, takes none away.
 
@@ -38,9 +33,8 @@ def tail(
 
     Looks at POSTHOUSE_OUTPUT_URL or POSTHOUSE_BROKER_URL, else at the `up` of this machine.
     """
-    if data_dir is None:
-        _refuse_unknown(handler)
-    for event in _events(_output_url(data_dir), handler, backlog):
+    _refuse_unknown(handler)
+    for event in _events(_output_url(), handler, backlog):
         if as_json:
             # Written anew, so that every event is one line whatever its sender made of it.
             typer.echo(json_shown(json.loads(event.to_json())))
@@ -81,10 +75,12 @@ def _events(url: str, handler: str, backlog: bool) -> Iterator[MailEvent]:
         raise PosthouseError(str(error)) from error
 
 
-def _output_url(data_dir: Path | None) -> str:
-    from cli.local.data_folder import local_output
+def _output_url() -> str:
+    from cli.local.data_folder import chosen_folder, local_output
     from shared.settings import OutputSettings, load
 
+    if (folder := chosen_folder()) is not None:
+        return local_output(folder)
     chosen = load(OutputSettings)
     url = chosen.output_url or chosen.broker_url
-    return url.get_secret_value() if url and data_dir is None else local_output(data_dir)
+    return url.get_secret_value() if url else local_output()

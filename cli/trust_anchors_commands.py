@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.named_objects import listed, revocable
 from cli.printing import AsJson
-from cli.suggesting import Commands
 
-app = typer.Typer(cls=Commands, help="Whom signatures are trusted from.", no_args_is_help=True)
+app = typer.Typer(cls=ApiCommands, help="Whom signatures are trusted from.", no_args_is_help=True)
 
 
 @app.command("list")

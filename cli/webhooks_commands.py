@@ -9,16 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from cli import printing
+from cli.api_commands import ApiCommands
 from cli.arguments import referred
 from cli.client import Api
 from cli.named_objects import Name, deletable, listed
 from cli.printing import AsJson
-from cli.suggesting import Commands
 from shared.errors import InvalidInput
 from shared.quantities import counted
 
 app = typer.Typer(
-    cls=Commands, help="Where alerts go, and what was told to whom.", no_args_is_help=True
+    cls=ApiCommands, help="Where alerts go, and what was told to whom.", no_args_is_help=True
 )
 _REFERENCE = "env:NAME|file:PATH"
 #: The second is its name in release 0.1.0.

@@ -120,7 +120,8 @@ OTHERS: Final = {
     "POSTHOUSE_URL": "Commands that talk to the API, and handlers' programs: where it is "
     "(commands: by default that of `up`).",
     "POSTHOUSE_TOKEN": "Commands that talk to the API: the token.",
-    "POSTHOUSE_DATA_DIR": "`up`: the folder that everything is kept in (`--data-dir`).",
+    "POSTHOUSE_DATA_DIR": "`up`: the folder that everything is kept in; other commands: that of "
+    "the `up` that they ask (`--data-dir`).",
     "POSTHOUSE_DEBUG": "Any value: the command line shows where in the code an error came from.",
     "POSTHOUSE_DEMO_PASSWORD": "`demo mailbox`: its password.",
     "POSTHOUSE_HANDLER": "A handler's own programs: its name, for `python -m posthouse run`.",

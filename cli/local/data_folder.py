@@ -15,10 +15,14 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from shared.errors import Conflict, InvalidInput, NotFound
+
+#: What `--data-dir` of a command names.
+_CHOSEN: Final[ContextVar[Path | None]] = ContextVar("data_dir", default=None)
 
 
 def default_folder() -> Path:
@@ -29,6 +33,16 @@ def default_folder() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share"
     return home / "posthouse"
+
+
+def choose_folder(root: Path) -> None:
+    """Makes the `up` that keeps everything in `root` the one that this process asks."""
+    _CHOSEN.set(root.expanduser())
+
+
+def chosen_folder() -> Path | None:
+    """What `choose_folder` was told; None: whatever the environment says."""
+    return _CHOSEN.get()
 
 
 class DataFolder:
@@ -132,7 +146,8 @@ def local_api(root: Path | None = None) -> tuple[str, str]:
     if "api_url" not in kept:
         raise NotFound(
             f"No `posthouse up` has run from {root}.",
-            hint="Start one, or set POSTHOUSE_URL and POSTHOUSE_TOKEN to reach another.",
+            hint="Start one, name the folder of one that runs (--data-dir, or POSTHOUSE_DATA_DIR), "
+            "or set POSTHOUSE_URL and POSTHOUSE_TOKEN to reach another.",
         )
     return str(kept["api_url"]), str(kept["admin_token"])
 

@@ -177,5 +177,6 @@ def _console() -> Any:
 
     if sys.stdout.isatty():
         return Console(highlight=False)
-    # What a program reads has a line an item, however wide.
-    return Console(highlight=False, soft_wrap=True, width=_WIDEST)
+    # What a program reads has a line an item, however wide. Without a height, too, the width gives
+    # way to that of a simple terminal where colours are wanted in the pipe (FORCE_COLOR).
+    return Console(highlight=False, soft_wrap=True, width=_WIDEST, height=_WIDEST)

@@ -30,6 +30,8 @@ _MEANT: Final = {
     "replay": "deliver-again",
     "requeue": "deliver-again",
 }
+#: Characters of the sentence about a command in help: all of it.
+_WHOLE: Final = 10_000
 #: How alike two words are for one to be a slip of the other.
 _ALIKE: Final = 0.75
 
@@ -45,6 +47,12 @@ class Commands(typer.core.TyperGroup):
             names = " or ".join(f"'{one}'" for one in likely(word, list(self.commands)))
             ctx.fail(f"No such command '{word}'." + (f" Did you mean {names}?" if names else ""))
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Each with its whole sentence, in help that is not drawn for a terminal."""
+        kept = [(name, one) for name, one in self.commands.items() if not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in kept])
 
 
 def likely(word: str, commands: list[str]) -> list[str]:

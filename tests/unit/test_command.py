@@ -131,6 +131,36 @@ def test_a_piped_table_has_a_line_an_item(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize(
+    "environment", [{}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}, {"COLUMNS": "40"}]
+)
+def test_a_piped_table_is_whole_whatever_terminal_there_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+) -> None:
+    """A simple terminal has 80 columns for what draws tables, also where colours go into a pipe."""
+    monkeypatch.setenv("TERM", "dumb")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    long = "a subject of many words " * 20
+    printing.table(("id", "subject", "state"), [["7", long, ("working", "green")]] * 2, empty="")
+    printing.pairs([("name", "desk"), ("rules", long)])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert [long.strip() in one for one in lines] == [False, True, True, False, True]
+
+
+def test_piped_help_is_whole(run: Run) -> None:
+    """Drawn in 80 columns it cut `--without-atta…`, and what commands do."""
+    said = run("messages", "list", "--help", COLUMNS="80").out
+    assert "--with-attachment / --without-attachment" in said
+    assert "`data.mail.thread`" in said
+    every = " ".join(run("--help", COLUMNS="80").out.split())
+    assert "deletes what has aged out. " in every
+    assert "…" not in said + every and "..." not in every.partition("Options:")[2]
+
+
+@pytest.mark.parametrize(
     ("words", "said", "field"),
     [
         ("connections list --jsn", "--jsn", ""),

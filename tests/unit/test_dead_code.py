@@ -35,6 +35,7 @@ CALLED_BY_A_LIBRARY = {
     "_connect_to_server",  # nats-py
     "before_process_message",  # dramatiq
     "collect",  # prometheus_client
+    "format_commands",  # typer
     "get_extra_info",  # httpcore
     "handle_DATA",  # aiosmtpd
     "log_message",  # http.server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,14 @@ Connections = Annotated[
     list[str] | None,
     typer.Option("--connection", "-c", help="Name or id of a connection; repeat it."),
 ]
-Enabled = Annotated[bool | None, typer.Option("--enabled/--disabled", show_default=False)]
+Enabled = Annotated[
+    bool | None,
+    typer.Option(
+        "--enabled/--disabled",
+        show_default=False,
+        help="A disabled one gets no new mails; what waits in its queue stays.",
+    ),
+]
 Description = Annotated[str | None, typer.Option(show_default=False)]
 
 
@@ -96,6 +104,14 @@ def add(
     connections: Connections = None,
     description: Description = None,
     enabled: Enabled = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Which mails it takes, from the first on: YAML or JSON, as `rules set` reads it.",
+        ),
+    ] = None,
     group: Group = None,
     position: Position = None,
     forward_to: Annotated[
@@ -115,9 +131,14 @@ def add(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Adds a handler, for all connections unless some are named. Shows its secrets, once."""
+    """Adds a handler, for all connections unless some are named. Shows its secrets, once.
+
+    Without --disabled it takes mails at once: those that --rules take, or all. To try rules on past
+    mails first, add it --disabled, then `rules dry-run`, `rules set` and `edit --enabled`.
+    """
+    given = {} if rules is None else {"rules": rules_commands.read(rules)}
     with Api.from_environment() as api:
-        body: dict[str, Any] = {"name": name, "connections": "all"}
+        body: dict[str, Any] = {"name": name, "connections": "all", **given}
         body |= _changes(api, connections, description, enabled) | _place(group, position)
         if forward_to is not None:
             address = forward_commands.address(forward_to)

@@ -36,7 +36,7 @@ def set_rules(name: Name, file: File, as_json: AsJson = False) -> None:
 
     What was decided before stands: nothing is delivered by this.
     """
-    rules = _read(file)
+    rules = read(file)
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         _print(api.patch(f"handlers/{found['id']}", {"rules": rules}), as_json)
@@ -62,7 +62,7 @@ def dry_run(
     """Shows what rules would have taken of past mails. Nothing is changed or delivered."""
     body: dict[str, Any] = {"days": days}
     if file is not None:
-        body["rules"] = _read(file)
+        body["rules"] = read(file)
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         tried = api.post(f"handlers/{found['id']}/rules/dry-run", body)
@@ -113,7 +113,8 @@ def deliver(
         printing.say(f"{moved} on the way; the rules are asked once more of each.")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, Any]:
+    """The rules that a file holds, as the API takes them. Raises InvalidInput."""
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

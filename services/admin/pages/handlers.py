@@ -16,11 +16,13 @@ from services.admin.operations.connection_list import search_connections
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerView
+from services.admin.pages import rule_form
 from services.admin.pages.consumer_examples import snippets
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, PostedForm, Values, whole_number
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.request_context import context_of, editing_context_of, settings_of
+from services.admin.pages.rule_form import NOTHING, Written
 from shared.errors import (
     ChangedMeanwhile,
     Conflict,
@@ -51,10 +53,14 @@ def new_handler(request: Request) -> Response:
 
 @router.post("/new", dependencies=[OPERATE])
 def create(request: Request, form: Form) -> Response:
+    written = rule_form.of_form(form)
+    if rule_form.is_of_rules(act := form.text("do")):
+        return _form(request, _typed(form), written=rule_form.changed(written, act))
+    changes = _changes(form) | {"rules": rule_form.to_rules(written)}
     try:
-        view = operations.create_handler(context_of(request), _changes(form))
+        view = operations.create_handler(context_of(request), changes)
     except (InvalidInput, NameTaken) as error:
-        return _form(request, _typed(form), error=error)
+        return _form(request, _typed(form), error=error, written=written)
     return _detail(request, view)
 
 
@@ -197,7 +203,10 @@ def _form(
     values: Values,
     view: HandlerView | None = None,
     error: PosthouseError | None = None,
+    *,
+    written: Written = NOTHING,
 ) -> Response:
+    """`written`: the rules of a handler that is still to be added; others have a page of theirs."""
     ctx = context_of(request)
     first = search_connections(ctx, per_page=_LISTED)
     chosen = connection_views.connections_of(ctx, values["ids"] or ())
@@ -213,6 +222,8 @@ def _form(
         error=error,
         listed=sorted(listed.values(), key=lambda one: one.name.casefold()),
         unlisted=max(0, first.total - len(listed)),
+        has_rules=any(written),
+        **rule_form.in_template(written),
     )
 
 

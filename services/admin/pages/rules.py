@@ -6,8 +6,7 @@ Everything is a form that the server writes anew, so that it works without JavaS
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
@@ -19,41 +18,30 @@ from services.admin.operations import rules as operations
 from services.admin.operations.handlers import HandlerView
 from services.admin.operations.rules import DryRun
 from services.admin.pages.formatting import counted
-from services.admin.pages.forms import Form, PostedForm, list_start, whole_number
+from services.admin.pages.forms import Form, list_start
 from services.admin.pages.rendering import redirect, render
 from services.admin.pages.request_context import context_of
+from services.admin.pages.rule_form import (
+    Written,
+    changed,
+    in_template,
+    is_of_rules,
+    of_form,
+    of_rules,
+    to_rules,
+)
 from shared.errors import InvalidInput
 from shared.input_fields import instant
-from shared.rules.conditions import FIELDS
-from shared.rules.expression import VARIABLES
-from shared.rules.ruleset import MOST_RULES, Rules
 
 router = APIRouter(prefix="/handlers")
-#: Facts of one rule in the form.
-_MOST_FACTS: Final = 30
 #: Where a dragged handler was dropped.
 _PLACE: Final = re.compile("[0-9]{1,4}")
-
-
-class _Fact(NamedTuple):
-    """One line of the form: a fact, and its values, one on a line."""
-
-    field: str = ""
-    values: str = ""
-
-
-class _Written(NamedTuple):
-    """The form as it was written, right or not. Each rule is a list of facts."""
-
-    accept: list[list[_Fact]]
-    reject: list[list[_Fact]]
-    expression: str
 
 
 @router.get("/{handler_id:int}/rules", dependencies=[OPERATE])
 def edit(request: Request, handler_id: int) -> Response:
     view = handler_operations.get_handler(context_of(request), handler_id)
-    return _form(request, view, _of_rules(view.handler.rules))
+    return _form(request, view, of_rules(view.handler.rules))
 
 
 @router.post("/{handler_id:int}/rules", dependencies=[OPERATE])
@@ -61,11 +49,11 @@ def change(request: Request, handler_id: int, form: Form) -> Response:
     """Tries, saves, or writes the form anew with a rule more or less."""
     ctx = context_of(request)
     view = handler_operations.get_handler(ctx, handler_id)
-    written = _of_form(form)
+    written = of_form(form)
     act = form.text("do")
-    if act.startswith(("more-", "drop-")):
-        return _form(request, view, _changed(written, act))
-    changes = {"rules": _to_rules(written)}
+    if is_of_rules(act):
+        return _form(request, view, changed(written, act))
+    changes = {"rules": to_rules(written)}
     try:
         if act == "try":
             return _form(request, view, written, tried=operations.dry_run(ctx, handler_id, changes))
@@ -113,87 +101,17 @@ def move(request: Request, handler_id: int, form: Form) -> Response:
 def _form(
     request: Request,
     view: HandlerView,
-    written: _Written,
+    written: Written,
     *,
     tried: DryRun | None = None,
     error: InvalidInput | None = None,
 ) -> Response:
-    with_blank = {
-        name: [[*facts, _Fact()] for facts in (rules or [[_Fact()]])]
-        for name, rules in (("accept", written.accept), ("reject", written.reject))
-    }
     return render(
         request,
         "handlers/rules.html",
         422 if error else 200,
         view=view,
-        lists=with_blank,
-        expression=written.expression,
-        first={"accept": 1, "reject": 1 + len(written.accept)},
         tried=tried,
         error=error,
-        facts=FIELDS,
-        names=list(VARIABLES),
+        **in_template(written),
     )
-
-
-def _of_rules(rules: Rules) -> _Written:
-    def facts(rule: Any) -> list[_Fact]:
-        return [_Fact(one.field, "\n".join(one.values)) for one in rule.conditions]
-
-    return _Written(
-        [facts(rule) for rule in rules.accept],
-        [facts(rule) for rule in rules.reject],
-        rules.expression,
-    )
-
-
-def _of_form(form: PostedForm) -> _Written:
-    return _Written(_rules_of(form, "accept"), _rules_of(form, "reject"), form.text("expression"))
-
-
-def _rules_of(form: PostedForm, name: str) -> list[list[_Fact]]:
-    """Rules in the order of the form; one without a fact is left out."""
-    rules = []
-    for rule in range(MOST_RULES + 1):
-        facts = []
-        for number in range(_MOST_FACTS):
-            prefix = f"{name}-{rule}-{number}"
-            fact = _Fact(form.text(f"{prefix}-fact"), form.text(f"{prefix}-values"))
-            if fact.field or fact.values:
-                facts.append(fact)
-        if facts:
-            rules.append(facts)
-    return rules
-
-
-def _changed(written: _Written, act: str) -> _Written:
-    """With one rule more (`more-accept`), or without one (`drop-reject-2`)."""
-    verb, _, rest = act.partition("-")
-    name, _, number = rest.partition("-")
-    rules: list[list[_Fact]] = {"accept": written.accept, "reject": written.reject}.get(name, [])
-    if verb == "more":
-        rules.append([])
-    elif (index := whole_number(number)) is not None and index < len(rules):
-        del rules[index]
-    return written
-
-
-def _to_rules(written: _Written) -> dict[str, Any]:
-    """As the operations take rules. Raises nothing: what is not right is theirs to say."""
-    return {
-        "accept": _json(written.accept),
-        "reject": _json(written.reject),
-        "expression": written.expression,
-    }
-
-
-def _json(rules: Sequence[Sequence[_Fact]]) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    for facts in rules:
-        rule: dict[str, list[str]] = {}
-        for fact in facts:
-            lines = [line.strip() for line in fact.values.splitlines() if line.strip()]
-            rule.setdefault(fact.field or "(none chosen)", []).extend(lines)
-        found.append(rule)
-    return found

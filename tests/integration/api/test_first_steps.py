@@ -65,6 +65,34 @@ def test_a_rule_has_room_for_a_second_fact_and_an_error_stands_beside_its_fact(
     assert "'= '. Comparison is ==" in page
 
 
+def test_a_handler_is_added_with_its_rules(api: Api, pages: httpx.Client) -> None:
+    """It would take mails meanwhile, were they made after it."""
+    new = "/handlers/new"
+    first = {"name": "with-rules", "group": "desk", "accept-0-0-fact": "kind"}
+    first |= {"accept-0-0-values": "person", "reject-0-0-fact": "size", "reject-0-0-values": "big"}
+    more = posted(pages, new, new, **first, do="more-accept")
+    assert 'name="accept-1-0-fact"' in more
+    assert 'value="with-rules"' in more
+    assert api.http.get("handlers", params={"q": "with-rules"}).json()["items"] == []
+    wrong = posted(pages, new, new, **first)
+    assert 'id="reject[0].size-error"' in wrong
+    assert 'value="with-rules"' in wrong
+    right = first | {"reject-0-0-values": "> 1 MB", "expression": "!encrypted", "enabled": ""}
+    made = posted(pages, new, new, **right)
+    assert "This is the token of with-rules" in made
+    assert "Takes mails of the kind person." in made
+    (found,) = api.http.get("handlers", params={"q": "with-rules"}).json()["items"]
+    assert (found["enabled"], found["group"]) == (False, "desk")
+    assert found["rules"] == {
+        "accept": [{"kind": "person"}],
+        "reject": [{"size": "> 1 MB"}],
+        "expression": "!encrypted",
+    }
+    # What Enter in a field does is not a button of the rules.
+    form = pages.get(new).text.partition('data-form="handler"')[2]
+    assert form.index("<button hidden>") < form.index('name="do"')
+
+
 def test_the_page_of_an_openpgp_key_claims_no_other_digest(api: Api, pages: httpx.Client) -> None:
     for version, digest in ((4, "SHA-1"), (6, "SHA-256")):
         profile = Profile.RFC4880 if version == 4 else Profile.RFC9580

@@ -243,3 +243,21 @@ def test_the_commands_say_and_do_the_same(api: Api, posthouse: Posthouse, tmp_pa
     refused = posthouse("apply", "-f", str(document))
     assert refused.code == 2
     assert "Rule 1, kind" in refused.err
+
+
+@pytest.mark.promise("R1")
+def test_a_handler_begins_with_its_rules(api: Api, posthouse: Posthouse, tmp_path: Path) -> None:
+    """It would take mails meanwhile, were they set after it is made."""
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(RULES))
+    add = ("handlers", "add", "born", "--rules", str(path), "--group", "desk", "--position", "2")
+    made = posthouse(*add, "--disabled", "--json").json
+    assert (made["rules"], made["enabled"]) == (RULES, False)
+    assert (made["group"], made["position"]) == ("desk", 2)
+    path.write_text(yaml.safe_dump({"reject": [{"kind": "persn"}]}))
+    refused = posthouse("handlers", "add", "unborn", "--rules", str(path))
+    assert refused.code == 2
+    assert "Rule 1, kind: 'persn' is not known." in refused.err
+    missing = posthouse("handlers", "add", "unborn", "--rules", str(tmp_path / "none.yaml"))
+    assert (missing.code, "none.yaml cannot be read" in missing.err) == (2, True)
+    assert api.http.get("handlers", params={"q": "unborn"}).json()["items"] == []

@@ -46,7 +46,7 @@ export async function handle(event, folder) {
   }
 
   let answer = null;
-  if (!AUTOMATIC.includes(mail.kind ?? "")) {
+  if (!AUTOMATIC.includes(mail.kind ?? "") && !mail.auto_reply_suppressed) {
     const before = (mail.references?.length ? mail.references : mail.in_reply_to ?? []).filter((id) => id !== message_id);
     answer = {
       To: (mail.reply_to?.length ? mail.reply_to : mail.from ?? []).map((one) => one.address),

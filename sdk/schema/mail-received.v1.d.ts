@@ -141,6 +141,10 @@ export interface Data {
       value: string;
     }[];
     /**
+     * The mail asks that no automatic reply goes out, or no out-of-office one (X-Auto-Response-Suppress: All, AutoReply or OOF; [MS-OXCMAIL] section 2.1.3.2.20). It says nothing of who sent it: `kind` may be person.
+     */
+    auto_reply_suppressed?: boolean;
+    /**
      * What could not be delivered; only where `kind` is bounce.
      */
     bounce?: null | {

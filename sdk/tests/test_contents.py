@@ -120,3 +120,5 @@ def test_an_answer_belongs_to_its_thread() -> None:
 )  # fmt: skip
 def test_machines_are_told_from_people(kind: str, automatic: bool) -> None:
     assert event(kind=kind).is_automatic is automatic
+    # Whoever sent it: who answers all the same may answer a machine that answers, for ever.
+    assert event(kind=kind, auto_reply_suppressed=True).is_automatic

@@ -86,6 +86,7 @@ class MailFacts(NamedTuple):
     list_id: str = ""
     kind: MailKind = MailKind.PERSON
     evidence: tuple[Evidence, ...] = ()
+    auto_reply_suppressed: bool = False
     bounce: Bounce | None = None
     parts: tuple[PartFacts, ...] = ()
     parts_left_off: int = 0
@@ -103,7 +104,8 @@ class MailFacts(NamedTuple):
         # At once: asking a named tuple for twenty fields by name takes three times as long.
         (
             in_reply_to, references, thread, reply_to, sender, return_path, delivered_to, list_id,
-            kind, evidence, bounce, parts, parts_left_off, body, reply_text, html, results, spam, _,
+            kind, evidence, suppressed, bounce, parts, parts_left_off, body, reply_text, html,
+            results, spam, _,
         ) = self  # fmt: skip
         text, truncated, is_from_html = body
         return {
@@ -117,6 +119,7 @@ class MailFacts(NamedTuple):
             "list_id": list_id,
             "kind": str(kind),
             "evidence": _dicts(evidence) if evidence else [],
+            "auto_reply_suppressed": suppressed,
             "bounce": bounce and bounce._asdict(),
             "parts": [one.to_json() for one in parts],
             "parts_left_off": parts_left_off,
@@ -215,6 +218,7 @@ def _of_any(
         _list_id(fields["list-id"][0]) if "list-id" in fields else "",
         kind,
         evidence,
+        kinds.suppresses_auto_replies(fields),
         bounce,
         parts,
         parts_left_off,

@@ -76,7 +76,12 @@ _AUTOMATIC: Final = frozenset(
     )
 )  # fmt: skip
 #: What many machines and few people's programs set.
-_WEAK: Final = frozenset(("x-auto-response-suppress", "x-github-reason"))
+_WEAK: Final = frozenset(("x-github-reason",))
+#: What answers the mail asks for, and not what sent it ([MS-OXCMAIL] section 2.1.3.2.20,
+#: [MS-OXOMSG] section 2.2.1.77): people's mails have it, too.
+_SUPPRESS: Final = "x-auto-response-suppress"
+#: Of its words those about replies; the others are about reports of delivery and reading.
+_REPLIES: Final = frozenset(("all", "autoreply", "oof"))
 _OF_LISTS: Final = frozenset(
     (
         "list-id", "list-post", "list-unsubscribe", "list-unsubscribe-post", "list-help",
@@ -104,9 +109,9 @@ FIELDS: Final = (
     | _WEAK
     | _OF_LISTS
     | {"auto-submitted", "precedence", "x-precedence", "x-failed-recipients", "content-class"}
-    | {"return-path", "x-post-messageclass", "content-type"}
+    | {"return-path", "x-post-messageclass", "content-type", _SUPPRESS}
 )
-_BY_VALUE: Final = FIELDS - {"return-path", "content-type"}
+_BY_VALUE: Final = FIELDS - {"return-path", "content-type", _SUPPRESS}
 #: Of these nearly every mail is, and says no more by it.
 _ORDINARY_TYPES: Final = frozenset(
     ("", "text/plain", "text/html", "multipart/alternative", "multipart/mixed", "multipart/related")
@@ -151,6 +156,13 @@ def classify(
     if automatic or said.weak:
         return MailKind.AUTO_REPLY, tuple((automatic + said.weak)[:_MOST_EVIDENCE])
     return MailKind.PERSON, ()
+
+
+def suppresses_auto_replies(fields: Mapping[str, Sequence[bytes]]) -> bool:
+    """Whether the mail asks that no automatic reply goes out, or no out-of-office one."""
+    values = fields.get(_SUPPRESS, ())[:3]
+    words = {word.strip().lower() for value in values for word in _text(value).split(",")}
+    return not _REPLIES.isdisjoint(words)
 
 
 def may_be_of_daemon(fields: Mapping[str, Sequence[bytes]]) -> bool:

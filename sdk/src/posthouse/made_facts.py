@@ -62,6 +62,7 @@ def facts_of(raw: bytes, kind: str | None = None) -> Mail:
         list_id=str(mail["list-id"] or "").rpartition("<")[2].strip(" >"),
         kind=told,
         evidence=evidence,
+        auto_reply_suppressed=_suppresses(mail),
         parts=parts,
         text=_text_of_html(text) if is_html else text,
         text_is_from_html=is_html,
@@ -91,6 +92,12 @@ def kind_of(mail: EmailMessage) -> tuple[str, tuple[Evidence, ...]]:
         bounced = not authors or authors[0] in ("mailer-daemon", "postmaster")
         return "bounce" if bounced else "auto-reply", (Evidence("return-path", "<>"),)
     return "person", ()
+
+
+def _suppresses(mail: EmailMessage) -> bool:
+    """[MS-OXCMAIL] section 2.1.3.2.20."""
+    words = str(mail["x-auto-response-suppress"] or "").lower().split(",")
+    return not {"all", "autoreply", "oof"}.isdisjoint(word.strip() for word in words)
 
 
 def _addresses(mail: EmailMessage, name: str) -> tuple[Address, ...]:

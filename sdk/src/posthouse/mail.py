@@ -103,6 +103,7 @@ class Mail:
     `thread` is the provider's id of the thread (Gmail, Microsoft Graph), else its first message id;
     `labels` are Gmail's labels or Outlook's categories when the mail came. `kind`: `person`,
     `auto-reply`, `bounce`, `list`, `calendar`, `receipt`, `complaint`, with its `evidence`.
+    `auto_reply_suppressed`: it asks that no automatic reply goes out, whoever sent it.
     `return_path` is "" for the null return path and None where no server noted one. `text` is the
     plain text, or the text of the HTML (`text_is_from_html`); `reply_text` is a guess: what of it
     was written anew in a reply, empty where nothing quoted was found; `html` the path of the HTML
@@ -122,6 +123,7 @@ class Mail:
     list_id: str = ""
     kind: str = "person"
     evidence: tuple[Evidence, ...] = ()
+    auto_reply_suppressed: bool = False
     bounce: Bounce | None = None
     parts: tuple[Part, ...] = ()
     parts_left_off: int = 0
@@ -143,8 +145,9 @@ class Mail:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether a program sent it: no answer should go out (RFC 3834 section 2)."""
-        return self.kind in AUTOMATIC
+        """Whether no program should answer it: a program sent it (RFC 3834 section 2), or it asks
+        for no automatic reply."""
+        return self.kind in AUTOMATIC or self.auto_reply_suppressed
 
     @property
     def attachments(self) -> tuple[Part, ...]:
@@ -180,6 +183,7 @@ def read_mail(fields: Mapping[str, Any]) -> Mail:
         evidence=_all(
             fields, "evidence", lambda one: Evidence(_text(one, "field"), _text(one, "value"))
         ),
+        auto_reply_suppressed=bool(fields.get("auto_reply_suppressed")),
         bounce=Bounce(*(_text(bounce, name) for name in _BOUNCE)) if bounce else None,
         parts=_all(fields, "parts", _part),
         parts_left_off=int(fields.get("parts_left_off") or 0),

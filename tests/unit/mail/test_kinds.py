@@ -44,8 +44,9 @@ def report(kind: str, body: str) -> str:
         ("X-Autorespond: Out of office\r\n", "auto-reply", ["x-autorespond"]),
         ("Precedence: auto_reply\r\n", "auto-reply", ["precedence"]),
         ("Precedence: bulk\r\n", "auto-reply", ["precedence"]),
-        ("X-Auto-Response-Suppress: All\r\n", "auto-reply", ["x-auto-response-suppress"]),
-        ("X-Auto-Response-Suppress: None\r\n", "person", []),
+        ("X-Auto-Response-Suppress: All\r\n", "person", []),
+        ("X-Auto-Response-Suppress: OOF, AutoReply\r\nAuto-Submitted: auto-generated\r\n",
+         "auto-reply", ["auto-submitted"]),
         ('X-POST-MessageClass: 9; Autoresponder\r\n', "auto-reply", ["x-post-messageclass"]),
         ("X-OTRS-Loop: support@example.com\r\n", "auto-reply", ["x-otrs-loop"]),
         ("Return-Path: <>\r\n", "auto-reply", ["return-path"]),
@@ -64,6 +65,29 @@ def report(kind: str, body: str) -> str:
 def test_the_kind_has_its_evidence(header: str, kind: str, fields: list[str]) -> None:
     found = facts(ANN + header)
     assert (found.kind, [one.field for one in found.evidence]) == (kind, fields)
+
+
+@pytest.mark.parametrize(
+    ("value", "suppressed"),
+    [
+        ("All", True),
+        ("DR, OOF, AutoReply", True),
+        ("dr,\r\n autoreply", True),
+        ("OOF", True),
+        ("None", False),
+        ("", False),
+        ("DR, RN, NRN", False),  # reports of delivery and reading alone
+        ("overall", False),
+    ],
+)
+def test_what_a_mail_asks_of_answers_says_nothing_of_who_sent_it(
+    value: str, suppressed: bool
+) -> None:
+    """[MS-OXCMAIL] section 2.1.3.2.20."""
+    found = facts(ANN + f"X-Auto-Response-Suppress: {value}\r\n")
+    assert (found.kind, found.evidence) == ("person", ())
+    assert found.auto_reply_suppressed is suppressed
+    assert found.to_json()["auto_reply_suppressed"] is suppressed
 
 
 def test_evidence_is_decoded_and_bounded() -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.promise("F5")
 #: What the servers and a kept library add is not there in an event for tests.
 _ALIKE = (
     *("in_reply_to", "references", "thread", "reply_to", "sender", "return_path", "delivered_to"),
-    *("list_id", "kind", "parts", "text", "text_is_from_html", "html"),
+    *("list_id", "kind", "auto_reply_suppressed", "parts", "text", "text_is_from_html", "html"),
 )
 
 
@@ -73,6 +73,8 @@ def _unknown_charset() -> EmailMessage:
         partial(_with, Auto_Submitted="auto-replied; owner-email=a@b"),
         partial(_with, Auto_Submitted="no (by hand)"),
         partial(_with, Precedence="bulk"),
+        partial(_with, X_Auto_Response_Suppress="DR, AutoReply"),
+        partial(_with, X_Auto_Response_Suppress="DR, NDR"),
         partial(_with, List_Id="Tea <tea.example.org>", Precedence="list"),
         partial(_with, List_Unsubscribe="<mailto:u@example.org>", Auto_Submitted="auto-generated"),
         partial(_with, List_Id="<n.example>", Auto_Submitted="auto-replied"),

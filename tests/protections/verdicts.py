@@ -25,6 +25,8 @@ _DOES_NOT_FIT: Final = (
     "NameError",
     "SyntaxError",
     "UnboundLocalError",
+    "psycopg.errors.SyntaxError",
+    "psycopg.errors.Undefined",
 )
 #: Of a reason, characters that are shown.
 _SHOWN: Final = 160
@@ -84,7 +86,10 @@ def _judged(ran: _Ran, timeout_s: float) -> Verdict:
 
 
 def _does_not_fit(tree: CopiedTree, module: str) -> str:
-    """Why the changed module is no program any more; empty where it is one."""
+    """Why the changed module is no program any more; empty where it is one, or has statements of
+    Postgres, whose tests say so."""
+    if not module.endswith(".py"):
+        return ""
     command = ["-m", "ruff", "check", "--quiet", "--no-cache", "--output-format=concise"]
     checked = subprocess.run(
         [tree.python, *command, "--select=E9,F821,F822,F823", module],

@@ -39,7 +39,8 @@ def test_each_protection_stands_once_in_its_module() -> None:
         assert one.module.startswith(PRODUCT), f"{one.full_name}: no module of the product"
         try:
             changed = one.removed_from((ROOT / one.module).read_text(encoding="utf-8"))
-            ast.parse(changed)
+            if one.module.endswith(".py"):
+                ast.parse(changed)
         except (OSError, ValueError, SyntaxError) as error:
             wrong.append(f"{one.full_name}: {error}")
     assert not wrong

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -148,6 +149,23 @@ def test_a_decryptor_that_stalled_asks_whether_the_mail_is_still_its_own(
         session.execute("UPDATE outbox SET claimed_until = now() - interval '1 second'")
     claimed(database, mail_id, token=OTHER)
     assert standing_of(database, [late], TOKEN).mine == set()
+
+
+@pytest.mark.promise("I3")
+def test_what_a_claim_says_is_as_old_as_its_question(
+    database: Database, mail_id: uuid.UUID
+) -> None:
+    """However long it waited for the row, or its process slept with the answer."""
+    found: list[Claimed] = []
+    waits = threading.Thread(target=lambda: found.append(claimed(database, mail_id)))
+    with database.transaction() as session:
+        session.execute("SELECT FROM outbox FOR UPDATE")
+        waits.start()
+        eventually(lambda: _is_waited_for(database))
+        released = time.monotonic()
+    waits.join(30)
+    assert found[0].fresh is not None
+    assert found[0].fresh.until < released + outbox._FRESH_S
 
 
 @pytest.mark.promise("I3")

@@ -1,0 +1,132 @@
+"""What is committed under a lease: all of it or nothing, and only while the lease is held.
+
+For an administrator: commits under a lease that was lost count in `posthouse_lease_losses_total`
+(PosthouseLeasesLost); a Postgres without space is the check `database` on the overview.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.errors import LeaseLost
+from shared.storage import leases, ledger
+from shared.storage.folder_ref import FolderRef
+from shared.storage.leases import Lease
+from shared.storage.ledger import Batch, LeftOnServer
+from shared.storage.pool import Database, DatabaseCannotWrite, Session
+from tests.integration.test_ledger import count, lease, message
+from tests.rig.leasing import acquire
+
+Use = Callable[[Session, Lease, FolderRef], None]
+
+
+def _commits(session: Session, held: Lease, place: FolderRef) -> None:
+    ledger.commit_batch(session, held, place, [message(1)])
+
+
+def _commits_many(session: Session, held: Lease, place: FolderRef) -> None:
+    ledger.commit_batch(session, held, place, [message(key) for key in range(ledger.FEW + 1)])
+
+
+def _relies_on_it(session: Session, held: Lease, place: FolderRef) -> None:
+    leases.assert_held(session, held)
+
+
+USES = pytest.mark.parametrize("use", [_commits, _commits_many, _relies_on_it])
+
+
+def _edited(database: Database, held: Lease) -> None:
+    with database.transaction() as session:
+        leases.take_away(session, held.mailbox)
+
+
+def _restored(database: Database, held: Lease) -> None:
+    """Postgres is as it was before: another fetcher counts from there, to the same number."""
+    with database.transaction() as session:
+        session.execute("DELETE FROM lease")
+    assert lease(database, "another").fence == held.fence
+
+
+@pytest.mark.promise("I4")
+@pytest.mark.parametrize("lose", [_edited, _restored])
+@USES
+def test_nothing_is_done_under_a_lease_that_was_lost(
+    database: Database, place: FolderRef, use: Use, lose: Callable[[Database, Lease], None]
+) -> None:
+    held = lease(database, "me")
+    lose(database, held)
+    with pytest.raises(LeaseLost), database.transaction() as session:
+        use(session, held, place)
+    assert (count(database, "message"), count(database, "known_uid")) == (0, 0)
+
+
+@pytest.mark.promise("I4")
+@USES
+def test_nobody_takes_a_mailbox_over_while_something_is_committed(
+    database: Database, place: FolderRef, use: Use
+) -> None:
+    """Both would have the same mails: the one knows nothing yet of what the other commits."""
+    held = lease(database, "me", ttl=0)
+    locked = "SELECT mailbox FROM lease FOR UPDATE SKIP LOCKED"
+    with database.transaction() as session:
+        use(session, held, place)
+        with database.transaction() as other:
+            assert other.execute(locked).fetchall() == []
+    with database.transaction() as other:
+        assert other.execute(locked).fetchall() == [("box",)]
+
+
+@pytest.mark.promise("I4")
+@pytest.mark.parametrize("lose", [_edited, _restored])
+def test_who_lost_a_lease_neither_prolongs_nor_gives_back_that_of_another(
+    database: Database, lose: Callable[[Database, Lease], None]
+) -> None:
+    stale = lease(database, "me")
+    lose(database, stale)
+    with database.transaction() as session:
+        acquire(session, ["box"], "another", 60)
+        before = session.execute("SELECT owner, fence, until FROM lease").fetchall()
+        assert leases.renew(session, [stale], 600) == set()
+        assert leases.release(session, [stale]) == set()
+        assert session.execute("SELECT owner, fence, until FROM lease").fetchall() == before
+        assert [row[0] for row in before] == ["another"]
+
+
+LEFT = LeftOnServer(key=9, code="too-large", reason="big", size=1)
+
+
+@pytest.mark.promise("I3", "H4")
+@pytest.mark.parametrize(
+    ("uid_validity", "refused", "table"),
+    [(100, [LEFT], "quarantine"), (None, [], "known_key")],
+    ids=["a mail over the limit", "keys of POP3"],
+)
+def test_a_batch_is_committed_whole_or_not_at_all(
+    database: Database,
+    place: FolderRef,
+    uid_validity: int | None,
+    refused: list[LeftOnServer],
+    table: str,
+) -> None:
+    """Postgres has no space left in the middle: what was written of it would come twice, or be
+    known and in no quarantine."""
+    where = FolderRef(place.connection_id, place.folder, uid_validity)
+    batch = Batch(lease(database, "me"), where, [message(1)], refused)
+    with database.transaction() as session:
+        session.execute(
+            "CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " RAISE 'could not extend file' USING ERRCODE = '53100'; END $$"
+        )
+        session.execute(
+            f"CREATE TRIGGER no_space BEFORE INSERT ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION no_space()".encode()
+        )
+    with pytest.raises(DatabaseCannotWrite):
+        database.perform(
+            lambda session: ledger.commit_batches(session, [batch]),
+            single=ledger.is_one_statement(batch),
+        )
+    for written in ("message", "outbox", "settlement", "known_uid"):
+        assert count(database, written) == 0, written

@@ -1,4 +1,4 @@
-"""A decryptor that is killed while it opens a large mail stops nobody, and leaves no plaintext."""
+"""A decryptor that is killed while it opens a mail stops nobody, and leaves no plaintext."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.demo.certificate import DemoCertificate
+from cli.demo.samples import compose, encrypted
 from services.decryptor.opening_batches import SPOOLED
 from tests.rig.mails import digests
 from tests.rig.queue_events import open_queue
@@ -49,3 +51,34 @@ def test_a_large_mail_is_opened_after_its_decryptor_was_killed(
     assert [event["data"]["sha256"]] == digests([LARGE])
     stack.stop()
     assert list(spool.iterdir()) == []
+
+
+@pytest.mark.promise("C2", "I3")
+@pytest.mark.parametrize("step", ["opened", "kept", "recorded"])
+def test_what_was_opened_is_in_the_store_before_it_is_known_to_be_opened(
+    step: str,
+    redis_url: str,
+    dovecot: Dovecot,
+    mail_user: str,
+    build_stack: Callable[..., Stack],
+    tmp_path: Path,
+) -> None:
+    certificate = DemoCertificate.of(tmp_path / "keys")
+    plain = compose("a@example.org", "b@example.org", "Secret", "Hello.\n")
+    dovecot.deliver(mail_user, [encrypted(plain, certificate)])
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = stack.watch(dovecot, mail_user)
+    stack.add_certificate(certificate, connection)
+    stack.start("scheduler", "fetcher")
+    (victim,) = stack.start("decryptor", die_at=step)
+    stack.wait(lambda: victim.poll() is not None, f"it dies at {step}")
+    stack.processes.remove(victim)
+    stack.hasten()
+    stack.start("decryptor")
+    stack.wait_settled(1)
+    stack.stop()
+    (event,) = open_queue(redis_url, "archive").events()
+    assert event["data"]["security"]["status"] == "decrypted"
+    ((key, size),) = stack.query("SELECT opened_key, opened_size FROM message")
+    assert (stack.store / key).stat().st_size == size

@@ -88,6 +88,41 @@ def test_a_queue_that_refuses_everything_is_made_anew_and_filled(
     assert guard.check_all() == 0, "the same loss is made good twice"
 
 
+class Dies:
+    """Its scheduler is killed when a queue was made, before anything else."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._output, name)
+
+    def ensure(self, handler: str, generation: str) -> bool:
+        self._output.ensure(handler, generation)
+        raise SystemExit(9)
+
+
+@pytest.mark.promise("I2")
+def test_what_a_lost_queue_had_is_noted_before_the_queue_is_made_anew(
+    output: Output, database: Database, handler: str
+) -> None:
+    """On RabbitMQ nobody could tell the new one from the old one."""
+    handler_id = add(database, handler)
+    guard = Guard(database, output, "amqp://here")
+    assert guard.check_all() == 1
+    with database.transaction() as session:
+        mail = add_message(session, add_connection(session), utc_now())
+        deliveries.record_deliveries(session, [(mail, handler_id, "")])
+    output.delete(handler)
+    with pytest.raises(SystemExit):
+        Guard(database, cast(Output, Dies(output)), "amqp://here").check_all()
+    assert output.inspect(handler).exists
+    guard.check_all()
+    with database.transaction() as session:
+        waiting = [row[0] for row in session.execute("SELECT message_id FROM outbox")]
+    assert waiting == [mail]
+
+
 class Slow:
     """An output that takes its time to make a queue."""
 

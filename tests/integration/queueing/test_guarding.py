@@ -131,6 +131,31 @@ def test_so_is_an_event_whose_publishing_was_recorded_only_after_the_restart(pla
 
 
 @pytest.mark.promise("I2")
+def test_what_came_after_the_oldest_that_waits_may_have_been_recorded_before_it(
+    place: Place,
+) -> None:
+    """Of two decryptors the one whose event was first in the queue recorded it last."""
+    place.guard.check_all()
+    first, position = place.publish(recorded=False)
+    second, _ = place.publish()
+    place.record(first, position)
+    place.guard.check_all()
+    place.server.wipe()
+    assert place.guard.check_all() == 1
+    assert place.waiting() == {first, second}
+
+
+@pytest.mark.promise("I2", "I5")
+def test_a_queue_that_cannot_be_looked_at_keeps_no_other_from_being_made(place: Place) -> None:
+    client = place.output._client  # type: ignore[attr-defined]
+    client.set(f"posthouse:handler:{place.handler}", "somebody else's")
+    with place.database.transaction() as session:
+        add_handler(session, "other", utc_now())
+    assert place.guard.check_all() == 1
+    assert place.output.inspect("other").exists
+
+
+@pytest.mark.promise("I2")
 def test_what_waits_at_a_broker_that_is_switched_away_from_is_published_at_the_other(
     place: Place, broker_url: str
 ) -> None:

@@ -104,8 +104,9 @@ def test_a_mail_that_waits_for_something_stays_with_its_bytes(
     at = NOW - 50 * DAY
     housekeeping(database, store, at, DAYS)
     refs = keep(store, [b"unpublished", b"unsettled", b"quarantined", b"done"], at)
+    (opened,) = keep(store, [b"what was in the unsettled one"], at)
     unpublished = add_message(session, connection, at, ref=refs[0], published=False)
-    unsettled = add_message(session, connection, at, ref=refs[1])
+    unsettled = add_message(session, connection, at, ref=refs[1], opened=opened)
     session.execute(
         "INSERT INTO settlement (connection_id, folder, native_key, message_id) "
         "VALUES (%s, '', '7', %s)",
@@ -121,6 +122,7 @@ def test_a_mail_that_waits_for_something_stays_with_its_bytes(
     live_through(database, store, 45)
     assert ids(session) == {unpublished, unsettled, quarantined}
     assert [store.read(ref) for ref in refs[:3]] == [b"unpublished", b"unsettled", b"quarantined"]
+    assert can_read(store, opened), "it may be delivered again"
 
     for table in ("outbox", "settlement", "quarantine"):
         session.execute(f"DELETE FROM {table}".encode())
@@ -137,15 +139,49 @@ def test_what_an_enabled_handler_has_not_acknowledged_stays_to_refill_its_queue(
     at = NOW - 40 * DAY
     handler = add_handler(session, "tickets", watermark=at - DAY, enabled=enabled)
     housekeeping(database, store, at, DAYS)
-    identifier = add_message(session, connection, at, handler_id=handler)
+    (ref,) = keep(store, [b"a mail"], at)
+    identifier = add_message(session, connection, at, ref=ref, handler_id=handler)
     live_through(database, store, 39)
     report = housekeeping(database, store, NOW, DAYS)
     assert ids(session) == ({identifier} if enabled else set())
+    assert can_read(store, ref) == enabled
     assert report.waiting_for == (("tickets",) if enabled else ())
 
     session.execute("UPDATE handler_queue SET watermark = %s", (NOW,))
     housekeeping(database, store, NOW, DAYS)
     assert ids(session) == set()
+
+
+def test_a_mail_outside_the_dated_partitions_stays_for_its_handler_too(
+    database: Database, session: Session, store: Store
+) -> None:
+    """It came while no housekeeping ran for long."""
+    at = NOW - 40 * DAY
+    handler = add_handler(session, "tickets", watermark=at - DAY)
+    (ref,) = keep(store, [b"a mail"], at)
+    connection = add_connection(session)
+    identifier = add_message(session, connection, at, ref=ref, handler_id=handler)
+    housekeeping(database, store, NOW, DAYS)
+    assert ids(session) == {identifier}
+    assert can_read(store, ref)
+
+    session.execute("UPDATE handler_queue SET watermark = %s", (NOW,))
+    housekeeping(database, store, NOW, DAYS)
+    assert ids(session) == set()
+
+
+def test_a_pack_that_was_begun_before_midnight_stays_with_its_mails(
+    database: Database, session: Session, store: Store
+) -> None:
+    """It has the day on which it was begun, its mails that on which they ended."""
+    midnight = (NOW - DAYS * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    housekeeping(database, store, midnight, DAYS)
+    (ref,) = keep(store, [b"a mail"], midnight - timedelta(seconds=1))
+    connection = add_connection(session)
+    identifier = add_message(session, connection, midnight + timedelta(seconds=1), ref=ref)
+    live_through(database, store, DAYS)
+    assert ids(session) == {identifier}
+    assert can_read(store, ref)
 
 
 def test_an_abandoned_queue_does_not_fill_the_disk_for_ever(
@@ -231,6 +267,7 @@ def test_stale_rows_and_spools_of_dead_processes_go(
     (stale,) = (tmp_path / "store" / "spool").iterdir()
     open_pack = store.pack()
     open_pack.write(b"a mail that is just coming in")
+    open_pack.flush()
     os.utime(stale, (0, 0))
     report = housekeeping(database, store, utc_now(), DAYS)
     assert session.execute("SELECT state FROM oauth_flow").fetchall() == [("new",)]

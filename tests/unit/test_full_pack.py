@@ -59,6 +59,26 @@ def test_what_cannot_be_made_durable_leaves_nothing(
     assert left == [tmp_path / "store" / first.key]
 
 
+@pytest.mark.promise("I1")
+def test_the_folders_of_a_new_day_are_durable_with_its_first_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash a folder whose name was not synced is gone, with all that lies in it."""
+    store, synced, sync = FileStore(tmp_path / "store"), set[Path](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with store.pack() as pack:
+        pack.write(b"x")
+        pack.commit()
+    path = tmp_path / "store" / pack.key
+    day = [*path.parents][: len(Path(pack.key).parents)]
+    assert synced == {path, *day}
+
+
 def test_the_mark_that_stands_there_is_whole_until_the_new_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.protections import Protection
 from tests.protections.copied_tree import CopiedTree
+from tests.servers.processes import end_with_parent
 
 #: What says that the code does not fit together any more, and nothing of what it protects.
 _DOES_NOT_FIT: Final = (
@@ -46,10 +47,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """`code` of pytest, None where it did not end; `failures`: what tests said, by their names."""
+    """`code` of pytest, None where it did not end; what tests said that failed, by their names, and
+    those that could not begin or end."""
 
     code: int | None
     failures: Sequence[tuple[str, str]] = ()
+    errors: Sequence[tuple[str, str]] = ()
 
 
 def passes(tree: CopiedTree, tests: Sequence[str], timeout_s: float) -> bool:
@@ -77,12 +80,17 @@ def _judged(ran: _Ran, timeout_s: float) -> Verdict:
     if ran.code != pytest.ExitCode.TESTS_FAILED:
         return Verdict(Word.BROKEN, f"pytest ended with {ran.code}: nothing was tested")
     if not ran.failures:
-        return Verdict(Word.BROKEN, "no test failed, but what a test needs")
+        what = _shown(*ran.errors[0]) if ran.errors else "nothing is told"
+        return Verdict(Word.BROKEN, f"no test failed, but what one needs: {what}")
     test, said = ran.failures[0]
-    shown = f"{test}: {' '.join(said.split())[:_SHOWN]}"
+    shown = _shown(test, said)
     if said.startswith(_DOES_NOT_FIT) or "pytest-timeout" in said:
         return Verdict(Word.BROKEN, shown)
     return Verdict(Word.HELD, shown)
+
+
+def _shown(test: str, said: str) -> str:
+    return f"{test}: {' '.join(said.split())[:_SHOWN]}"
 
 
 def _does_not_fit(tree: CopiedTree, module: str) -> str:
@@ -108,10 +116,10 @@ def _run(tree: CopiedTree, tests: Sequence[str], timeout_s: float) -> _Ran:
         process = subprocess.Popen(
             [tree.python, "-m", "pytest", *options, *tests],
             cwd=tree.folder,
-            env={**os.environ, "TMPDIR": folder},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=end_with_parent,
         )
         try:
             code = process.wait(timeout_s)
@@ -121,12 +129,14 @@ def _run(tree: CopiedTree, tests: Sequence[str], timeout_s: float) -> _Ran:
             if isinstance(error, subprocess.TimeoutExpired):
                 return _Ran(None)
             raise
-        return _Ran(code, _failures(results) if results.exists() else ())
+        if not results.exists():
+            return _Ran(code)
+        return _Ran(code, _told(results, "failure"), _told(results, "error"))
 
 
-def _failures(results: Path) -> list[tuple[str, str]]:
+def _told(results: Path, kind: str) -> list[tuple[str, str]]:
     return [
-        (case.get("name", ""), failure.get("message", ""))
+        (case.get("name", ""), told.get("message", ""))
         for case in ElementTree.parse(results).iter("testcase")
-        for failure in case.findall("failure")
+        for told in case.findall(kind)
     ]

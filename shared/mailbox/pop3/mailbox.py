@@ -62,7 +62,6 @@ class Pop3Mailbox:
         self._list = Pop3List(self._live, "UIDL" in session.capabilities)
         #: Mails that are safe here, whatever the server does with them.
         self._safe: set[Key] = set()
-        self._to_delete = False
         #: Capabilities that the server tells after the login alone; None while that is open.
         self._after_login: dict[str, str] | None = None
 
@@ -292,12 +291,10 @@ class Pop3Mailbox:
             numbered, gone = self._numbered(refs)
             session = self._live()
             if action is AfterDownload.DELETE:
-                self._to_delete = True
                 done = mark_deleted(session, numbered)
             else:
                 done = retrieve_again(session, numbered)
             refusal = confirm(session)
-            self._to_delete = False
             self._drop_session(polite=False, said_quit=True)
             if refusal is None:
                 return [*gone, *done]
@@ -355,8 +352,7 @@ class Pop3Mailbox:
         """Whether QUIT would confirm nothing but what is safe here."""
         session = self._session
         return session is None or (
-            not self._to_delete
-            and not session.stream.broken
+            not session.stream.broken
             and session.retrieved <= self._safe
             and session.topped <= self._safe
         )
@@ -376,7 +372,6 @@ class Pop3Mailbox:
         except PosthouseError:
             pass
         finally:
-            self._to_delete = False
             session.stream.close()
 
     @contextlib.contextmanager

@@ -86,3 +86,26 @@ def test_mails_come_and_go_beside_such_that_are_only_looked_into(
         assert server.left("alice") == EARLY
         assert here.stack.count("settlement") == 0
     assert here.stack.query("SELECT failures, error FROM connection_state") == [(0, None)]
+
+
+@pytest.mark.promise("M4", "M7")
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+def test_mails_go_although_each_run_looks_into_others(
+    after_download: str, here: FetcherHere, server: RuledPop3
+) -> None:
+    """What an earlier run had is let go of before that, as no session says QUIT after it."""
+    early = [mail(n, 500, seed=80).replace(b" 2026 ", b" 2019 ") for n in range(6)]
+    with server:
+        connection = watch(here, server, after_download)
+        with here.stack.database.transaction() as session:
+            connections.start_from(
+                session, connection, since=datetime(2026, 1, 1, tzinfo=UTC), skip_existing=False
+            )
+        for number in range(3):
+            server.deliver("alice", [early[2 * number], MAILS[number]])
+            run(here, server, connection)
+            server.deliver("alice", [early[2 * number + 1]])
+            run(here, server, connection)
+        assert here.had() == digests(MAILS)
+        assert server.left("alice") == early
+        assert here.stack.count("settlement") == 0

@@ -14,6 +14,7 @@ from hashlib import md5
 
 import pytest
 
+from shared.clock import new_id
 from shared.storage import connections
 from tests.integration.test_folder_identity import Folder
 from tests.integration.test_pop3_confirming import watch
@@ -21,7 +22,7 @@ from tests.integration.test_pop3_rebinding import Counting
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.servers.pop3_rules import RuledPop3, Stored
-from tests.servers.scripted import ScriptedServer
+from tests.servers.scripted import Conversation, ScriptedServer, imap
 
 pytestmark = pytest.mark.promise("I4", "I9")
 
@@ -139,3 +140,21 @@ def test_as_mails_of_a_folder_made_anew_are_compared(here: FetcherHere) -> None:
         here.run(connection)
         assert shown
         assert known(here) == before
+
+
+@pytest.mark.promise("M15")
+def test_as_its_server_fails(here: FetcherHere) -> None:
+    """The mailbox is not failing, and is due at once: a run that has the lease may be well."""
+
+    def log_in(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        here.take_leases_away()
+        talk.send(tag + b" NO [AUTHENTICATIONFAILED] Invalid credentials\r\n")
+
+    with ScriptedServer(imap({"LOGIN": log_in})) as server:
+        connection = here.stack.add_plain_connection(server.port, name="taken", mode="imap")
+        before = here.stack.query("SELECT row_to_json(s)::text FROM connection_state AS s")
+        here.fetcher.dispatcher.run_job([connection], str(new_id()))
+        assert here.stack.query("SELECT row_to_json(s)::text FROM connection_state AS s") == before
+        assert any(b"LOGIN" in line for line in server.heard)
+    assert here.stack.count("alert") == 0
+    assert here.stack.count("fetch_run") == 0

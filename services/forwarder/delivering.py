@@ -51,8 +51,8 @@ class Delivering:
     reached: Callable[[str], object] = lambda _step: None
 
     def __call__(self, event: MailEvent) -> None:
-        """Returns when the endpoint has confirmed; else raises Retry, or Reject where `retry_for`
-        is over."""
+        """Returns when the endpoint has confirmed; else raises Retry, or Reject where
+        `retry_for_seconds` are over."""
         wait_s = self.retries.wait_s(self.handler_id, event.idempotency_key)
         if wait_s > 0:
             raise Retry(wait_s, "not due yet")

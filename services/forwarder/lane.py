@@ -24,7 +24,7 @@ from shared.vault import Vault
 
 _log = structlog.get_logger(__name__)
 
-#: `retry_for` decides when an event is given up, however often it was tried.
+#: `retry_for_seconds` decides when an event is given up, however often it was tried.
 _NO_LIMIT: Final = 1_000_000_000
 #: Seconds until a lane that cannot work (a key is missing, say) tries to.
 _AGAIN_S: Final = 10.0

@@ -59,7 +59,7 @@ class Dead(Protocol):
 
 
 class Observed(Protocol):
-    """Who reads a queue, as the broker tells (`shared.queueing.output.QueueState`)."""
+    """Who reads a queue, as the broker tells (`shared.queueing.output.base.QueueCounts`)."""
 
     @property
     def consumers(self) -> Sequence[Any] | None: ...

@@ -31,7 +31,7 @@ class WrongAccount(NeedsAuthorisation):
 
 
 class AuthorisationServer(Protocol):
-    """What both providers offer (`oauth_google`, `oauth_microsoft`)."""
+    """What both providers offer (`GoogleProvider`, `MicrosoftProvider`)."""
 
     def start(
         self, scopes: Sequence[str], *, redirect_uri: str, login_hint: str

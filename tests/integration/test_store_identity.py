@@ -339,22 +339,6 @@ def test_services_that_start_together_agree_whose_an_empty_store_is(
                 started.result()
 
 
-class _Dies(FileStore):
-    """Its service is killed as it marks the store."""
-
-    def mark(self, identity: uuid.UUID) -> None:
-        super().mark(identity)
-        raise SystemExit(9)
-
-
-def test_a_service_that_dies_as_it_marks_an_empty_store_leaves_it_to_the_next(
-    database: Database, tmp_path: Path
-) -> None:
-    with pytest.raises(SystemExit):
-        OwnStore(database, _Dies(tmp_path)).check()
-    OwnStore(database, FileStore(tmp_path)).check()
-
-
 def test_a_store_with_mails_is_not_taken_for_an_empty_one(
     database: Database, tmp_path: Path
 ) -> None:

@@ -94,6 +94,26 @@ def test_a_lease_that_ran_out_is_ended_before_it_is_taken(
     assert begun.unknown_from == 8
 
 
+@pytest.mark.promise("I4")
+def test_a_lease_that_is_renewed_at_that_moment_goes_on(
+    database: Database, pushing: Connection
+) -> None:
+    """Its owner was late: this statement sees that it ran out, and waits for the renewal."""
+    lease = announced(database, pushing)[0].lease
+    assert lease is not None
+    with database.transaction() as session:
+        session.execute("UPDATE lease SET until = now() - interval '1 second'")
+    with ThreadPoolExecutor(1) as beside:
+        with database.transaction() as session:
+            assert leases.renew(session, [lease], 60) == {lease}
+            waiting = beside.submit(announced, database, pushing)
+            _until_it_waits(database)
+        (begun,) = waiting.result(20)
+    assert (begun.lease, begun.was_ended) == (None, False)
+    with database.transaction() as session:
+        leases.assert_held(session, lease)
+
+
 def _edited(session: Session, connection: Connection) -> None:
     connections.update(session, replace(connection, selection=Selection.ALL))
     connections.forget_cursor(session, connection.id)

@@ -13,6 +13,7 @@ import pytest
 from shared.errors import LeaseLost
 from shared.storage import leases, ledger
 from shared.storage.folder_ref import FolderRef
+from shared.storage.known_sets import KnownMails
 from shared.storage.leases import Lease
 from shared.storage.ledger import Batch, LeftOnServer
 from shared.storage.pool import Database, DatabaseCannotWrite, Session
@@ -92,6 +93,21 @@ def test_who_lost_a_lease_neither_prolongs_nor_gives_back_that_of_another(
         assert leases.release(session, [stale]) == set()
         assert session.execute("SELECT owner, fence, until FROM lease").fetchall() == before
         assert [row[0] for row in before] == ["another"]
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("more", [1, ledger.FEW + 1], ids=["few", "many"])
+def test_what_was_had_before_a_batch_is_known_after_it(
+    database: Database, place: FolderRef, more: int
+) -> None:
+    held = lease(database, "me")
+    with database.transaction() as session:
+        ledger.commit_batch(session, held, place, [message(1)])
+    with database.transaction() as session:
+        later = [message(10 + number) for number in range(more)]
+        ledger.commit_batch(session, held, place, later)
+    known = KnownMails(database, place.connection_id, "", 100)
+    assert known.missing([1, 2, 10]) == [2]
 
 
 LEFT = LeftOnServer(key=9, code="too-large", reason="big", size=1)

@@ -87,6 +87,14 @@ def test_what_is_written_is_read_under_the_prefix(
         store.read(small)
 
 
+@pytest.mark.promise("I1")
+def test_what_was_never_more_than_buffered_is_in_the_bucket(settings: StoreSettings) -> None:
+    """Most batches are smaller than what a file holds back."""
+    store = open_store(settings)
+    (mail,) = keep(store, [b"a mail"], NOW)
+    assert store.read(mail) == b"a mail"
+
+
 def test_housekeeping_lists_days_that_have_aged_out_and_no_other(
     database: Database, settings: StoreSettings
 ) -> None:

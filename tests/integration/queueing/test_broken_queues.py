@@ -123,6 +123,27 @@ def test_what_a_lost_queue_had_is_noted_before_the_queue_is_made_anew(
     assert waiting == [mail]
 
 
+@pytest.mark.promise("I2")
+def test_a_queue_of_this_name_at_another_rabbitmq_is_filled(
+    rabbit: RabbitServer, output: Output, database: Database, handler: str
+) -> None:
+    """It is there from before, whole and empty, and is not the one with what waits."""
+    handler_id = add(database, handler)
+    assert Guard(database, output, "amqp://here").check_all() == 1
+    with database.transaction() as session:
+        mail = add_message(session, add_connection(session), utc_now())
+        deliveries.record_deliveries(session, [(mail, handler_id, "")])
+    rabbit.control("add_vhost", handler)
+    rabbit.control("set_permissions", "-p", handler, "guest", ".*", ".*", ".*")
+    other = open_output(rabbit.url.replace("%2F", handler))
+    other.ensure(handler, "from before")
+    Guard(database, other, "amqp://there").check_all()
+    with database.transaction() as session:
+        waiting = [row[0] for row in session.execute("SELECT message_id FROM outbox")]
+    assert waiting == [mail]
+    other.close()
+
+
 class Slow:
     """An output that takes its time to make a queue."""
 

@@ -14,7 +14,7 @@ from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
 from shared.queueing.output import Publication, QueueCounts
 from shared.queueing.output.open import open_output
-from shared.storage import deliveries, handlers
+from shared.storage import deliveries, handler_queues, handlers
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import eventually
 from tests.integration.rows import add_connection, add_handler, add_message
@@ -143,6 +143,19 @@ def test_what_came_after_the_oldest_that_waits_may_have_been_recorded_before_it(
     place.server.wipe()
     assert place.guard.check_all() == 1
     assert place.waiting() == {first, second}
+
+
+@pytest.mark.promise("I2")
+def test_a_queue_is_not_made_by_who_was_overtaken(place: Place) -> None:
+    """Between its note and the queue itself another scheduler noticed the loss, too."""
+    place.server.wipe()
+    with place.database.transaction() as session:
+        (name,) = handler_queues.handlers(session)
+        generation = place.guard._check(session, name)
+    assert generation is not None
+    assert place.guard.check_all() == 1
+    assert not place.guard._make(name, generation)
+    assert place.guard.check_all() == 0
 
 
 @pytest.mark.promise("I2", "I5")

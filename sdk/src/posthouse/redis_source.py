@@ -87,19 +87,15 @@ class RedisSource:
 
     def dead_letter(self, held: Held, reason: str) -> None:
         with border():
-            body = held.body
-            if not body:
-                entry = self._client.xrange(self._key, min=held.token, max=held.token)
-                body = entry[0][1].get(FIELD, b"") if entry else b""
             dead = {
-                FIELD: body,
+                FIELD: held.body,
                 SIGNATURE: held.signature.encode(),
                 b"reason": reason.encode(),
                 b"deliveries": str(held.attempt).encode(),
                 b"position": held.token,
             }
             pipeline = self._client.pipeline(transaction=True)
-            if body:
+            if held.body:  # else the entry has no event
                 pipeline.xadd(f"{self._key}:dead", dead)
             pipeline.xack(self._key, GROUP, held.token)
             pipeline.execute()

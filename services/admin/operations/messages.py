@@ -108,7 +108,7 @@ def deliver_message_again(
         _check_handlers(ctx, handler_ids)
         detail = messages.get(session, message_id)
         if detail.quarantine:
-            raise InvalidInput("This mail is in quarantine.", hint="Re-drive it there.", field="id")
+            raise InvalidInput("This mail is in quarantine.", hint="Release it there.", field="id")
         unopened = _is_unopened(detail.message)
         why = reason.strip() or _reason(unopened)
         delivering_again.deliver_again(session, [message_id], handler_ids, reason=why)

@@ -35,7 +35,7 @@ from shared.vault import (
 
 
 class Others(StrEnum):
-    """What becomes of other connections that live on a grant that is revoked."""
+    """What becomes of other connections that use a grant that is revoked."""
 
     ASK = "ask"
     KEEP = "keep"  # forget the tokens here only: the provider is not told
@@ -43,14 +43,14 @@ class Others(StrEnum):
 
 
 class GrantShared(Conflict):
-    """Other connections live on the same grant: somebody has to say what becomes of them."""
+    """Other connections use the same grant: somebody has to say what becomes of them."""
 
     code = "grant-shared"
 
     def __init__(self, names: Sequence[str]) -> None:
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         super().__init__(
-            f"Other connections live on the same authorisation: {shown}. Revoked at the "
+            f"Other connections use the same authorisation: {shown}. Revoked at the "
             "provider, it ends for them, too.",
             hint='Repeat it with others: "end" for all of them, or "keep" to forget it here only.',
         )
@@ -196,7 +196,7 @@ class Logins:
         """Forgets the tokens and revokes the grant at the provider.
 
         Google ends the whole grant of that person and application with it: where other connections
-        live on the same grant, `others` says what becomes of them (`Others.ASK`: raises
+        use the same grant, `others` says what becomes of them (`Others.ASK`: raises
         GrantShared). False where the provider did not confirm (Microsoft offers no way): the
         person can remove the application at the provider's account page. The tokens are forgotten
         either way.

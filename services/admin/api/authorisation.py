@@ -62,7 +62,7 @@ async def revoke(
     """Forgets the tokens and revokes the grant at the provider.
 
     Some providers end with it the whole grant of that person and application. Where other
-    connections live on it, this is refused (`grant-shared`) until `others` says what becomes of
+    connections use it, this is refused (`grant-shared`) until `others` says what becomes of
     them: `end` ends them too, `keep` only forgets the tokens here.
     """
     confirmed = await run_in_mail_threads(

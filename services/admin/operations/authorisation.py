@@ -51,7 +51,7 @@ def finish(
 def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> bool:
     """Forgets the tokens and revokes the grant; False where the provider did not confirm.
 
-    Raises GrantShared where other connections live on the same grant and nobody said what becomes
+    Raises GrantShared where other connections use the same grant and nobody said what becomes
     of them; Conflict without their names for who has rights by tag, and may not end theirs.
     """
     part = bool(ctx.principal.tags)
@@ -65,7 +65,7 @@ def revoke(ctx: Context, connection_id: int, others: Others = Others.ASK) -> boo
         if not part:
             raise
         raise Conflict(
-            "Other connections live on the same authorisation.",
+            "Other connections use the same authorisation.",
             hint="Somebody who sees all connections may revoke it at the provider.",
             code="grant-shared",
         ) from None

@@ -120,7 +120,7 @@ def finish(
     Raises WrongAccount where somebody else logged in, NeedsAuthorisation where consent was denied,
     NeedsPerson where the application is not set up rightly. Tokens of a wrong account are only
     forgotten: taking them back would end that account's whole grant, and other connections may
-    live on it.
+    use it.
     """
     server = server_of(credential, secrets, connection, reach)
     tokens = server.redeem(json.loads(flow), answer)

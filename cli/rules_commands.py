@@ -57,10 +57,13 @@ def dry_run(
         Path | None, typer.Argument(help="Rules that are not saved yet; default: the saved ones.")
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="How far back.")] = 30,
+    since: Annotated[
+        str | None, typer.Option(help="A date or time, in place of --days, as `deliver` has it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Shows what rules would have taken of past mails. Nothing is changed or delivered."""
-    body: dict[str, Any] = {"days": days}
+    body: dict[str, Any] = {"days": days} if since is None else {"since": since}
     if file is not None:
         body["rules"] = read(file)
     with Api.from_environment() as api:
@@ -70,16 +73,33 @@ def dry_run(
         printing.as_json(tried)
         return
     doubt = f", {tried['unsure']:,} of them in doubt" if tried["unsure"] else ""
+    of = f"of the last {counted(days, 'day')}" if since is None else f"since {since}"
     printing.say(
-        f"Of {counted(tried['looked_at'], 'mail')} of the last {counted(days, 'day')} this would "
-        f"take {tried['taken']:,}{doubt}."
+        f"Of {counted(tried['looked_at'], 'mail')} {of} this would take {tried['taken']:,}{doubt}."
     )
+    if tried["had"]:
+        printing.say(f"It has {tried['had']:,} of these already.")
+    if tried["to_deliver"]:
+        what = counted(
+            tried["to_deliver"], "mail that it does not have is", "mails that it does not have are"
+        )
+        printing.say(
+            f"{what} delivered by `posthouse handlers rules deliver {found['name']} "
+            f"--since {since or tried['since'][:10]}` once the rules are saved, and not before."
+        )
+    if tried["held"]:
+        fit = counted(tried["held"], "other mail fits", "other mails fit")
+        printing.say(f"{fit} the rules and stay with another handler of its group.")
     if not tried["complete"]:
         printing.say(f"Time ran out: looked at back to {tried['back_to']}.", "yellow")
     if tried["not_kept"]:
         printing.say(tried["not_kept"], "yellow")
-    rows = [(printing.when(m["downloaded_at"]), m["sender"], m["subject"]) for m in tried["listed"]]
-    printing.table(("taken", "from", "subject"), rows, empty="It would take none.")
+    rows = [
+        (printing.when(m["downloaded_at"]), m["sender"], m["subject"], "yes" if m["had"] else "no")
+        for m in tried["listed"]
+    ]
+    columns = ("taken", "from", "subject", "has it")
+    printing.table(columns, rows, empty="It would take none.")
     others = [
         (printing.when(m["downloaded_at"]), m["sender"], m["subject"], m["reason"])
         for m in tried["left_out"]
@@ -94,7 +114,8 @@ def deliver(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delivers past mails that the saved rules take and that the handler did not get."""
+    """Delivers past mails that the saved rules take and that the handler did not get: those that a
+    dry run of the saved rules since then says."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         printing.confirmed(f"Deliver past mails to {found['name']}?", yes=yes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,11 @@ from psycopg.rows import dict_row
 
 from shared.clock import first_id
 from shared.errors import InvalidInput
+from shared.handlers import Handler
 from shared.mail.addresses import lowered
 from shared.mail.summary import MailHeaders
 from shared.mail_security import UNOPENED
+from shared.rules.choosing import LeftOut
 from shared.rules.facts import RuleFacts, all_addressed, with_kept
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
@@ -25,7 +27,13 @@ _SQL = Queries("ledger_rule_facts")
 
 @dataclass(frozen=True, slots=True)
 class PastMail:
-    """One mail. Header fields are not kept: what asks for them has no answer."""
+    """One mail, as one handler is asked about it. Header fields are not kept: what asks for them
+    has no answer.
+
+    `delivered_to`: who has it; `to_have`: who is about to get it; `is_asked`: whether the handler's
+    rules are asked when it is published, which it waits for; `left_out`: why the handler does not
+    get it, of a mail that waits or where it is in a group.
+    """
 
     id: uuid.UUID
     connection_id: int
@@ -34,26 +42,33 @@ class PastMail:
     sender: str
     downloaded_at: datetime
     delivered_to: frozenset[int]
+    to_have: frozenset[int]
+    is_asked: bool
+    left_out: LeftOut | None
 
 
 def page(
     session: Session,
     names: Mapping[int, str],
     *,
+    handler: Handler,
     since: datetime,
     before: uuid.UUID | None,
-    connection_ids: Sequence[int] | None,
     limit: int,
     seconds: float,
 ) -> list[PastMail]:
-    """Mails downloaded since `since`, newest first; `names` are those of the connections.
+    """Mails of a handler's connections downloaded since `since`, newest first; `names` are those of
+    the connections.
 
     Raises InvalidInput where it would take longer than `seconds`.
     """
+    taken = handler.connection_ids
     values = {
         "since": first_id(since),
         "before": before,
-        "connection_ids": None if connection_ids is None else list(connection_ids),
+        "connection_ids": None if taken is None else list(taken),
+        "handler_id": handler.id,
+        "in_group": bool(handler.group),
         "limit": limit,
     }
     try:
@@ -104,4 +119,7 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         row["sender"],
         row["downloaded_at"],
         frozenset(row["delivered_to"]),
+        frozenset(row["to_have"] or ()),
+        row["is_asked"],
+        LeftOut(*row["left_out"]) if row["left_out"] else None,
     )

@@ -24,6 +24,7 @@ from services.admin.api.schemas.handlers import (
     OwnHandlerOut,
     PastMailLeftOut,
     PastMailOut,
+    PastMailTaken,
     QueueOut,
     RulesIn,
 )
@@ -86,15 +87,24 @@ def update(
 # Who tries rules can find out what is inside encrypted mails, as who reads them can.
 @router.post("/{handler_id}/rules/dry-run", dependencies=[OPERATE], responses=responses(404))
 def dry_run(ctx: Ctx, handler_id: IdInPath, body: DryRunIn | None = None) -> DryRunOut:
-    """What rules would have taken of past mails, before they are saved; five seconds at most."""
+    """What rules would have taken of past mails, before they are saved; five seconds at most.
+    `to_deliver` of them is what `deliver-since` delivers for the same `since` once they are saved.
+    """
     body = body or DryRunIn()
-    given = body.model_dump(exclude_none=True, exclude={"days", "listed"})
-    found = rules.dry_run(ctx, handler_id, given, days=body.days, listed=body.listed)
+    given = body.model_dump(exclude_none=True, exclude={"since", "days", "listed"})
+    since = None if body.since is None else instant("since", body.since)
+    found = rules.dry_run(ctx, handler_id, given, since=since, days=body.days, listed=body.listed)
     return DryRunOut(
         looked_at=found.looked_at,
         taken=found.taken,
+        had=found.had,
+        to_deliver=found.to_deliver,
         unsure=found.unsure,
-        listed=[PastMailOut.model_validate(mail) for mail in found.listed],
+        held=found.held,
+        listed=[
+            PastMailTaken(**PastMailOut.model_validate(mail).model_dump(), had=had)
+            for mail, had in found.listed
+        ],
         left_out=[
             PastMailLeftOut(**PastMailOut.model_validate(mail).model_dump(), reason=reason)
             for mail, reason in found.left_out
@@ -110,7 +120,8 @@ def dry_run(ctx: Ctx, handler_id: IdInPath, body: DryRunIn | None = None) -> Dry
 @router.post("/{handler_id}/deliver-since", dependencies=[OPERATE], responses=responses(404))
 def deliver_since(ctx: Ctx, handler_id: IdInPath, body: DeliverSinceIn) -> DeliveredAgainOut:
     """Delivers past mails that the handler's saved rules take and that it did not get; 10,000 at
-    most in one call. In a group, who has a mail keeps it."""
+    most in one call. In a group, who has a mail keeps it. The same mails as a dry run of the saved
+    rules counts as `to_deliver`; those in doubt reach the handler where all that they say fits."""
     since = instant("since", body.since)
     done = rules.deliver_since(ctx, handler_id, since, before=body.before)
     return DeliveredAgainOut.model_validate(done)

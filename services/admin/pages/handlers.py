@@ -194,6 +194,7 @@ def _detail(request: Request, view: HandlerView, error: PosthouseError | None = 
         else None,
         group=rule_operations.group_of(context_of(request), view.handler),
         snippets=snippets(view, settings_of(request)),
+        first_day=rule_operations.first_day().date(),
         error=error,
     )
 

@@ -112,6 +112,7 @@ def _form(
         422 if error else 200,
         view=view,
         tried=tried,
+        first_day=tried and tried.since.date(),
         error=error,
         **in_template(written),
     )

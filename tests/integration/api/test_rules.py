@@ -116,14 +116,29 @@ def test_a_dry_run_says_what_would_have_been_taken_and_changes_nothing(api: Api)
     tried = api.http.post(path, json={"rules": asked, "days": 2}).json()
     assert (tried["taken"], tried["unsure"]) == (3, 3)
     assert "not kept" in tried["not_kept"]
-    # Another of its group, asked before it, has what it takes.
+    # Another of its group keeps what it has, wherever it stands; what it would take, it never had.
     first = {"accept": [{"sender": "ann@example.org"}]}
-    handler(api, "earlier", group="tried", position=1, rules=first)
+    earlier = handler(api, "earlier", group="tried", position=1, rules=first)
     body = {"rules": RULES, "group": "tried", "position": 2}
     tried = api.http.post(path, json=body).json()
+    assert {mail["id"] for mail in tried["listed"]} == {str(person), str(unknown)}
+    give = (
+        "INSERT INTO delivery (message_id, handler_id, published_at) VALUES (%(m)s, %(h)s, now())"
+    )
+    api.execute(give, m=person, h=earlier["id"])
+    tried = api.http.post(path, json=body | {"position": 0}).json()
     assert [mail["id"] for mail in tried["listed"]] == [str(unknown)]
+    assert (tried["had"], tried["to_deliver"], tried["held"]) == (0, 1, 1)
     reasons = {mail["id"]: mail["reason"] for mail in tried["left_out"]}
     assert reasons[str(person)] == "earlier of the group tried has it"
+    # What it has itself counts, and stands behind what it would get.
+    api.execute(give, m=unknown, h=made["id"])
+    tried = api.http.post(path, json={"rules": RULES}).json()
+    assert [(mail["id"], mail["had"]) for mail in tried["listed"]] == [
+        (str(person), False),
+        (str(unknown), True),
+    ]
+    assert (tried["taken"], tried["had"], tried["to_deliver"]) == (2, 1, 1)
     assert api.http.get(f"handlers/{made['id']}").json()["sentences"] == []
     assert api.execute("SELECT count(*) FROM filtered") == [(0,)]
     assert api.http.post(path, json={"rules": {"accept": [{}]}}).status_code == 422

@@ -137,7 +137,17 @@ class DryRunIn(BaseModel):
     connections: Literal["all"] | list[Id] | None = None
     group: str | None = Field(default=None, max_length=64)
     position: int | None = None
-    days: int = Field(default=DAYS, ge=1, le=MOST_DAYS, description="How far back")
+    days: int = Field(
+        default=DAYS,
+        ge=1,
+        le=MOST_DAYS,
+        description="How far back: to the begin of the UTC day that was so many days ago",
+    )
+    since: str | None = Field(
+        default=None,
+        max_length=40,
+        description="A date or time, in place of `days`: mails downloaded since then",
+    )
     listed: int = Field(default=20, ge=0, le=MOST_LISTED, description="Mails that are listed")
 
 
@@ -149,6 +159,10 @@ class PastMailOut(Out):
     downloaded_at: datetime
 
 
+class PastMailTaken(PastMailOut):
+    had: bool = Field(description="The handler has it already, or is about to get it")
+
+
 class PastMailLeftOut(PastMailOut):
     reason: str
 
@@ -157,9 +171,16 @@ class DryRunOut(BaseModel):
     """What the rules would have taken of past mails. Nothing was changed or delivered."""
 
     looked_at: int
-    taken: int = Field(description="Of these, with those in doubt")
+    taken: int = Field(description="Of these, with those in doubt: `had` and `to_deliver` together")
+    had: int = Field(description="Taken, and with the handler already")
+    to_deliver: int = Field(
+        description="Taken, and what `deliver-since` delivers once they are saved"
+    )
     unsure: int = Field(description="Taken because a fact is not known")
-    listed: list[PastMailOut] = Field(description="The newest of those taken")
+    held: int = Field(description="Not taken: its rules fit, and another of its group has it")
+    listed: list[PastMailTaken] = Field(
+        description="The newest of those taken; those that it does not have come first"
+    )
     left_out: list[PastMailLeftOut] = Field(description="The newest of the others")
     since: datetime
     back_to: datetime | None = Field(description="The oldest mail that was looked at")

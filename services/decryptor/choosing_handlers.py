@@ -114,13 +114,23 @@ def record(
     token: uuid.UUID,
     choices: Mapping[uuid.UUID, Choice],
     mails: Sequence[Claimed],
+    standing: Standing,
 ) -> set[uuid.UUID]:
-    """Records what was decided; returns the mails that are still ours."""
+    """Records what was decided; returns the mails that are still ours.
+
+    Where a handler is left out for another reason than before (`standing`), both stay on the path.
+    """
     held = outbox.hold(session, [mail.id for mail in mails], token)
     ours = [mail for mail in mails if mail.id in held]
     out: list[tuple[uuid.UUID, LeftOut]] = [
         (mail.id, one) for mail in ours for one in choices[mail.id].left_out
     ]
+    before = [
+        (mail_id, one.handler_id)
+        for mail_id, one in out
+        if one.handler_id in standing.left_out.get(mail_id, ())
+    ]
+    deliveries.forget_left_out(session, before)
     deliveries.record_left_out(session, out)
     chosen = [
         (

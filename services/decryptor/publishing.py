@@ -240,7 +240,7 @@ class Publisher:
                 reasons = list(choices[mail.id].unsure.values())
                 _log.info("mail delivered in doubt", message_id=str(mail.id), reasons=reasons)
         held = self.database.perform(
-            lambda session: choosing_handlers.record(session, token, choices, choosy)
+            lambda session: choosing_handlers.record(session, token, choices, choosy, standing)
         )
         reached("decided")
         return choices, {mail.id for mail in choosy} - held

@@ -146,7 +146,7 @@ def record_choices(
             ],
         },
     )
-    _forget_left_out(session, [(row[0], handler) for row in rows for handler in row[1]])
+    forget_left_out(session, [(row[0], handler) for row in rows for handler in row[1]])
 
 
 def record_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, LeftOut]]) -> None:
@@ -164,7 +164,8 @@ def record_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, LeftOut]])
         )
 
 
-def _forget_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, int]]) -> None:
+def forget_left_out(session: Session, rows: Sequence[tuple[uuid.UUID, int]]) -> None:
+    """(message, handler) that is decided about anew: what was decided stays on the path alone."""
     if rows:
         session.execute(
             _SQL["forget_left_out"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.storage import connections, delivering_again, handlers
+from shared.storage import connections, delivering_again, handlers, messages
 from tests.integration.api.conftest import Api
 from tests.integration.test_rules import letter
 from tests.rig.queue_events import open_queue
@@ -278,3 +278,32 @@ def test_of_mails_that_wait_only_what_was_decided_is_delivered_as_past_mails(
         "second": ["cherry", "date"],
         "late": ["date"],
     }
+
+
+@pytest.mark.promise("R3")
+def test_the_path_of_a_mail_keeps_each_decision_about_a_place_in_a_group(
+    stack: Stack, dovecot: Dovecot, mail_user: str
+) -> None:
+    """The first one has no queue to sign for, is disabled, and the next one has its place."""
+    first = stack.add_handler("first", group="desk", position=1)
+    ((key,),) = stack.query("SELECT signing_key FROM handler WHERE id = %s", first)
+    with stack.database.transaction() as session:
+        handlers.write_signing_keys(session, first, b"unreadable", None)
+    stack.add_handler("second", group="desk", position=2)
+    stack.add_handler("third", group="desk", position=3)
+    stack.watch(dovecot, mail_user)
+    waiting = "SELECT count(*) FROM outbox WHERE error <> '' AND next_attempt_at > now()"
+    stack.wait(lambda: stack.query(waiting) == [(len(FRUITS),)], "all were tried")
+    stack.change_handler("first", enabled=False)
+    stack.wait(lambda: (stack.hurry(), stack.count("outbox"))[1] == 0, "all are published")
+    with stack.database.transaction() as session:
+        handlers.write_signing_keys(session, first, key, None)
+        ((mail,),) = session.execute("SELECT id FROM message WHERE subject = 'apple'").fetchall()
+        path = [stop.text for stop in messages.get(session, mail).path]
+    decided = [text for text in path if text.startswith(("Not for", "Published to"))]
+    assert sorted(decided) == [
+        "Not for second: first of the group desk has it",
+        "Not for third: first of the group desk has it",
+        "Not for third: second of the group desk has it",
+        "Published to second",
+    ]

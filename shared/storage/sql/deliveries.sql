@@ -49,7 +49,7 @@ SET decided_at = excluded.decided_at, decided_by = excluded.decided_by, reason =
     holder = excluded.holder;
 
 -- name: forget_left_out
--- These are to get the mail after all.
+-- These get the mail after all, or are decided about anew.
 WITH gone AS (
     DELETE FROM filtered AS f
     USING unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)

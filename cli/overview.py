@@ -29,6 +29,7 @@ def overview(as_json: AsJson = False) -> None:
             ("download to event", _seconds(delays["median"], delays["p95"])),
             ("in quarantine", found["quarantined"]),
             ("stayed encrypted, last day", found["undecrypted"] or ""),
+            ("wanted by no handler, last day", found["unwanted"] or ""),
         ]
     )
     _itself(found)

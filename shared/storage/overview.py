@@ -16,8 +16,8 @@ from shared.storage.queries import Queries
 
 _SQL = Queries("overview")
 _CONNECTIONS = Queries("connections")
-#: Mails that stayed encrypted are counted among so many of the newest.
-_MOST_UNDECRYPTED: Final = 10_000
+#: Mails that stayed encrypted, or that no handler wants, are counted among so many of the newest.
+_MOST_COUNTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,13 @@ def unhealthy(session: Session, limit: int = 20) -> Sequence[UnhealthyConnection
 def undecrypted(session: Session, connection_id: int | None = None) -> int:
     """Mails of the last day that no key opened, looked for among the newest that did not."""
     since = first_id(utc_now() - timedelta(days=1))
-    values = {"since": since, "limit": _MOST_UNDECRYPTED, "connection": connection_id}
+    values = {"since": since, "limit": _MOST_COUNTED, "connection": connection_id}
     row = session.execute(_SQL["undecrypted"], values).fetchone()
+    return int(row[0]) if row else 0
+
+
+def unwanted(session: Session) -> int:
+    """Mails of the last day that the rules of every handler left out."""
+    values = {"since": first_id(utc_now() - timedelta(days=1)), "limit": _MOST_COUNTED}
+    row = session.execute(_SQL["unwanted"], values).fetchone()
     return int(row[0]) if row else 0

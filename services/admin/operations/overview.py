@@ -57,7 +57,8 @@ class Overview:
     """`absent`: services that are needed and of which no process was ever seen.
 
     `last_hour` in slots of a minute, `last_day` in slots of half an hour. `undecrypted`: mails of
-    the last day that no key opened, which handlers got as they came.
+    the last day that no key opened, which handlers got as they came; `unwanted`: of the last day,
+    too, that the rules of every handler left out.
     """
 
     at: datetime
@@ -69,6 +70,7 @@ class Overview:
     last_day: Sequence[Slot]
     quarantined: int
     undecrypted: int
+    unwanted: int
     handlers: Sequence[HandlerView]
     expiring: Sequence[Expiring]
     backends: Sequence[Backend]
@@ -107,6 +109,7 @@ def get_overview(ctx: Context) -> Overview:
             last_day=overview.throughput(session, slots=48, seconds=1800),
             quarantined=quarantine.count(session),
             undecrypted=overview.undecrypted(session),
+            unwanted=overview.unwanted(session),
             handlers=taking,
             expiring=sorted(soon, key=lambda one: one.expires_at),
             backends=[_postgres(ctx, session, running), *_brokers(ctx, running)],

@@ -20,6 +20,15 @@ SELECT j.id, j.name, j.health, j.error, j.failures, j.last_success_at
 FROM judged AS j WHERE j.health IN ('failing', 'needs-authorisation', 'overdue')
 ORDER BY j.last_success_at NULLS FIRST, j.id LIMIT %(limit)s
 
+-- name: unwanted
+-- Mails that no handler wants, of the newest %(limit)s: those that the list of such mails has.
+SELECT count(*) FROM (
+    SELECT FROM message AS m WHERE m.unwanted AND m.id >= %(since)s
+      AND NOT EXISTS (SELECT FROM outbox AS o WHERE o.message_id = m.id)
+      AND NOT EXISTS (SELECT FROM quarantine AS q WHERE q.id = m.id)
+    ORDER BY m.id DESC LIMIT %(limit)s
+) AS newest;
+
 -- name: undecrypted
 -- Mails that stayed encrypted, of the newest %(limit)s that did; %(connection)s: of that one alone.
 SELECT count(*) FROM (

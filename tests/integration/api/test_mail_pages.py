@@ -199,3 +199,26 @@ def test_mails_that_stay_encrypted_are_told_without_a_search(
     for one in shut:
         api.execute("UPDATE message SET undecrypted = false WHERE id = %(id)s", id=uuid.UUID(one))
     assert "stayed encrypted" not in text_of(pages.get(f"/connections/{made['id']}"))
+
+
+@pytest.mark.promise("R3")
+def test_mails_that_no_handler_wants_are_told_on_the_overview(
+    api: Api, pages: httpx.Client, posthouse: Posthouse
+) -> None:
+    """As many as the list has that it leads to: not one that is on its way again."""
+    made = api.create()
+    before = api.http.get("overview").json()["unwanted"]
+    left = [str(add_mail(api, made["id"], columns={"unwanted": True})) for _ in range(2)]
+    assert api.http.get("overview").json()["unwanted"] == before + 2
+    page = text_of(pages.get("/"))
+    assert "of the last day that no handler wants" in page
+    assert 'href="/mails?state=unwanted"' in page
+    assert f"wanted by no handler, last day  {before + 2}" in posthouse("overview").out
+    again = (
+        "INSERT INTO outbox (message_id, connection_id, next_attempt_at)"
+        " VALUES (%(id)s, %(connection)s, now())"
+    )
+    api.execute(again, id=uuid.UUID(left[0]), connection=made["id"])
+    assert api.http.get("overview").json()["unwanted"] == before + 1
+    listed = text_of(pages.get(f"/mails?state=unwanted&connection={made['id']}"))
+    assert [f"/mails/{one}" in listed for one in left] == [False, True]

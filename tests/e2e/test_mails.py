@@ -112,3 +112,26 @@ def test_html_is_shown_without_anything_active_and_loads_nothing(site: Site, pag
     answer = page.request.get(f"{site.url}{address}")
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("sandbox; default-src 'none'")
+
+
+@pytest.mark.parametrize("path", ["/mails", "/mails?state=undecrypted&kind=auto-reply"])
+@pytest.mark.parametrize("width", [1440, 1024])
+def test_no_choice_of_a_filter_is_cut(site: Site, page: Page, path: str, width: int) -> None:
+    """Each list is as wide as it would be alone, with all that it offers; but that of handlers,
+    whose names may be long."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{site.url}{path}")
+    cut = page.locator("form[role=search] select").evaluate_all(
+        """all => all.map(one => {
+            const alone = one.cloneNode(true);
+            Object.assign(alone.style, {position: 'absolute', width: 'max-content'});
+            document.body.append(alone);
+            const [has, wants] = [one.offsetWidth, alone.offsetWidth];
+            alone.remove();
+            return [one.name, has, wants];
+        }).filter(([name, has, wants]) => name !== 'not_for' && has < wants)"""
+    )
+    assert cut == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if "state" in path:
+        expect(page.get_by_label("State")).to_have_value("undecrypted")

@@ -255,3 +255,10 @@ class Connection:
         """Names the mailbox folder: two connections with one key never fetch at the same time."""
         folder = self.folder if self.folder.upper() != "INBOX" else ""
         return f"{self.mailbox_key()}|{folder}"
+
+
+def folder_name(folder: str) -> str:
+    """A folder that mails came through, as it is named wherever facts of mails are told: `INBOX`
+    for the inbox (RFC 9051 section 5.1), which is empty or so in any case where a connection has
+    it. POP3 has no other, and that of Graph is called so whatever its language."""
+    return "INBOX" if not folder or folder.upper() == "INBOX" else folder

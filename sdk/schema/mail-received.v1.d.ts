@@ -243,7 +243,7 @@ export interface Data {
      */
     arrived_at?: string | null;
     /**
-     * Of the mailbox; empty for the inbox.
+     * Of the mailbox, with / between levels. INBOX for the inbox (RFC 9051 section 5.1), of Microsoft Graph and of POP3, which has no other, too; rules have the same names.
      */
     folder?: string;
     /**

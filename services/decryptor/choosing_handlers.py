@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared.connections import Connection
+from shared.connections import Connection, folder_name
 from shared.mail.addresses import lowered
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HEADER_LIMIT, read_fields
@@ -157,7 +157,7 @@ def rule_facts(
     headers = MailHeaders.from_json(security.get("headers", {}), mail.headers)
     found = RuleFacts(
         connection=connection.name if connection else None,
-        folder=mail.folder,
+        folder=folder_name(mail.folder),
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
         addressed_complete=all_addressed(headers.to, headers.cc),

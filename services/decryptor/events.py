@@ -10,7 +10,7 @@ import orjson
 import pybase64
 
 from posthouse import event_data, event_writing
-from shared.connections import Connection
+from shared.connections import Connection, folder_name
 from shared.mail.summary import MailHeaders, findings_to_json
 from shared.mail_security import PLAIN
 from shared.messages import DecryptOutcome
@@ -75,7 +75,7 @@ def compose(
             "to": _addresses(headers.to, headers.to_names),
             "cc": _addresses(headers.cc, headers.cc_names),
             "arrived_at": mail.arrived_at and mail.arrived_at.isoformat(),
-            "folder": mail.folder,
+            "folder": folder_name(mail.folder),
             "labels": list(mail.labels),
             **({"thread": mail.thread} if mail.thread else {}),
             "findings": _findings(headers, outcome, facts),

@@ -228,8 +228,8 @@ def _has_part(value: str, facts: RuleFacts) -> Answer:
 
 
 def _in_folder(value: str, facts: RuleFacts) -> Answer:
-    here = facts.folder or "INBOX"
-    return here == value or here.upper() == value.upper() == "INBOX"
+    # A rule's value has no spaces at its ends, which the name of a folder may have.
+    return facts.folder.strip() == value or facts.folder == value.upper() == "INBOX"
 
 
 def _of_connection(value: str, facts: RuleFacts) -> Answer:

@@ -120,7 +120,7 @@ def _values(text: str, facts: RuleFacts) -> dict[str, Any]:
         "kind": facts.kind,
         "size": facts.size,
         "parts": list(facts.parts) if facts.parts is not None and facts.parts_complete else None,
-        "folder": facts.folder or "INBOX",
+        "folder": facts.folder,
         "connection": facts.connection,
         "authentication": None
         if facts.authentication is None or facts.is_cut

@@ -31,7 +31,7 @@ _NOT_ALL_PARTS: Final = {FindingKind.TOO_MANY_PARTS, FindingKind.TOO_DEEP}
 class RuleFacts(NamedTuple):
     """The facts of one mail. Addresses, types and methods are in lower case.
 
-    `connection`: None where it is gone; `folder`: "" for the inbox;
+    `connection`: None where it is gone; `folder`: INBOX for the inbox;
     `envelope`: addresses that servers noted as the recipient; `authentication`: `dmarc=pass` …;
     `addressed_complete`, `parts_complete`: whether all are there; `parts`: media types; `headers`:
     values by name in lower case, `headers_cut` the names of those that were cut ("" for any);
@@ -39,7 +39,7 @@ class RuleFacts(NamedTuple):
     """
 
     connection: str | None = ""
-    folder: str = ""
+    folder: str = "INBOX"
     sender: str | None = ""
     addressed: tuple[str, ...] = ()
     addressed_complete: bool = True

@@ -12,6 +12,7 @@ from psycopg import errors as pg
 from psycopg.rows import dict_row
 
 from shared.clock import first_id
+from shared.connections import folder_name
 from shared.errors import InvalidInput
 from shared.handlers import Handler
 from shared.mail.addresses import lowered
@@ -101,7 +102,7 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         # One that is gone is none of those that rules name, or was when it had the mail: what was
         # handed over then is not asked for anew.
         connection=names.get(row["connection_id"], ""),
-        folder=row["folder"],
+        folder=folder_name(row["folder"]),
         sender=lowered(headers.sender),
         addressed=tuple(map(lowered, (*headers.to, *headers.cc))),
         addressed_complete=all_addressed(headers.to, headers.cc),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from psycopg.rows import dict_row
 
+from shared.connections import folder_name
 from shared.errors import NotFound
 from shared.mail.summary import MailHeaders, findings_from_json
 from shared.mail_security import PLAIN
@@ -248,6 +249,7 @@ def logged_message(row: Mapping[str, Any]) -> LoggedMessage:
         **{
             **row,
             "connection": row["connection"] or "",
+            "folder": folder_name(row["folder"]),
             "recipients": tuple(row["recipients"]),
             "cc": tuple(row["cc"]),
             "security": _without_content(row["security"]),

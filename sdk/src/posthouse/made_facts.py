@@ -67,6 +67,7 @@ def facts_of(raw: bytes, kind: str | None = None) -> Mail:
         text=_text_of_html(text) if is_html else text,
         text_is_from_html=is_html,
         html=next((one.path for one in parts if one.content_type == "text/html"), ""),
+        folder="INBOX",
     )
 
 

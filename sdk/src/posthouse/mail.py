@@ -135,6 +135,7 @@ class Mail:
     authentication: tuple[AuthenticationResult, ...] = ()
     spam: Spam | None = None
     arrived_at: datetime | None = None
+    #: INBOX for the inbox; empty in events of before 0.2, and where it is not told.
     folder: str = ""
     labels: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import Id, Out
 from services.admin.api.schemas.derived import output_of
@@ -20,6 +20,7 @@ from services.admin.operations.messages import (
     Stop,
 )
 from services.admin.operations.quarantine import Quarantined, QuarantinePage
+from shared.connections import folder_name
 from shared.mail.kinds import MailKind
 from shared.person_erasure import Erased
 
@@ -28,6 +29,7 @@ from shared.person_erasure import Erased
 class MessageOut(Out):
     """A mail as the list shows it."""
 
+    folder: str = Field(description="As in `data.mail`: INBOX for the inbox")
     sender: str = Field(description="The address of the first author; empty where From has none")
     settled_as: str = Field(
         description="read, deleted, vanished, or nothing: it stays as it is; empty: not yet"
@@ -141,6 +143,9 @@ class DeliveredAgainOut(Out):
 class QuarantinedOut(Out):
     """A mail that cannot be processed, with the reason."""
 
+    folder: Annotated[str, AfterValidator(folder_name)] = Field(
+        description="It came through; INBOX for the inbox"
+    )
     has_raw: bool
 
 

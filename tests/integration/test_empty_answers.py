@@ -102,11 +102,14 @@ def test_a_server_that_gives_only_empty_mails_is_failing_and_none_is_quarantined
 
 
 @pytest.mark.promise("M27", "M19")
-def test_an_earlier_mail_that_comes_empty_proves_no_new_one_bad(here: FetcherHere) -> None:
+@pytest.mark.parametrize("nothing", [b"", b"\r\n\r\n"], ids=["no octet", "line ends"])
+def test_an_earlier_mail_that_comes_empty_proves_no_new_one_bad(
+    nothing: bytes, here: FetcherHere
+) -> None:
     """The storage of the server is away: none is quarantined, and all come once it is back."""
     empty: set[int] = set()
     live = dict(list(BY_NUMBER.items())[:2])
-    with over_imap(empty, live) as server:
+    with over_imap(empty, live, nothing) as server:
         connection = watch(here, server, "mark-read")
         here.run(connection)
         assert here.had() == digests(MAILS[:2])

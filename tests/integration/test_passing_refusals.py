@@ -14,10 +14,13 @@ from services.fetcher import backoff
 from shared.connections import Mode, Selection
 from shared.errors import TryAgain
 from shared.mailbox.failures import StepFailed
+from shared.storage import connections
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
+from tests.integration.test_pop3_confirming import watch
 from tests.rig.fetcher_in_process import FetcherHere
-from tests.rig.mails import digests
+from tests.rig.mails import digests, mail
+from tests.servers.pop3_rules import RuledPop3
 from tests.servers.scripted import (
     MAILS,
     Conversation,
@@ -51,6 +54,53 @@ def test_a_mail_that_is_refused_as_somebody_removed_it_is_no_bad_one(here: Fetch
         here.run_until_idle(connection)
     assert here.had() == digests([MAILS[1], MAILS[3]])
     assert here.stack.count("quarantine") == 0
+
+
+@pytest.mark.promise("M27")
+def test_a_mail_that_is_refused_for_a_moment_is_no_bad_one(here: FetcherHere) -> None:
+    """RFC 5530: `[INUSE]`, each time that it is asked for in a run, while all others are given."""
+    in_use = {2}
+
+    def bodies(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        asked = read_set(rest.split(b" ")[0], 3)
+        for uid in sorted(asked - in_use):
+            talk.send(body_response(uid, MAILS[uid]))
+        talk.send(
+            tag + (b" NO [INUSE] The mail is locked\r\n" if asked & in_use else b" OK done\r\n")
+        )
+
+    with ScriptedServer(imap({"UID FETCH": bodies})) as server:
+        connection = here.stack.add_plain_connection(server.port, name="locked", mode="imap")
+        here.run(connection)
+        assert here.had() == digests([MAILS[1], MAILS[3]])
+        assert here.stack.query("SELECT health FROM connection_state") == [("failing",)]
+        assert here.stack.count("quarantine") == 0
+        in_use.clear()
+        here.run_until_idle(connection)
+    assert here.had() == digests(list(MAILS.values()))
+    assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
+
+
+@pytest.mark.promise("M17", "M27")
+def test_no_mail_that_was_left_is_retrieved_to_see_whether_a_pop3_server_gives_any(
+    here: FetcherHere,
+) -> None:
+    """It was skipped at the start, and what is retrieved the server may let go of (EXPIRE 0)."""
+    left, new = mail(1, 500, seed=98), mail(2, 500, seed=98)
+    with RuledPop3(expire=0) as server:
+        server.deliver("alice", [left])
+        connection = watch(here, server, "mark-read")
+        with here.stack.database.transaction() as session:
+            connections.start_from(session, connection, since=None, skip_existing=True)
+        here.run(connection)
+        server.deliver("alice", [new])
+        server.refuse = lambda stored, given: (
+            b"cannot read this mail" if stored.raw == new else None
+        )
+        here.run(connection)
+        assert server.retrieved == 0
+        assert here.stack.query("SELECT health FROM connection_state") == [("failing",)]
+        assert here.stack.count("quarantine") == 0
 
 
 @pytest.mark.promise("M17")

@@ -242,8 +242,9 @@ def test_what_was_still_to_be_marked_read_is_not_deleted_at_another_server(
     assert here.had() == digests([*KEPT, *LATER])
 
 
-@pytest.mark.promise("M7")
-def test_a_window_that_shows_old_mails_again_moves_on(here: FetcherHere) -> None:
+@pytest.mark.promise("M7", "I9")
+@pytest.mark.parametrize("ids", ["as before", "others"])
+def test_a_window_that_shows_old_mails_again_moves_on(ids: str, here: FetcherHere) -> None:
     """Somebody enables POP3 "for all mail" at Gmail once more."""
     with gmail_rules(window=4) as server:
         server.deliver("alice", KEPT)
@@ -253,6 +254,7 @@ def test_a_window_that_shows_old_mails_again_moves_on(here: FetcherHere) -> None
         assert server.listed("alice") == []
         for stored in server.stored("alice"):
             stored.hidden = False
+            stored.uidl += "" if ids == "as before" else "+"
         server.deliver("alice", LATER)
         for _ in range(3):
             here.run_until_idle(connection)

@@ -123,9 +123,12 @@ def test_mails_behind_more_that_are_gone_than_a_run_has_time_for_come(
     with ScriptedServer(script) as server, here.working():
         number = stack.add_plain_connection(server.port, name="ghosts", mode="imap")
         for had in ([], [], [MAILS[3]]):
+            stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
             here.fetcher.dispatcher.run_slow_job([number], str(new_id()))
             assert here.had() == digests(had)
             assert stack.query("SELECT health, cursor FROM connection_state") == [("working", None)]
+            soon = "SELECT due_at < now() + interval '30 minutes' FROM connection_state"
+            assert had or stack.query(soon) == [(False,)]
         # A damaged index is mended.
         gone.clear()
         here.run_until_idle(number)

@@ -121,6 +121,22 @@ def test_as_what_is_there_is_passed_over(here: FetcherHere) -> None:
         assert here.stack.query("SELECT skip_existing FROM connection_state") == [(True,)]
 
 
+@pytest.mark.promise("M7", "M15")
+def test_as_mails_of_an_earlier_run_are_let_go_of(here: FetcherHere) -> None:
+    """That one was killed before QUIT. Who disables the connection wants no mail to go."""
+    with RuledPop3(expire=0) as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, "mark-read")
+        here.fail_at("committed", lambda: SystemExit(9))
+        with suppress(SystemExit):
+            here.run(connection)
+        here.stop_failing()
+        server.login_words = here.take_leases_away
+        here.run(connection)
+        assert server.logins == 2
+        assert server.left("alice") == MAILS
+
+
 def test_as_mails_of_a_folder_made_anew_are_compared(here: FetcherHere) -> None:
     served = Folder(dict(enumerate(MAILS, 1)))
     with ScriptedServer(served.script) as server:

@@ -10,6 +10,7 @@ backlog of the overview and its alert; events that were not confirmed count in
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -192,6 +193,38 @@ def test_a_store_that_is_away_is_held_against_no_mail(
         assert (stack.count("quarantine"), stack.count("outbox")) == (0, len(MAILS))
         run(decryptor, mails)
     assert had(redis_url) == digests(MAILS)
+
+
+class Hasty(threading.Event):
+    """Whoever waits for it for some time comes back at once."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(min(timeout or 0.0, 0.05))
+
+
+@pytest.mark.promise("I3")
+def test_a_mail_that_takes_long_stays_with_its_decryptor(
+    redis_url: str, build_stack: Callable[..., Stack]
+) -> None:
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    mails = fetched(stack, MAILS[:1])
+    held, prolonged = "SELECT claimed_until FROM outbox", []
+
+    def takes_long() -> None:
+        before = stack.query(held)
+        eventually(lambda: stack.query(held) > before)
+        prolonged.append(before)
+
+    with decryptor_here(stack) as decryptor, ThreadPoolExecutor(1) as beside:
+        stop = Hasty()
+        renewing = beside.submit(decryptor.decrypting.claims.run, stop)
+        with interrupted(decryptor, "opened", takes_long):
+            run(decryptor, mails)
+        stop.set()
+        renewing.result(30)
+    assert prolonged
+    assert had(redis_url) == digests(MAILS[:1])
 
 
 @pytest.mark.promise("M18", "H1")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import IO
 
 import psycopg
 import pytest
@@ -14,7 +16,7 @@ from shared.errors import InvalidInput
 from shared.messages import RawRef
 from shared.person_erasure import erase_person
 from shared.storage.pool import Database
-from shared.store import FileStore
+from shared.store import FileStore, StoreFull
 from tests.integration.rows import Session, add_connection, add_message, keep
 
 PERSON = "Erika.Mustermann@example.org"
@@ -83,6 +85,22 @@ def test_a_batch_that_is_being_published_is_left_for_later(
     session.execute("UPDATE outbox SET claimed_until = NULL")
     assert erase_person(database, store, PERSON).messages == 4
     assert readable(session, store) == sorted([b"other's one", b"two", b"other's opened mail"] * 2)
+
+
+class _Full(FileStore):
+    def keep(self, file: IO[bytes], key: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_where_the_store_takes_nothing_others_keep_their_mails(
+    database: Database, session: Session, tmp_path: Path
+) -> None:
+    store = FileStore(tmp_path)
+    fill(session, store)
+    before = readable(session, store)
+    with pytest.raises(StoreFull):
+        erase_person(database, _Full(tmp_path), PERSON)
+    assert readable(session, store) == before
 
 
 def test_quarantined_mails_of_others_keep_their_bytes(

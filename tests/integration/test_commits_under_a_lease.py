@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from shared.errors import LeaseLost
@@ -108,6 +109,41 @@ def test_what_was_had_before_a_batch_is_known_after_it(
         ledger.commit_batch(session, held, place, later)
     known = KnownMails(database, place.connection_id, "", 100)
     assert known.missing([1, 2, 10]) == [2]
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("uid_validity", [100, None], ids=["imap", "pop3"])
+@pytest.mark.parametrize("more", [0, ledger.FEW], ids=["few", "many"])
+def test_a_key_that_was_given_again_keeps_no_batch_from_being_committed(
+    database: Database, place: FolderRef, uid_validity: int | None, more: int
+) -> None:
+    """What was to be settled under it is still open: the commit would fail each time."""
+    where = FolderRef(place.connection_id, place.folder, uid_validity)
+    held = lease(database, "me")
+    for content in ("first", "second"):
+        others = [message(10 + number) for number in range(more)]
+        with database.transaction() as session:
+            ledger.commit_batch(session, held, where, [message(1, content), *others])
+    assert count(database, "message") == count(database, "outbox") == 2 * (1 + more)
+
+
+@pytest.mark.promise("I3")
+def test_what_stands_in_the_way_of_another_is_done_once_more(
+    database: Database, database_url: str, place: FolderRef
+) -> None:
+    """Events were confirmed by then: what is not recorded comes twice."""
+    locked, tries = "SELECT FROM connection_state FOR UPDATE NOWAIT", []
+    with psycopg.connect(database_url) as other:
+        other.execute(locked)
+
+        def work(session: Session) -> int:
+            tries.append(session)
+            if len(tries) == 2:
+                other.rollback()
+            return len(session.execute(locked).fetchall())
+
+        assert database.perform(work) == 1
+    assert len(tries) == 2
 
 
 LEFT = LeftOnServer(key=9, code="too-large", reason="big", size=1)

@@ -96,6 +96,23 @@ def test_a_dead_letter_that_no_queue_takes_is_moved_by_rabbitmq(
     output.close()
 
 
+def test_a_dead_letter_waits_until_its_queue_is_there(handler: str) -> None:
+    """RabbitMQ moves it: a queue that somebody deleted is made again by the scheduler."""
+    soon = "dead_letter_worker_publisher_confirm_timeout 1000"
+    with RabbitServer(options=[soon]) as server:
+        output = open_output(server.url)
+        make_queue(output, handler)
+        publish(output, handler)
+        with pika.BlockingConnection(pika.URLParameters(server.url)) as connection:
+            channel = connection.channel()
+            channel.queue_delete(f"posthouse.handler.{handler}.dead")
+            method, _, _ = channel.basic_get(f"posthouse.handler.{handler}")
+            channel.basic_reject(method.delivery_tag, requeue=False)
+        output.ensure(handler, "g")
+        eventually(lambda: output.inspect(handler).dead == 1)
+        output.close()
+
+
 def test_what_was_held_over_a_connection_that_is_gone_acknowledges_nothing_else(
     rabbit_server: RabbitServer, handler: str
 ) -> None:

@@ -146,6 +146,22 @@ def test_what_came_after_the_oldest_that_waits_may_have_been_recorded_before_it(
 
 
 @pytest.mark.promise("I2")
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=1)], ids=["alike", "ahead"])
+def test_what_is_drained_by_another_clock_is_so_a_minute_ago(
+    place: Place, ahead: timedelta
+) -> None:
+    """RabbitMQ says nothing of time: what is empty now was so by the clock of this machine."""
+    with place.database.transaction() as session:
+        (name,) = handler_queues.handlers(session)
+        remembered = handler_queues.lock(session, name.id)
+        assert remembered is not None
+        seen = remembered.now + ahead
+        state = QueueCounts(exists=True, drained=True, acknowledged_before=seen)
+        watermark = place.guard._watermark(session, name, remembered, state)
+    assert watermark == remembered.now - queue_guard.CLOCK_MARGIN
+
+
+@pytest.mark.promise("I2")
 def test_a_queue_is_not_made_by_who_was_overtaken(place: Place) -> None:
     """Between its note and the queue itself another scheduler noticed the loss, too."""
     place.server.wipe()

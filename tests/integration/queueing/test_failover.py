@@ -11,11 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import pytest
 import redis
 
-from posthouse import MailEvent
+from posthouse import MailEvent, rabbitmq_source
 from posthouse.testing import make_event
 from shared.errors import TryAgain
 from shared.queueing.broker import build_broker, enqueue
@@ -167,3 +168,31 @@ def test_a_job_over_the_acknowledgement_timeout_costs_the_worker_nothing(
     go.set()
     eventually(lambda: "slow" in worked)
     broker.close()
+
+
+#: What pika says of itself, but that it wants to be told where its queue is gone.
+UNTOLD = "{'capabilities': {'basic.nack': True, 'publisher_confirms': True}}"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+def test_a_consumer_whose_queue_was_made_anew_subscribes_to_the_new_one(
+    told: bool,
+    rabbit_server: RabbitServer,
+    handler: str,
+    consumers: Consumers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RabbitMQ does not always tell: then the consumer looks after it where nothing comes."""
+    monkeypatch.setattr(rabbitmq_source, "_SILENT_S", 1e9 if told else 1.0)
+    url = rabbit_server.url + ("" if told else f"?client_properties={quote(UNTOLD)}")
+    output = open_output(rabbit_server.url)
+    make_queue(output, handler)
+    got: list[str] = []
+    consumers.start(url, handler, lambda event: got.append(event.id))
+    for generation in ("first", "second"):
+        event = make_event()
+        output.publish([signed(handler, event.to_json(), event.id)])
+        eventually(lambda event=event: event.id in got)  # type: ignore[misc]
+        output.delete(handler)
+        make_queue(output, handler, generation)
+    output.close()

@@ -22,7 +22,8 @@ from tests.servers.redis import RedisServer
 expect.set_options(timeout=20_000)
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: services that nobody asks any more take a tenth of a processor.
+@pytest.fixture(scope="package")
 def site(
     postgres: PostgresServer,
     schema_template: str,

@@ -2,7 +2,8 @@
 
 Each scenario kills one service with SIGKILL exactly at one named step, lets another one go on,
 and compares mailbox, store, ledger and the handler's queue to the exact state that is expected.
-Then everything runs once more, and nothing more happens.
+Then everything runs once more, and nothing more happens. All steps with both brokers in each mode
+and with each action: `make servers-check`.
 
 For an administrator: mails that had to be sent to the decryptors once more count in
 `posthouse_resent_total` (PosthouseResending), commits under a lease that was lost in
@@ -11,8 +12,9 @@ For an administrator: mails that had to be sent to the decryptors once more coun
 
 from __future__ import annotations
 
+import itertools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -29,10 +31,22 @@ from tests.servers.dovecot import Dovecot
 DOVECOT = {kind.mode: kind for kind in KINDS if kind.first}
 
 
+def kills() -> Iterator[object]:
+    """Each step in each mode with each action. `make test` takes each of these with one broker, and
+    each step with both."""
+    chosen = itertools.product(FETCH_STEPS, ("imap", "pop3"), ("mark-read", "delete"))
+    for step, mode, action in chosen:
+        number = FETCH_STEPS.index(step) + (mode == "pop3") + (action == "delete")
+        for other, broker in enumerate(("redis", "rabbitmq")):
+            marks = [pytest.mark.long] if (number + other) % 2 else []
+            name = f"{broker}-{step}-{mode}-{action}"
+            yield pytest.param(step, mode, action, broker, marks=marks, id=name)
+
+
 @pytest.mark.promise("M7", "I1", "I3")
-@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
-@pytest.mark.parametrize("mode", ["imap", "pop3"])
-@pytest.mark.parametrize("step", FETCH_STEPS)
+@pytest.mark.parametrize(
+    ("step", "mode", "after_download", "broker_url"), list(kills()), indirect=["broker_url"]
+)
 def test_fetcher_dies(
     step: str,
     mode: str,

@@ -18,11 +18,11 @@ def planned(existing: Existing, entry: CertificateEntry) -> Change | None:
     if entry.file is None:
         _expect(entry, there)
         return None
-    from shared.certificates import parse_certificate
+    from shared.certificates import parse_upload
 
     content = referred_bytes(entry.file, "file", existing.folder)
     password = existing.secret(entry.password, "password")
-    parsed = parse_certificate(content, password)
+    parsed = parse_upload(content, password)
     alias = entry.alias if entry.alias is not None else parsed.friendly_name
     wanted = {"alias": alias, "fingerprint": parsed.fingerprint}
     differences = compare(there, wanted)

@@ -12,7 +12,7 @@ from cli.arguments import referred_bytes
 from cli.client import Api
 from cli.declared.changes import Change, Difference
 from cli.declared.document import Document, TrustedEntry
-from shared.certificates.senders import parse_senders, read_certificates
+from shared.certificates.senders import parse_sender_upload, read_certificates
 from shared.errors import InvalidInput
 
 #: The section of the file, and its path in the API.
@@ -82,7 +82,7 @@ def _fingerprint(kind: str, name: str, content: bytes) -> str:
     found: Sequence[str]
     try:
         if kind == "senders":
-            found = [one.fingerprint for one in parse_senders(content)]
+            found = [one.fingerprint for one in parse_sender_upload(content)]
         else:
             found = [one.fingerprint(hashes.SHA256()).hex() for one in read_certificates(content)]
     except InvalidInput as error:

@@ -70,12 +70,10 @@ def parse_senders(data: bytes) -> Sequence[ParsedSender]:
     """Reads certificates (PEM, or one in DER) or OpenPGP public keys (armoured or not).
 
     Raises InvalidInput (`file`) where one of them could never make a signature count. Takes what
-    work the file asks for.
+    work the file asks for, up to its size: whoever has the file from somebody calls
+    `parse_sender_upload`.
     """
-    if len(data) > MAX_UPLOAD_BYTES:
-        raise InvalidInput("This file is too large for a certificate.", field="file")
-    if not data.strip():
-        raise InvalidInput("The file is empty.", field="file")
+    _refuse_by_size(data)
     if looks_like_openpgp(data):
         return _openpgp(data)
     return [_certificate(one) for one in read_certificates(data)]
@@ -83,12 +81,20 @@ def parse_senders(data: bytes) -> Sequence[ParsedSender]:
 
 def read_certificates(data: bytes) -> list[x509.Certificate]:
     """The certificates of a file in PEM, or the one in DER. Raises InvalidInput (`file`)."""
+    _refuse_by_size(data)
     try:
         if b"-----BEGIN" in data:
             return x509.load_pem_x509_certificates(data)
         return [x509.load_der_x509_certificate(data)]
     except Unreadable as error:
         raise InvalidInput("This file holds no readable certificate.", field="file") from error
+
+
+def _refuse_by_size(data: bytes) -> None:
+    if len(data) > MAX_UPLOAD_BYTES:
+        raise InvalidInput("This file is too large for a certificate.", field="file")
+    if not data.strip():
+        raise InvalidInput("The file is empty.", field="file")
 
 
 def text_of(kind: str, certificate: bytes) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 import resource
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from asn1crypto import core, keys, pem
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pysequoia import Tsk
 from pysequoia.packet import Packet, PacketPile, Tag
 
+from cli.declared import trust
 from shared import bounded_process
 from shared.certificates import parse_upload
 from shared.certificates.senders import parse_sender_upload
@@ -30,6 +33,9 @@ from tests.unit.smime.test_openpgp_bounds import zipped
 pytestmark = pytest.mark.promise("C1")
 #: Iterations that take from 15 s to two minutes; OpenSSL counts eight times as many.
 MOST = 1 << 28
+ROOT = Path(__file__).parents[3]
+#: They take what work a file asks for.
+UNBOUNDED = re.compile(r"\b(?:parse_certificate|parse_openpgp|parse_senders)\b")
 #: Numbers of packets (RFC 9580 section 5).
 PACKETS = ((Tag.SecretKey, 5), (Tag.SecretSubkey, 7), (Tag.Signature, 2), (Tag.UserID, 13))
 
@@ -159,6 +165,25 @@ def test_so_does_the_key_of_a_sender() -> None:
     assert after.ru_utime - before.ru_utime < 1  # whoever waits for it has the processor
     (sender,) = parse_sender_upload(honest + b"".join(names[:150]))
     assert sender.emails == ("alice@example.org",)
+
+
+def test_whoever_reads_a_file_reads_it_in_bounds() -> None:
+    """Pages, API and commands, and `posthouse apply`, which reads the files itself."""
+    inside = ROOT / "shared" / "certificates"
+    sources = [one for top in ("cli", "services", "shared") for one in (ROOT / top).rglob("*.py")]
+    unbounded = [
+        str(one.relative_to(ROOT))
+        for one in sources
+        if inside not in one.parents and UNBOUNDED.search(one.read_text())
+    ]
+    assert unbounded == []
+    packed = zipped(zipped(packet(10, b"PGP") * (1 << 20)))
+    owner, now = Ed25519PrivateKey.generate(), int(time.time())
+    honest = certified(owner, public_of(owner, now), b"Alice <alice@example.org>")
+    with pytest.raises(InvalidInput, match="'Alice': This file asks for more work or memory"):
+        trust._fingerprint("senders", "Alice", honest + packed)
+    with pytest.raises(InvalidInput, match="'Root': This file is too large"):
+        trust._fingerprint("trust_anchors", "Root", bytes(2 << 20))
 
 
 def test_who_sends_many_is_sent_away_and_holds_no_thread(bob: Holder) -> None:

@@ -33,6 +33,7 @@ class SignedLayer:
 
     `broken` says why it could not even be read. `limit` is a word and a sentence where the
     signature, however right, does not cover what is handed out: `partial` or `ambiguous`.
+    `forwarded`: it is that of another mail, which this one holds.
     """
 
     format: Format = "smime"
@@ -41,6 +42,7 @@ class SignedLayer:
     broken: str = ""
     openpgp: PgpSignature | None = None
     limit: tuple[Signature, str] | None = None
+    forwarded: bool = False
 
     @property
     def is_right(self) -> bool:

@@ -21,6 +21,7 @@ from services.decryptor.coverage import (
 from services.decryptor.layer_entities import entity_of, is_guessed
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
+from services.decryptor.opened_headers import payload_of
 from services.decryptor.openpgp.layers import OpenPGP
 from services.decryptor.openpgp.recognising import kind_of_text, may_have_armour
 from services.decryptor.spool import Spool
@@ -38,6 +39,7 @@ _NO_HEADER = HeaderBlock(b"")
 _SHOWN: Final = ("text/", "multipart/", "message/")
 _BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
 _FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
+_SIGNED_INSIDE: Final = "A forwarded mail in this one is signed, which says nothing of this one."
 _TNEF: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
 
@@ -56,12 +58,14 @@ class LayerReader:
         self.payload: Entity | None = None
         #: Every such entity, from the outermost on.
         self.covered: list[Entity] = []
+        #: The mail that was wrapped for the sake of its header; None where there is none.
+        self.wrapped: Entity | None = None
         self._identities = identities
         self._cms = CMS(identities, trust, self.facts, spool, limits)
         self._limits = limits
         self._trust = trust
         self._spool = spool
-        self._header = _NO_HEADER
+        self._outer: Entity | None = None
 
     def read(self, whole: Entity) -> None:
         """Finds out who can open the mail; `open_layers` raises what is wrong with it."""
@@ -76,7 +80,7 @@ class LayerReader:
         return OpenPGP(
             self._identities.openpgp,
             self._trust.keyring,
-            self._header,
+            self._outer.header if self._outer else _NO_HEADER,
             self.facts,
             self._spool,
             self._limits,
@@ -87,8 +91,8 @@ class LayerReader:
         if depth > self._limits.nesting:
             self.facts.failed("failed", "The mail is nested too deeply.")
             return whole
-        if not depth:
-            self._header = whole.header
+        if self._outer is None:
+            self._outer = whole
         if is_pkcs7(whole):
             if doubt := comment_doubt(whole):
                 self.facts.more_outside(*ambiguous(doubt))
@@ -98,6 +102,12 @@ class LayerReader:
             return self._multipart_signed(whole, depth)
         if whole.media_type.startswith("multipart/"):
             return self._multipart(whole, depth)
+        if self.payload is whole and self.wrapped is None:
+            # A layer covers all of it; what is merely forwarded is another mail.
+            mail = payload_of(whole, self._outer)
+            if mail is not whole:
+                self.wrapped = mail
+                return self._within(mail, depth)
         if may_have_armour(whole, everywhere=depth == 0):
             text = self._openpgp.inline(whole)
             return whole if text is None else self._within(text, depth)
@@ -161,7 +171,8 @@ class LayerReader:
         if layer.limit is not None:
             self.facts.more_outside(*layer.limit)
         inner = self.open_layers(signed, depth + 1)
-        if inner is not signed or (layer.is_right and layer.limit is None):
+        is_opened = inner is not signed and inner is not self.wrapped
+        if is_opened or (layer.is_right and layer.limit is None):
             return inner
         return whole
 
@@ -216,15 +227,17 @@ class LayerReader:
             reason = _FORWARDED
         elif not inner.media_type.startswith("multipart/"):
             return
-        signed = encrypted = False
+        encrypted = False
+        # One of each kind is looked at; a signature of the mail itself makes others unnecessary.
+        signed = {False: self.facts.signed, True: False}
         for part, forwarded in parts_beside(inner):
             found = self._kind_of(part.entity)
             if found == "encryption" and not encrypted:
                 encrypted = True
                 self._encrypted_beside(part.entity, _TNEF if is_tnef(part.entity) else reason)
-            elif found == "signature" and not signed and not forwarded and not self.facts.signed:
-                signed = True
-                self._signed_beside(part)
+            elif found == "signature" and not signed[forwarded]:
+                signed[forwarded] = True
+                self._signed_beside(part, forwarded=forwarded)
 
     def _kind_of(self, part: Entity) -> str:
         if part.media_type in ("multipart/encrypted", "application/pgp-encrypted"):
@@ -248,7 +261,7 @@ class LayerReader:
         self.facts.encryption("smime" if is_smime else "openpgp")
         self.facts.failed("unsupported", reason)
 
-    def _signed_beside(self, part: Part) -> None:
+    def _signed_beside(self, part: Part, *, forwarded: bool) -> None:
         before = len(self.facts.layers)
         read = part.entity
         if read.media_type == "multipart/signed":
@@ -260,3 +273,6 @@ class LayerReader:
         for layer in self.facts.layers[before:]:
             if isinstance(layer, SignedLayer):
                 layer.limit = ("partial", "Only a part of the mail is signed.")
+                layer.forwarded = forwarded
+        if forwarded:
+            self.facts.remark(_SIGNED_INSIDE)

@@ -19,7 +19,7 @@ from services.decryptor.cms_layers import is_pkcs7
 from services.decryptor.coverage import content_doubt
 from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
-from services.decryptor.opened_headers import SHOWN, compose, inner_fields, payload_of
+from services.decryptor.opened_headers import SHOWN, compose, inner_fields
 from services.decryptor.openpgp.recognising import is_file, may_be_armoured
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
@@ -237,16 +237,16 @@ def _opened(layers: LayerReader, outer: Entity, trust: TrustStore, spool: Spool)
     inner = layers.open_layers(outer)
     is_open = facts.is_open
     layers.report_other_parts(inner)
-    payload = payload_of(layers.payload, outer) if layers.payload else None
-    if payload is not None and inner.media_type == "message/rfc822" and payload is not inner:
-        inner = payload
+    payload = layers.payload
     author, doubt = Author(None), ""
     if facts.signed:
-        covered = [one.header for one in (*layers.covered, *([payload] if payload else []))]
-        author = read_author(outer.header, covered)
+        author = read_author(outer.header, [one.header for one in layers.covered])
         doubt = content_doubt(inner, spool)
     opened = Opened(judged(facts, author, doubt, trust), _spool=spool)
-    fields = _believed(opened.security, payload, outer) if payload else {}
+    fields: dict[str, list[bytes]] = {}
+    for one in (layers.wrapped, payload if payload is not layers.wrapped else None):
+        if one is not None:
+            fields |= _believed(opened.security, one, outer)
     if inner is not outer and is_open:
         header = compose(outer, fields, inner)
         opened.content = _composed(header, inner, spool)

@@ -61,7 +61,8 @@ def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Secur
         if isinstance(layer, SignedLayer):
             around = number < last_encryption
             verdict = _judge_layer(layer, author, doubt, trust, around=around)
-            verdicts.append((verdict, around))
+            if not layer.forwarded:
+                verdicts.append((verdict, around))
             covers: Covers = "ciphertext" if around else "part" if layer.limit else "content"
             layers.append(
                 Layer("signature", layer.format, verdict.signature, verdict.signer, covers)

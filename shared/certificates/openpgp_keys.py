@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from pysequoia import Cert, Tsk
 from pysequoia.packet import Packet, PacketPile, SignatureType, Tag
@@ -101,12 +102,22 @@ def load_openpgp(id: str, certificate: bytes, private_key: bytes) -> OpenPGPKey:
     return _opened(id, secret, password)
 
 
-def secret_packet(key: OpenPGPKey, fingerprint: str) -> tuple[bytes, str]:
-    """The body of the secret key packet of one part, and the password of the key."""
+class SecretPacket(NamedTuple):
+    """A secret key packet, of type 5 or 7 (RFC 9580 section 5.5.1), and the password of its key."""
+
+    kind: int
+    body: bytes
+    password: str
+
+
+def secret_packet(key: OpenPGPKey, fingerprint: str) -> SecretPacket:
+    """That of one part of a key; its body is empty where the secret is not here."""
     size = int.from_bytes(key.private_key[:2])
-    packets = PacketPile.from_bytes(key.private_key[2 + size :])
-    body = next((p.body for p in packets if p.tag in _SECRET and p.fingerprint == fingerprint), b"")
-    return body, key.private_key[2 : 2 + size].decode()
+    password = key.private_key[2 : 2 + size].decode()
+    for packet in PacketPile.from_bytes(key.private_key[2 + size :]):
+        if packet.tag in _SECRET and packet.fingerprint == fingerprint:
+            return SecretPacket(5 if packet.tag == Tag.SecretKey else 7, packet.body, password)
+    return SecretPacket(7, b"", password)
 
 
 def _opened(id: str, secret: Tsk, password: str | None) -> OpenPGPKey:

@@ -15,7 +15,7 @@ from services.decryptor.cms.errors import NotOpened, Unsupported
 
 _EAX, _OCB, _GCM = 1, 2, 3
 #: Octets of the nonce by mode (section 9.6), and of a key by cipher.
-_NONCES = {_EAX: 16, _OCB: 15, _GCM: 12}
+NONCES = {_EAX: 16, _OCB: 15, _GCM: 12}
 _KEYS = {7: 16, 8: 24, 9: 32}
 _TAG = 16
 _SALT = 32
@@ -23,7 +23,7 @@ _LARGEST_CHUNK = 16
 _HEAD = 4
 _COUNTER = 8
 
-_Decrypt = Callable[[bytes, bytes, bytes], bytes]
+Decrypt = Callable[[bytes, bytes, bytes], bytes]
 
 
 def decrypt_version_2(data: bytes, session_key: bytes) -> bytes:
@@ -32,16 +32,16 @@ def decrypt_version_2(data: bytes, session_key: bytes) -> bytes:
     if len(data) < start + _TAG or data[0] != 2:
         raise NotOpened
     _, cipher, mode, size = data[:_HEAD]
-    if cipher not in _KEYS or mode not in _NONCES or size > _LARGEST_CHUNK:
+    if cipher not in _KEYS or mode not in NONCES or size > _LARGEST_CHUNK:
         raise Unsupported("This mode of the encrypted packet is not supported.")
     if len(session_key) != _KEYS[cipher]:
         raise NotOpened
     # As additional data, the packet is named by its type as a new header has it.
     ad = b"\xd2" + data[:_HEAD]
-    length = _KEYS[cipher] + _NONCES[mode] - _COUNTER
+    length = _KEYS[cipher] + NONCES[mode] - _COUNTER
     derived = HKDF(hashes.SHA256(), length, data[_HEAD:start], ad).derive(session_key)
     key, prefix = derived[: _KEYS[cipher]], derived[_KEYS[cipher] :]
-    decrypt = _decrypting(mode, key)
+    decrypt = decrypting(mode, key)
     chunk = (1 << size + 6) + _TAG
     sealed, final = data[start:-_TAG], data[-_TAG:]
     found: list[bytes] = []
@@ -55,7 +55,9 @@ def decrypt_version_2(data: bytes, session_key: bytes) -> bytes:
     return b"".join(found)
 
 
-def _decrypting(mode: int, key: bytes) -> _Decrypt:
+def decrypting(mode: int, key: bytes) -> Decrypt:
+    """What opens one piece of that mode (section 9.6): of nonce, sealed text and additional data.
+    Raises InvalidTag, or ValueError for a piece that is too short."""
     if mode == _OCB:
         return AESOCB3(key).decrypt
     if mode == _GCM:

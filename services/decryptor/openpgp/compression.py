@@ -48,8 +48,13 @@ def unpacked(packets: bytes, limit: int) -> bytes:
     if not unpacker.eof:
         if len(found) < limit:
             raise NotOpened
-        raise Malformed(f"The content unpacks to more than {limit} octets.")
+        raise too_large(limit)
     return found
+
+
+def too_large(limit: int) -> Malformed:
+    """What is raised of a content of more than `limit` octets."""
+    return Malformed(f"The content unpacks to more than {limit} octets.")
 
 
 def _decompressor(algorithm: int) -> zlib._Decompress:

@@ -9,7 +9,7 @@ import re
 import resource
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +18,15 @@ from pysequoia import PyDecryptor, decrypt_file
 from services.decryptor.cms.errors import CmsError, Malformed, NoRecipient, NotOpened, Unsupported
 from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.bounded_work import bounded_work
+from services.decryptor.openpgp.compression import too_large
 from services.decryptor.openpgp.intended_recipients import fingerprints_of
+from services.decryptor.openpgp.opened_packets import read_packets
 from services.decryptor.openpgp.packets import octets_of, why_not_one_message
 from services.decryptor.openpgp.recipients import (
     ANYONE,
     Addressed,
     EncryptedSessionKey,
+    Message,
     is_ordinary,
     narrowed,
     whole_message,
@@ -35,10 +38,15 @@ from services.decryptor.openpgp.reencryption import (
     for_password,
     reencrypted,
 )
+from services.decryptor.openpgp.secret_parts import OtherKey
 from services.decryptor.openpgp.sender_keys import Rings, SenderKeys, judge_failure, with_hints
-from services.decryptor.openpgp.session_keys import OtherKey
 from services.decryptor.openpgp.signature_counts import LOOK, has_many_signatures
-from services.decryptor.openpgp.verifying import NOT_VERIFIED, for_whom, verify_inline
+from services.decryptor.openpgp.verifying import (
+    FOR_WHOM_UNREAD,
+    NOT_VERIFIED,
+    for_whom,
+    verify_inline,
+)
 from services.decryptor.spool import Spool
 from shared.certificates import OpenPGPKey
 from shared.certificates.openpgp_subkeys import Subkey
@@ -47,13 +55,15 @@ from shared.mail.region import Region, region
 #: Subkeys that are tried: a message to hidden recipients is tried with every key.
 MAX_TRIES = 64
 #: Operations with private keys that one message may ask for, each of the cost of one with RSA of
-#: 4096 bits (ten milliseconds): recipients that are hidden, or named twice, are tried one after the
-#: other.
-MAX_OPERATIONS = 64
+#: 4096 bits (some milliseconds): recipients that are hidden, or named twice, are tried one after
+#: the other. Of a long message half, as Sequoia does each twice.
+MAX_OPERATIONS = 96
 _LONG_RSA = 4096
 #: With more copies of the session key only those that may be meant here are given to Sequoia, which
 #: takes the square of their number.
 _MANY = 2_000
+#: Octets of a message, and of its content, whose packets are looked at here, in memory.
+MOST_READ = MAX_BYTES // 4
 #: Packets around a content that was unpacked already: signatures, its file name.
 _FRAME = 1 << 20
 _NO_KEY = "No key to decrypt message"
@@ -109,48 +119,44 @@ def decrypt_message(
     fitting.sort(key=lambda pair: named.isdisjoint(_names(pair[1])))
     if to.form.needs_reencryption and len(message) > MAX_BYTES:
         raise Unsupported("The message is too long for a form of GnuPG's own.")
-    path = _path(message, to, spool)
+    whole = whole_message(message) if len(message) <= MOST_READ else None
+    most = MAX_OPERATIONS if whole is not None else MAX_OPERATIONS // 2
     copies = Counter(to.session_keys)
     operations = 0.0
     known = rings
     for key, subkey in fitting[:MAX_TRIES]:
         rings = known._replace(own=known.own | fingerprints_of(key))
-        used, where, many = message, path, len(to.session_keys) > _MANY
+        many = len(to.session_keys) > _MANY
         wanted = _copies_for(subkey, (ANYONE, *_names(subkey)))
         count = sum(copies[one] for one in wanted)
-        if operations + count * _cost(subkey) > MAX_OPERATIONS:
+        if operations + count * _cost(subkey) > most:
             # Somebody who is named need not be kept out by those who are hidden.
             wanted, many = _copies_for(subkey, _names(subkey)), True
             count = sum(copies[one] for one in wanted)
-            if not count or operations + count * _cost(subkey) > MAX_OPERATIONS:
+            if not count or operations + count * _cost(subkey) > most:
                 raise Unsupported(_TOO_MANY)
         if many and not count:
             continue
-        if many:
-            if len(message) > MAX_BYTES:
-                raise Unsupported(_TOO_MANY)
-            used = region(narrowed(message, wanted))
-            where = _path(used, to, spool)
+        if many and len(message) > MAX_BYTES:
+            raise Unsupported(_TOO_MANY)
         operations += count * _cost(subkey)
-        inside = _inside(used, key, subkey)
         try:
-            if where is None:
-                return _by_reencryption(used, inside, key, subkey, rings, spool, limit)
+            if whole is not None and (inside := _inside(whole, key, subkey, wanted)) is not None:
+                return _read(inside, key, rings, spool, limit)
+            used = region(narrowed(message, wanted)) if many else message
+            if to.form.needs_reencryption:
+                return _by_reencryption(used, key, subkey, rings, spool, limit)
             try:
+                where = _written(used.windows(), spool)
                 opened = _decrypt(where, key, _Opener(subkey.decryptor), rings, spool, limit)
             except NotOpened:
-                return _opened_here(used, inside, key, subkey, rings, spool, limit)
+                return _opened_here(used, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
-        return _checked(used, inside, opened, rings)
+        return _unread(len(used), opened)
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
-
-
-def _path(message: Region, to: Addressed, spool: Spool) -> Path | None:
-    """A file of the message for Sequoia; None where it does not open its form."""
-    return None if to.form.needs_reencryption else _written(message.windows(), spool)
 
 
 def _cost(subkey: Subkey) -> float:
@@ -171,103 +177,84 @@ class _Opener(NamedTuple):
     passwords: tuple[str, ...] = ()
 
 
-def _opened_here(
-    message: Region,
-    inside: bytes | None,
-    key: OpenPGPKey,
-    subkey: Subkey,
-    rings: Rings,
-    spool: Spool,
-    limit: int,
-) -> OpenedMessage:
-    """A message of an ordinary form that Sequoia's binding does not open: it does not know the
-    curve, the cipher or the compression. Raises NotOpened where the message is at fault."""
-    if len(message) > MAX_BYTES or not is_ordinary(message):
-        raise NotOpened
-    try:
-        return _by_reencryption(message, inside, key, subkey, rings, spool, limit)
-    except OtherKey as error:
-        raise NotOpened from error
+def _inside(
+    message: Message, key: OpenPGPKey, subkey: Subkey, wanted: Collection[EncryptedSessionKey]
+) -> bytes | None:
+    """The packets inside a message; None where the key or the form is none that is decrypted here.
 
-
-def _by_reencryption(
-    message: Region,
-    inside: bytes | None,
-    key: OpenPGPKey,
-    subkey: Subkey,
-    rings: Rings,
-    spool: Spool,
-    limit: int,
-) -> OpenedMessage:
-    found = reencrypted(whole_message(message), key, subkey, limit)
-    path = _written([found.message], spool)
-    opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
-    return _checked(message, inside, opened, rings)
-
-
-def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> OpenedMessage:
-    """What a message that nobody encrypted holds, and its signature. `limit` bounds the unpacked
-    content, in octets.
-
-    Raises Unsupported (too long), Malformed (over the limit) or NotOpened.
+    Raises NotOpened (another's, or damaged), or Unsupported where they are such as Sequoia takes
+    too long for.
     """
-    if len(message) > MAX_BYTES:
-        raise Unsupported("The message is too long to be read.")
-    packets = octets_of(message)
-    if why_not_one_message(packets):
-        raise NotOpened
-    found = for_password(packets, limit)
-    path = _written([found.message], spool)
-    opened = _decrypt(path, None, _Opener(passwords=(found.password,)), rings, spool, limit)
-    return _verified(packets, opened, rings)
-
-
-def _inside(message: Region, key: OpenPGPKey, subkey: Subkey) -> bytes | None:
-    """The packets inside a message, as far as they are decrypted here: Sequoia's binding shows none
-    of them. None where they are not, or it is another's.
-
-    Raises Unsupported where they are such as Sequoia takes too long for.
-    """
-    if len(message) > MAX_BYTES // 4:
-        return None
     try:
-        found = decrypted(whole_message(message), key, subkey).packets
-    except (NotOpened, Unsupported):
+        found = decrypted(message, key, subkey, wanted).packets
+    except Unsupported:
         return None
     if has_many_signatures(found[:LOOK]):
         raise Unsupported(MANY_SIGNATURES)
     return found
 
 
-def _checked(
-    message: Region, inside: bytes | None, opened: OpenedMessage, rings: Rings
+def _read(
+    packets: bytes, key: OpenPGPKey | None, rings: Rings, spool: Spool, limit: int
 ) -> OpenedMessage:
-    """With what Sequoia's binding does not look at: a signature inside compression, as GnuPG makes
-    it, or in front of the text; for whom one was made; and why one does not count.
+    """The message that holds these packets. `limit` bounds what is unpacked, in octets."""
+    read = read_packets(packets, rings, limit)
+    if read is not None:
+        return OpenedMessage(region(read.content), key, read.signature)
+    found = for_password(packets, limit)
+    path = _written([found.message], spool)
+    opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
+    return _checked(packets, opened, rings)
+
+
+def _opened_here(
+    message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+) -> OpenedMessage:
+    """A message of an ordinary form that Sequoia's binding does not open: it does not know the
+    curve, the cipher or the compression. Raises NotOpened where the message is at fault."""
+    if len(message) > MAX_BYTES or not is_ordinary(message):
+        raise NotOpened
+    try:
+        return _by_reencryption(message, key, subkey, rings, spool, limit)
+    except OtherKey as error:
+        raise NotOpened from error
+
+
+def _by_reencryption(
+    message: Region, key: OpenPGPKey, subkey: Subkey, rings: Rings, spool: Spool, limit: int
+) -> OpenedMessage:
+    found = reencrypted(whole_message(message), key, subkey, limit)
+    path = _written([found.message], spool)
+    opened = _decrypt(path, key, _Opener(passwords=(found.password,)), rings, spool, limit)
+    return _unread(len(message), opened)
+
+
+def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> OpenedMessage:
+    """What a message that nobody encrypted holds, and its signature. `limit` bounds the unpacked
+    content, in octets.
+
+    Raises Unsupported (too long, or many signatures), Malformed (over the limit) or NotOpened.
+    """
+    if len(message) > MAX_BYTES:
+        raise Unsupported("The message is too long to be read.")
+    packets = octets_of(message)
+    if why_not_one_message(packets):
+        raise NotOpened
+    if has_many_signatures(packets[:LOOK]):
+        raise Unsupported(MANY_SIGNATURES)
+    return _read(packets, None, rings, spool, limit)
+
+
+def _checked(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMessage:
+    """With what Sequoia's binding does not look at: a signature inside compression, or in front of
+    the text; for whom one was made; and why one does not count.
 
     Decrypting, it expects the signature right inside the encryption; verifying, it does not.
     """
     if not _is_open(opened):
         return opened
-    length = len(opened.content)
-    if inside is not None and length <= MAX_BYTES // 4:
-        return _verified(inside, opened, rings)
-    # Nobody can add to the text, but much that says nothing beside it.
-    if not opened.compressed and len(message) <= 2 * length + _FRAME:
-        return opened
-    return opened._replace(signature=PgpSignature("untrusted", reason=NOT_VERIFIED))
-
-
-def _is_open(opened: OpenedMessage) -> bool:
-    """Whether more can be said of the signature than Sequoia does."""
-    found = opened.signature
-    return found is not None and (opened.compressed or found.signature in ("valid", "invalid"))
-
-
-def _verified(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMessage:
-    """The message with the verdict on the signature among its packets."""
-    if not _is_open(opened):
-        return opened
+    if len(opened.content) > MOST_READ:
+        return _unread(len(packets), opened)
     limit = len(opened.content) + _FRAME
     if opened.signature is not None and opened.signature.signature == "valid":
         found = for_whom(packets, opened.signature, rings, limit)
@@ -276,6 +263,26 @@ def _verified(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMess
         if found.signature in ("valid", "mismatch") and found.content != opened.content.copy():
             found = PgpSignature("invalid", reason="The signature does not cover the content.")
     return opened._replace(signature=found)
+
+
+def _unread(size: int, opened: OpenedMessage) -> OpenedMessage:
+    """What a signature is worth for whom nobody looked (`_checked`), in a message of `size` octets,
+    as it is long, or for a key that only Sequoia knows."""
+    if not _is_open(opened):
+        return opened
+    assert opened.signature is not None
+    # Nobody can add to the text, but much that says nothing beside it.
+    if opened.compressed or size > 2 * len(opened.content) + _FRAME:
+        return opened._replace(signature=PgpSignature("untrusted", reason=NOT_VERIFIED))
+    if opened.signature.signature != "valid":
+        return opened
+    return opened._replace(signature=opened.signature._replace(reason=FOR_WHOM_UNREAD))
+
+
+def _is_open(opened: OpenedMessage) -> bool:
+    """Whether more can be said of the signature than Sequoia does."""
+    found = opened.signature
+    return found is not None and (opened.compressed or found.signature in ("valid", "invalid"))
 
 
 def _written(windows: Iterable[memoryview | bytes], spool: Spool) -> Path:
@@ -367,7 +374,7 @@ def _bounded(path: Path, limit: int, output: Path) -> Iterator[None]:
         except OSError as error:
             # The binding raises it without its number.
             if error.errno == errno.EFBIG or f"(os error {errno.EFBIG})" in str(error):
-                raise _too_large(limit) from error
+                raise too_large(limit) from error
             if error.errno is None and "(os error" not in str(error):
                 # What it says of a message within its buffer (25 MiB) by RuntimeError.
                 raise RuntimeError(str(error)) from error
@@ -375,8 +382,4 @@ def _bounded(path: Path, limit: int, output: Path) -> Iterator[None]:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     if output.stat().st_size > limit:
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> Malformed:
-    return Malformed(f"The content unpacks to more than {limit} octets.")
+        raise too_large(limit)

@@ -40,7 +40,7 @@ def why_not_one_message(data: bytes) -> str:
     Sequoia reads the first of several, GnuPG refuses them. What does not begin like a packet is
     let pass.
     """
-    kinds = "".join(_LETTERS.get(kind, "?") for kind in islice(_kinds_of(data), _MOST_PACKETS))
+    kinds = "".join(map(letter_of, islice(_kinds_of(data), _MOST_PACKETS)))
     if kinds.count(_NOTHING) > _MOST_FILLING:
         return "The message holds too many packets that say nothing."
     one = _MESSAGE.fullmatch(kinds.replace(_NOTHING, ""))
@@ -64,6 +64,38 @@ def packets_of(data: bytes) -> Iterator[tuple[int, bytes]]:
         kind, body, behind = packet
         yield kind, joined(data, position, body)
         position = behind
+
+
+def whole_packets(data: bytes, most: int) -> list[tuple[int, bytes]]:
+    """(type, body) of each packet, but for those that say nothing; none where they do not end
+    where `data` does, or where there are more than `most`."""
+    found: list[tuple[int, bytes]] = []
+    position = filling = 0
+    while position < len(data):
+        packet = packet_at(data, position)
+        if packet is None or _end_of(data, position, packet[2]) > len(data):
+            return []
+        kind, body, behind = packet
+        if letter_of(kind) == _NOTHING:
+            filling += 1
+        else:
+            found.append((kind, joined(data, position, body)))
+        if filling > _MOST_FILLING or len(found) > most:
+            return []
+        position = behind
+    return found
+
+
+def letter_of(kind: int) -> str:
+    """For a type of packets: S(ignature), O(ne-pass signature), C(ompressed), L(iteral) …"""
+    return _LETTERS.get(kind, "?")
+
+
+def _end_of(data: bytes, position: int, behind: int) -> int:
+    """Where a packet at `position` says that it ends, which may be further than there is data."""
+    if not data[position] & 0x40 or not 224 <= data[position + 1] < 255:
+        return behind
+    return max(end for _, end in _pieces(data, position + 1))
 
 
 def joined(data: bytes, position: int, body: bytes) -> bytes:

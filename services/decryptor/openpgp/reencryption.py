@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -26,7 +27,12 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 
 from services.decryptor.cms.errors import CmsError, NotOpened, Unsupported
 from services.decryptor.openpgp.aead import decrypt_version_2
-from services.decryptor.openpgp.recipients import ANYONE, Message, recipient_of
+from services.decryptor.openpgp.recipients import (
+    ANYONE,
+    EncryptedSessionKey,
+    Message,
+    recipient_of,
+)
 from services.decryptor.openpgp.session_keys import SessionKey, session_key
 from services.decryptor.openpgp.signature_counts import LOOK, has_many_signatures
 from services.decryptor.openpgp.signed_messages import in_one_pass
@@ -93,13 +99,22 @@ def for_password(packets: bytes, limit: int) -> Reencrypted:
     )
 
 
-def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPackets:
-    """The packets inside, by that subkey. Raises NotOpened or Unsupported."""
-    secret, password = secret_packet(key, subkey.fingerprint)
+def decrypted(
+    message: Message,
+    key: OpenPGPKey,
+    subkey: Subkey,
+    wanted: Collection[EncryptedSessionKey] | None = None,
+) -> DecryptedPackets:
+    """The packets inside, by that subkey, with one of the copies of the session key that are
+    `wanted`, each of which is tried; else with one of a few that are for that subkey.
+
+    Raises NotOpened or Unsupported.
+    """
+    secret = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
-    for recipient in _meant(message, subkey):
+    for recipient in _meant(message, subkey, wanted):
         try:
-            found = session_key(secret, subkey.fingerprint, password, recipient)
+            found = session_key(secret, subkey.fingerprint, recipient)
             opens = _decrypt_20 if message.kind == 20 else _decrypt_18
             return DecryptedPackets(opens(message.data, found), recipient, found)
         except (NotOpened, Unsupported) as error:
@@ -107,8 +122,16 @@ def decrypted(message: Message, key: OpenPGPKey, subkey: Subkey) -> DecryptedPac
     raise failure
 
 
-def _meant(message: Message, subkey: Subkey) -> list[bytes]:
+def _meant(
+    message: Message, subkey: Subkey, wanted: Collection[EncryptedSessionKey] | None
+) -> list[bytes]:
     """The copies of the session key that may be for that subkey."""
+    if wanted is not None:
+        return [
+            one
+            for one in message.recipients
+            if len(one) > 10 and EncryptedSessionKey(*recipient_of(one)) in wanted
+        ]
     names = (subkey.key_id, subkey.fingerprint, ANYONE)
     found = [one for one in message.recipients if len(one) >= 12 and recipient_of(one)[0] in names]
     return found[:MAX_RECIPIENTS]

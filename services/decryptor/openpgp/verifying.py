@@ -61,6 +61,10 @@ _MARK: Final = b"-----BEGIN PGP SIGNATURE-----"
 _END: Final = b"-----END PGP SIGNATURE-----"
 _SKIPPED: Final = (10, 21)
 _OVER_A_TEXT: Final = 1
+FOR_WHOM_UNREAD: Final = (
+    "For whom the message was signed was not read, as it is long or of an uncommon form: a "
+    "recipient may have sent it on."
+)
 NOT_VERIFIED: Final = "The signature lies in a form that is not verified here."
 #: Signatures that Sequoia is asked about: of one key, and of forms that are not known here.
 _MOST_OF_A_KEY, _MOST_UNKNOWN = 2, 4
@@ -269,8 +273,10 @@ def _counted_in(
     if signed is not None:
         digest = partial(_content_of(signed).digest, canonical=False)
         return counted(right, ring, signed.signatures, digest, own)
-    if right.signature != "valid" or len(right.content) > MOST_BYTES // 2:
-        return right  # nobody can add to a long text
+    if right.signature != "valid":
+        return right
+    if len(right.content) > MOST_BYTES // 2:  # nobody can add to a long text
+        return right._replace(reason=FOR_WHOM_UNREAD)
     return right._replace(signature="untrusted", reason=NOT_VERIFIED)
 
 

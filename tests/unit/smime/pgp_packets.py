@@ -11,7 +11,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESOCB3
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pysequoia import Tsk
+from pysequoia.packet import PacketPile, Tag
 
 from services.decryptor.openpgp.recipients import recipient_of, whole_message
 from services.decryptor.openpgp.reencryption import decrypted
@@ -61,6 +64,48 @@ def certified(
     over = framed(public) + b"\xb4" + len(user_id).to_bytes(4) + user_id
     own = made_signature(owner, public, 0x13, over, int(time.time()), flags=flags, more=more)
     return packet(6, public) + packet(13, user_id) + packet(2, own)
+
+
+def locked(secret: Tsk, password: str, usage: int) -> bytes:
+    """A secret key as it is, behind a password: by AEAD and Argon2 (usage 253), or by CFB and
+    iterations (254); RFC 9580 sections 3.7 and 5.5.3."""
+    public = {
+        one.fingerprint: one.body
+        for one in PacketPile.from_bytes(bytes(secret.extract_certificate()))
+    }
+    kinds = ((Tag.SecretKey, 5), (Tag.SecretSubkey, 7), (Tag.UserID, 13), (Tag.Signature, 2))
+    made = b""
+    for one in PacketPile.from_bytes(bytes(secret)):
+        kind, body = next(number for tag, number in kinds if tag == one.tag), one.body
+        if kind in (5, 7):
+            assert one.fingerprint is not None
+            body = _locked(kind, public[one.fingerprint], body, password.encode(), usage)
+        made += packet(kind, body)
+    return made
+
+
+def _locked(kind: int, public: bytes, body: bytes, password: bytes, usage: int) -> bytes:
+    is_new = public[0] == 6
+    plain = body[len(public) + 1 : None if is_new else -2]
+    nonce, salt = os.urandom(15 if usage == 253 else 16), os.urandom(16)
+    if usage == 253:
+        stretched = Argon2id(salt=salt, length=32, iterations=1, lanes=1, memory_cost=1 << 12)
+        how, stretch = bytes((9, 2)), bytes((4,)) + salt + bytes((1, 1, 12))
+        info = bytes((0xC0 | kind,)) + public[:1] + how
+        key = HKDF(hashes.SHA256(), 32, None, info).derive(stretched.derive(password))
+        sealed = AESOCB3(key).encrypt(nonce, plain, bytes((0xC0 | kind,)) + public)
+    else:
+        how, stretch = bytes((9,)), bytes((3, 8)) + salt[:8] + bytes((96,))
+        data = salt[:8] + password
+        count = 16 << 12
+        key = hashlib.sha256((data * (count // len(data) + 1))[:count]).digest()
+        context = Cipher(algorithms.AES(key), CFB(nonce)).encryptor()
+        check = hashlib.sha1(plain, usedforsecurity=False).digest()
+        sealed = context.update(plain + check) + context.finalize()
+    if is_new:
+        how += bytes((len(stretch),))
+        how = bytes((len(how + stretch + nonce),)) + how
+    return public + bytes((usage,)) + how + stretch + nonce + sealed
 
 
 def public_of(owner: Ed25519PrivateKey, at: int) -> bytes:

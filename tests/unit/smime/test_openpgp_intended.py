@@ -26,7 +26,14 @@ from shared.certificates.openpgp_subkeys import framed
 from shared.mail.region import region
 from tests.unit.smime.gnupg import GnuPG
 from tests.unit.smime.mails import ENTITY, HEADER, TEXT, Opener
-from tests.unit.smime.pgp_packets import certified, made_signature, packet, public_of, sealed_again
+from tests.unit.smime.pgp_packets import (
+    certified,
+    locked,
+    made_signature,
+    packet,
+    public_of,
+    sealed_again,
+)
 from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 
 pytestmark = pytest.mark.promise("F2")
@@ -50,11 +57,32 @@ def gnupg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GnuPG]:
 
 
 @pytest.fixture(scope="module")
-def identities(gnupg: GnuPG, bob: Person) -> IdentityIndex:
-    """A key of GnuPG's, to which it encrypts as RFC 4880 has it, and one of Sequoia's."""
-    old = parse_certificate(gnupg("--armor", "--export-secret-keys"), None)
-    stored = ("old", old.kind, old.certificate, old.private_key)
-    return IdentityIndex.load([stored, bob.stored("new")])  # type: ignore[list-item]
+def people() -> dict[str, Person]:
+    """Keys of Sequoia's."""
+    new, post_quantum = Profile.RFC9580, CipherSuite.MLDSA65_Ed25519
+    return {
+        "RFC 9580": Person("bob@example.org"),
+        "ML-KEM": Person("bob@example.org", profile=new, cipher_suite=post_quantum),
+        "Argon2": Person("bob@example.org", profile=new),
+        "password": Person("bob@example.org", profile=new, cipher_suite=CipherSuite.RSA2k),
+        "version 4": Person("bob@example.org", profile=Profile.RFC4880),
+    }
+
+
+@pytest.fixture(scope="module")
+def identities(gnupg: GnuPG, people: dict[str, Person]) -> IdentityIndex:
+    """A key of GnuPG's, to which it encrypts as RFC 4880 has it, and those of Sequoia's, some of
+    them behind a password."""
+    files: dict[str, tuple[bytes, str | None]] = {
+        name: (bytes(one.secret), None) for name, one in people.items()
+    }
+    files["RFC 4880"] = gnupg("--armor", "--export-secret-keys"), None
+    for name, usage in (("Argon2", 253), ("password", 254), ("version 4", 253)):
+        files[name] = locked(people[name].secret, "hunter2", usage), "hunter2"
+    parsed = {name: parse_certificate(*file) for name, file in files.items()}
+    return IdentityIndex.load(
+        [(name, one.kind, one.certificate, one.private_key) for name, one in parsed.items()]
+    )
 
 
 @pytest.fixture
@@ -63,19 +91,20 @@ def knowing(identities: IdentityIndex, tmp_path: Path) -> Opener:
     return Opener(identities, TrustStore.load(senders=[known], system=False), tmp_path)
 
 
-@pytest.fixture(scope="module", params=["RFC 4880", "RFC 9580"])
+@pytest.fixture(
+    scope="module",
+    params=["RFC 4880", "RFC 9580", "ML-KEM", "Argon2", "password", "version 4"],
+)
 def own(request: pytest.FixtureRequest, identities: IdentityIndex) -> OpenPGPKey:
-    wanted = "old" if request.param == "RFC 4880" else "new"
-    return next(one for one in identities.openpgp if one.id == wanted)
+    return next(one for one in identities.openpgp if one.id == request.param)
 
 
 @pytest.fixture(scope="module")
-def sent(gnupg: GnuPG, bob: Person) -> dict[str, bytes]:
+def sent(gnupg: GnuPG, people: dict[str, Person]) -> dict[str, bytes]:
     """A message to each of the keys, whose content is replaced."""
-    return {
-        "old": gnupg("--encrypt", "-r", "bob@example.org", data=b"x"),
-        "new": encrypt(b"x", [bob.public], armor=False),
-    }
+    made = {name: encrypt(b"x", [one.public], armor=False) for name, one in people.items()}
+    made["RFC 4880"] = gnupg("--encrypt", "-r", "bob@example.org", data=b"x")
+    return made
 
 
 def intended(*fingerprints: str) -> bytes:
@@ -206,12 +235,28 @@ def test_what_cannot_be_looked_into_for_its_length_does_not_count(
     own: OpenPGPKey, sent: dict[str, bytes], knowing: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a long text nobody could look, but a short one can be made long."""
-    monkeypatch.setattr(decrypting, "MAX_BYTES", 4 * 4096)
+    monkeypatch.setattr(decrypting, "MOST_READ", 4096)
     monkeypatch.setattr(decrypting, "_FRAME", 1024)
     for before, word in ((b"", "mismatch"), (packet(21, bytes(8000)), "untrusted")):
         content = signed(signature(named("others", own)), before=before)
         with knowing(HEADER + in_base64(sealed_again(sent[own.id], own, content))) as opened:
             assert opened.security.signature == word, opened.security
+
+
+def test_a_long_text_says_that_nobody_looked_for_whom_it_was_signed(
+    knowing: Opener, people: dict[str, Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = Person(SIGNER)
+    knowing.trust = TrustStore.load(senders=[bytes(alice.public)], system=False)
+    message = encrypt(ENTITY * 20, [people["RFC 9580"].public], signer=alice.secret.signer())
+    raw = HEADER + multipart_encrypted(message)
+    for most, said in ((1 << 24, False), (4096, True)):
+        monkeypatch.setattr(decrypting, "MOST_READ", most)
+        with knowing(raw) as opened:
+            assert opened.security.signature == "valid", opened.security
+            assert (
+                "For whom the message was signed was not read" in opened.security.reason
+            ) == said
 
 
 @pytest.mark.parametrize("profile", [Profile.RFC4880, Profile.RFC9580])

@@ -16,11 +16,20 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pysequoia import Profile, SignatureMode, decrypt_file, encrypt, sign, verify
+from pysequoia import (
+    CipherSuite,
+    Profile,
+    SignatureMode,
+    decrypt_file,
+    encrypt,
+    sign,
+    verify,
+)
 
-from services.decryptor.openpgp import decrypting, verifying
+from services.decryptor.openpgp import decrypting, reencryption, verifying
 from services.decryptor.openpgp.bounded_work import bounded_work
 from services.decryptor.openpgp.packets import packets_of
+from services.decryptor.openpgp.session_keys import session_key
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.certificates.openpgp_subkeys import framed
@@ -64,6 +73,36 @@ def test_many_signatures_ask_for_little(monkeypatch: pytest.MonkeyPatch, tmp_pat
         with opener(beside(signatures)) as opened:
             assert opened.security.signature == word, opened.security
         assert asked <= most
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+@pytest.mark.parametrize(
+    "suite", [CipherSuite.Cv25519, CipherSuite.RSA2k, CipherSuite.MLDSA65_Ed25519]
+)
+def test_a_message_is_decrypted_once(
+    suite: CipherSuite, signed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Sequoia did so once to verify, and once more where nobody had signed."""
+    alice, bob = Person(SIGNER), Person(BOB, profile=Profile.RFC9580, cipher_suite=suite)
+    asked: list[str] = []
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*values: Any, **how: Any) -> Any:
+            asked.append(name)
+            return function(*values, **how)
+
+        return ask
+
+    monkeypatch.setattr(decrypting, "decrypt_file", counted("Sequoia", decrypt_file))
+    monkeypatch.setattr(reencryption, "session_key", counted("here", session_key))
+    identities = IdentityIndex.load([bob.stored("bob")])  # type: ignore[list-item]
+    trust = TrustStore.load(senders=[bytes(alice.public)], system=False)
+    how: dict[str, Any] = {"signer": alice.secret.signer()} if signed else {}
+    message = encrypt(ENTITY, [bob.public], **how)
+    with Opener(identities, trust, tmp_path)(HEADER + multipart_encrypted(message)) as opened:
+        assert opened.content == HEADER + ENTITY
+        assert opened.security.signature == ("valid" if signed else "none"), opened.security
+    assert asked == ["here"]
 
 
 def one_pass(issuer: bytes, *, last: bool) -> bytes:

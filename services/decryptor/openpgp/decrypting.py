@@ -9,7 +9,7 @@ import re
 import resource
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,6 @@ from services.decryptor.openpgp.recipients import (
     ANYONE,
     Addressed,
     EncryptedSessionKey,
-    Message,
     is_ordinary,
     narrowed,
     whole_message,
@@ -140,9 +139,16 @@ def decrypt_message(
         if many and len(message) > MAX_BYTES:
             raise Unsupported(_TOO_MANY)
         operations += count * _cost(subkey)
+        is_form_known = True
         try:
-            if whole is not None and (inside := _inside(whole, key, subkey, wanted)) is not None:
-                return _read(inside, key, rings, spool, limit)
+            packets: bytes | None = None
+            if whole is not None:
+                try:
+                    packets = decrypted(whole, key, subkey, wanted).packets
+                except Unsupported as error:
+                    is_form_known = isinstance(error, OtherKey)
+            if packets is not None:
+                return _read(packets, key, rings, spool, limit)
             used = region(narrowed(message, wanted)) if many else message
             if to.form.needs_reencryption:
                 return _by_reencryption(used, key, subkey, rings, spool, limit)
@@ -153,7 +159,7 @@ def decrypt_message(
                 return _opened_here(used, key, subkey, rings, spool, limit)
         except NotOpened:
             continue
-        return _unread(len(used), opened)
+        return _unread(len(used), opened, is_form_known=is_form_known)
     if to.form.uncommon:
         raise Unsupported(f"The encryption {to.form.algorithm} is not supported.")
     raise NotOpened
@@ -177,27 +183,16 @@ class _Opener(NamedTuple):
     passwords: tuple[str, ...] = ()
 
 
-def _inside(
-    message: Message, key: OpenPGPKey, subkey: Subkey, wanted: Collection[EncryptedSessionKey]
-) -> bytes | None:
-    """The packets inside a message; None where the key or the form is none that is decrypted here.
-
-    Raises NotOpened (another's, or damaged), or Unsupported where they are such as Sequoia takes
-    too long for.
-    """
-    try:
-        found = decrypted(message, key, subkey, wanted).packets
-    except Unsupported:
-        return None
-    if has_many_signatures(found[:LOOK]):
-        raise Unsupported(MANY_SIGNATURES)
-    return found
-
-
 def _read(
     packets: bytes, key: OpenPGPKey | None, rings: Rings, spool: Spool, limit: int
 ) -> OpenedMessage:
-    """The message that holds these packets. `limit` bounds what is unpacked, in octets."""
+    """The message that holds these packets. `limit` bounds what is unpacked, in octets.
+
+    Raises NotOpened, Malformed (over the limit) or Unsupported (many signatures, of which Sequoia
+    takes the square).
+    """
+    if has_many_signatures(packets[:LOOK]):
+        raise Unsupported(MANY_SIGNATURES)
     read = read_packets(packets, rings, limit)
     if read is not None:
         return OpenedMessage(region(read.content), key, read.signature)
@@ -240,8 +235,6 @@ def read_plain(message: Region, rings: Rings, spool: Spool, limit: int) -> Opene
     packets = octets_of(message)
     if why_not_one_message(packets):
         raise NotOpened
-    if has_many_signatures(packets[:LOOK]):
-        raise Unsupported(MANY_SIGNATURES)
     return _read(packets, None, rings, spool, limit)
 
 
@@ -265,14 +258,14 @@ def _checked(packets: bytes, opened: OpenedMessage, rings: Rings) -> OpenedMessa
     return opened._replace(signature=found)
 
 
-def _unread(size: int, opened: OpenedMessage) -> OpenedMessage:
+def _unread(size: int, opened: OpenedMessage, *, is_form_known: bool = True) -> OpenedMessage:
     """What a signature is worth for whom nobody looked (`_checked`), in a message of `size` octets,
-    as it is long, or for a key that only Sequoia knows."""
+    as it is long, or for a key that only Sequoia knows. Anybody can choose another form."""
     if not _is_open(opened):
         return opened
     assert opened.signature is not None
     # Nobody can add to the text, but much that says nothing beside it.
-    if opened.compressed or size > 2 * len(opened.content) + _FRAME:
+    if not is_form_known or opened.compressed or size > 2 * len(opened.content) + _FRAME:
         return opened._replace(signature=PgpSignature("untrusted", reason=NOT_VERIFIED))
     if opened.signature.signature != "valid":
         return opened

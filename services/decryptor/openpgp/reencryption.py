@@ -33,7 +33,7 @@ from services.decryptor.openpgp.recipients import (
     Message,
     recipient_of,
 )
-from services.decryptor.openpgp.session_keys import SessionKey, session_key
+from services.decryptor.openpgp.session_keys import SessionKey, block_cipher, session_key
 from services.decryptor.openpgp.signature_counts import LOOK, has_many_signatures
 from services.decryptor.openpgp.signed_messages import in_one_pass
 from shared.certificates import OpenPGPKey
@@ -117,7 +117,9 @@ def decrypted(
             found = session_key(secret, subkey.fingerprint, recipient)
             opens = _decrypt_20 if message.kind == 20 else _decrypt_18
             return DecryptedPackets(opens(message.data, found), recipient, found)
-        except (NotOpened, Unsupported) as error:
+        except NotOpened:
+            pass  # another copy may open it
+        except Unsupported as error:
             failure = error
     raise failure
 
@@ -143,7 +145,7 @@ def _decrypt_18(data: bytes, key: SessionKey) -> bytes:
         return decrypt_version_2(data, key.key)
     if data[:1] != b"\1":
         raise Unsupported("This version of the encrypted packet is not read here.")
-    context = Cipher(algorithms.AES(key.key), CFB(bytes(16))).decryptor()
+    context = Cipher(block_cipher(key), CFB(bytes(16))).decryptor()
     body = context.update(data[1:]) + context.finalize()
     digest = hashlib.sha1(body[:-20], usedforsecurity=False).digest()
     if len(body) < 40 or body[-22:-20] != _MDC or not bytes_eq(digest, body[-20:]):

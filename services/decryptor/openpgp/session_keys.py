@@ -11,8 +11,10 @@ import hashlib
 from functools import lru_cache
 from typing import NamedTuple
 
+from cryptography.hazmat.decrepit.ciphers.algorithms import Camellia
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, padding, rsa, x448, x25519
+from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.decryptor.cms.errors import NotOpened, Unsupported
@@ -46,6 +48,9 @@ CURVES: dict[bytes, ec.EllipticCurve] = {
     bytes.fromhex("2b240303020801010d"): ec.BrainpoolP512R1(),
 }
 _CURVE25519 = bytes.fromhex("2b060104019755010501")
+_CAMELLIA = {11: 16, 12: 24, 13: 32}
+#: The ciphers whose session keys are read, by their number, and the octets of these.
+CIPHER_KEYS = AES_KEYS | _CAMELLIA
 #: The ciphers that are named and not opened, and the octets of their keys (RFC 9580 section 9.3).
 _OTHER_CIPHERS = {
     1: ("IDEA", 16),
@@ -53,9 +58,6 @@ _OTHER_CIPHERS = {
     3: ("CAST5", 16),
     4: ("Blowfish", 16),
     10: ("Twofish", 32),
-    11: ("Camellia-128", 16),
-    12: ("Camellia-192", 24),
-    13: ("Camellia-256", 32),
 }
 
 
@@ -75,8 +77,10 @@ def session_key(secret: SecretPacket, fingerprint: str, encrypted: bytes) -> Ses
     key = Octets(secret.body)
     version = key.number(1)
     is_new = encrypted[:1] == b"\x06"
-    if version not in (4, 6) or encrypted[:1] not in (b"\x03", b"\x06"):
+    if version not in (4, 6):
         raise OtherKey
+    if encrypted[:1] not in (b"\x03", b"\x06"):
+        raise NotOpened
     key.take(4)
     algorithm = key.number(1)
     if version == 6:
@@ -105,12 +109,17 @@ def session_key(secret: SecretPacket, fingerprint: str, encrypted: bytes) -> Ses
 def _checked(key: SessionKey) -> SessionKey:
     """Raises NotOpened where the key is none, Unsupported where it is one of another cipher."""
     cipher, value = key
-    if cipher and AES_KEYS.get(cipher) != len(value):
+    if cipher and CIPHER_KEYS.get(cipher) != len(value):
         name, size = _OTHER_CIPHERS.get(cipher, (f"number {cipher}", len(value)))
         if size != len(value) or not _SHORTEST_KEY <= size <= _LONGEST_KEY:
             raise NotOpened
         raise Unsupported(f"The encryption {name} is not supported.")
     return key
+
+
+def block_cipher(key: SessionKey) -> algorithms.AES | Camellia:
+    """What a content is encrypted with by that key, in blocks of 16 octets."""
+    return (Camellia if key.cipher in _CAMELLIA else algorithms.AES)(key.key)
 
 
 def _by_montgomery(

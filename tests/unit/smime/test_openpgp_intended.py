@@ -259,6 +259,22 @@ def test_a_long_text_says_that_nobody_looked_for_whom_it_was_signed(
             ) == said
 
 
+def test_nobody_chooses_a_cipher_by_which_for_whom_was_signed_is_not_read(
+    gnupg: GnuPG, knowing: Opener
+) -> None:
+    """Whoever sends a signed text on can encrypt it as they like."""
+    gnupg("--quick-gen-key", SIGNER, "ed25519", "sign,cert", "never")
+    knowing.trust = TrustStore.load(senders=[gnupg("--export", SIGNER)], system=False)
+    words = {"AES192": "valid", "CAMELLIA128": "valid", "CAMELLIA256": "valid",
+             "TWOFISH": "untrusted"}  # fmt: skip
+    for cipher, word in words.items():
+        how = ("--cipher-algo", cipher, "--force-mdc", "-s", "-u", SIGNER, "-r", "bob@example.org")
+        message = gnupg("--armor", "--encrypt", *how, data=ENTITY)
+        with knowing(HEADER + multipart_encrypted(message)) as opened:
+            assert opened.content == HEADER + ENTITY
+            assert opened.security.signature == word, (cipher, opened.security)
+
+
 @pytest.mark.parametrize("profile", [Profile.RFC4880, Profile.RFC9580])
 @pytest.mark.parametrize(
     "suite", [CipherSuite.Cv25519, CipherSuite.RSA2k, CipherSuite.P256, CipherSuite.Cv448]

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import printing
+from cli import parts_commands, printing
 from cli.api_commands import ApiCommands
 from cli.arguments import Words, searched
 from cli.client import Api
+from cli.parts_commands import MessageId
 from cli.printing import AsJson, Yes
 from shared.errors import InvalidInput
 from shared.quantities import counted, sized
@@ -55,7 +56,6 @@ Handlers = Annotated[
     list[str] | None,
     typer.Option("--handler", help="Only to this handler; repeat it. Default: all that take it."),
 ]
-MessageId = Annotated[str, typer.Argument(help="The id that the list shows.", show_default=False)]
 
 
 @app.command("list")
@@ -185,6 +185,10 @@ def raw(
         with output.open("wb") as file:
             for chunk in chunks:
                 file.write(chunk)
+
+
+app.command("parts")(parts_commands.parts)
+app.command("part")(parts_commands.part)
 
 
 @app.command()

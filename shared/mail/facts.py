@@ -5,7 +5,7 @@ Everything is bounded and nothing raises for what a mail holds; what cannot be r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from posthouse import tnef
@@ -189,7 +189,7 @@ def _of_any(
         _acted_on(placed),
         lambda: _author(fields.get("from", ())),
     )
-    parts, parts_left_off = _parts(placed)
+    parts, parts_left_off = part_facts(placed)
     references = _message_ids(fields["references"]) if "references" in fields else ()
     in_reply_to = _message_ids(fields["in-reply-to"]) if "in-reply-to" in fields else ()
     thread = references or in_reply_to
@@ -276,7 +276,7 @@ def _is_invitation(part: Part) -> bool:
     return not is_attached(part) and "method" in part.entity.parameters
 
 
-def _parts(placed: Sequence[PlacedPart]) -> tuple[tuple[PartFacts, ...], int]:
+def part_facts(placed: Iterable[PlacedPart]) -> tuple[tuple[PartFacts, ...], int]:
     """(the first `MOST_PARTS` of them, each before what is packed in it; how many more)."""
     limits: UnpackingLimits | None = None
     found: list[PartFacts] = []

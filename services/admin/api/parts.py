@@ -1,4 +1,4 @@
-"""`/api/v1/messages/{id}/parts/{path}`: one part of a mail, decoded."""
+"""`/api/v1/messages/{id}/parts`: the parts of a mail, and below it each of them, decoded."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import Response, StreamingResponse
 
 from services.admin.api.route_parameters import Ctx
+from services.admin.api.schemas.messages import PartsOut
 from services.admin.auth.route_permissions import READ_OWN_MAIL
 from services.admin.downloads import PartDownload
-from services.admin.operations.parts import read_part
+from services.admin.operations.parts import list_parts, read_part
 from services.admin.problems import problem, responses
 
 router = APIRouter(prefix="/messages", tags=["messages"])
 _OCTETS: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+Original = Annotated[bool, Query(description="Of the mail as it was downloaded")]
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+@router.get("/{message_id}/parts", dependencies=[READ_OWN_MAIL], responses=responses(404))
+def parts(ctx: Ctx, message_id: uuid.UUID, original: Original = False) -> PartsOut:
+    """Every part that is no multipart, as `data.mail.parts` of the event has them."""
+    return PartsOut.model_validate(list_parts(ctx, message_id, original=original))
 
 
 @router.get(
@@ -34,7 +42,7 @@ def part(
     ctx: Ctx,
     message_id: uuid.UUID,
     path: Annotated[str, Path(max_length=200, description="As in `data.mail.parts`: 2.1")],
-    original: Annotated[bool, Query(description="Of the mail as it was downloaded")] = False,
+    original: Original = False,
     wanted: Annotated[str | None, Header(alias="Range", max_length=100)] = None,
     condition: Annotated[str | None, Header(alias="If-Range", max_length=1000)] = None,
 ) -> Response:

@@ -1,4 +1,4 @@
-"""One part of a mail, decoded, as a stream of bounded pieces: whatever its size.
+"""The parts of a mail; and one of them, decoded, as a stream of bounded pieces: whatever its size.
 
 A large mail is laid into a file without a name, mapped and read by the one reader; the file goes
 with the stream.
@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.admin.context import Context
 from services.admin.operations.messages import RawMail, read_message
 from shared.errors import NotFound, TryAgain
-from shared.mail.parts import PlacedPart, UnpackedPart, find_part
+from shared.mail.facts import part_facts
+from shared.mail.parts import PartFacts, PlacedPart, UnpackedPart, find_part, leaves
 from shared.mail.region import region
 from shared.mail.structure import read_structure
 
@@ -70,6 +71,19 @@ class DecodedPart:
     def close(self) -> None:
         """Lets go of the mail; may be called twice."""
         self._stack.close()
+
+
+class ListedParts(NamedTuple):
+    """The parts as `data.mail.parts` of an event has them, and how many more there are."""
+
+    items: tuple[PartFacts, ...]
+    left_off: int
+
+
+def list_parts(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> ListedParts:
+    """Who may read the mail may see its parts. Raises NotFound, TryAgain as `read_part` does."""
+    with _readable(read_message(ctx, message_id, original=original)) as octets:
+        return ListedParts(*part_facts(leaves(read_structure(region(octets)))))
 
 
 def read_part(

@@ -7,12 +7,16 @@ import random
 import uuid
 from email.message import EmailMessage
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from tests.integration.api.conftest import Api
+from shared.mail.facts import read_facts
+from shared.mail.region import region
+from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
 from tests.integration.api.test_messages import add_mail
+from tests.rig.commands import Commands
 from tests.rig.tnef_writer import file, stream
 
 pytestmark = pytest.mark.promise("F4")
@@ -109,6 +113,99 @@ def test_a_handler_reads_parts_of_its_own_mails_alone(api: Api) -> None:
     with api.as_token(made["token"]) as client:
         assert client.get(f"messages/{own}/parts/2").content == b"own"
         problem(client.get(f"messages/{foreign}/parts/2"), 404)
+
+
+def test_the_parts_are_listed_as_events_have_them(api: Api) -> None:
+    mine, other = api.create()["id"], api.create(name="another")["id"]
+    made = api.http.post("handlers", json={"name": "lists", "connections": [mine]}).json()
+    packed = stream(file(b"A.PDF", b"%PDF-1", "a.pdf"))
+    raw = EmailMessage()
+    raw.set_content("Hello\n")
+    raw.add_attachment(b"12345", maintype="image", subtype="png", filename="../a.png")
+    raw.add_attachment(packed, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    own = add_mail(api, mine, raw=raw.as_bytes(), handler_id=made["id"])
+    foreign = add_mail(api, other, raw=mail(b"no"))
+    event = read_facts(region(raw.as_bytes()), trusted=(), text_limit=0).to_json()
+    with api.as_token(made["token"]) as client:
+        listed = client.get(f"messages/{own}/parts").json()
+        assert listed == {"items": event["parts"], "left_off": 0}
+        assert [one["path"] for one in listed["items"]] == ["1", "2", "3", "3.1"]
+        for one in listed["items"]:
+            assert len(client.get(f"messages/{own}/parts/{one['path']}").content) == one["size"]
+        problem(client.get(f"messages/{foreign}/parts"), 404)
+    problem(api.http.get(f"messages/{uuid.uuid4()}/parts"), 404)
+
+
+def test_parts_are_listed_of_the_opened_form(api: Api) -> None:
+    found = add_mail(api, api.create()["id"], raw=b"X: y\r\n\r\nsealed", opened=mail(b"open"))
+    paths = [one["path"] for one in api.http.get(f"messages/{found}/parts").json()["items"]]
+    assert paths == ["1.1", "1.2", "2"]
+    original = api.http.get(f"messages/{found}/parts", params={"original": True}).json()
+    assert [one["size"] for one in original["items"]] == [len(b"sealed")]
+
+
+def test_the_commands_list_parts_and_save_one_under_a_safe_name(
+    api: Api, posthouse: Posthouse, tmp_path: Path
+) -> None:
+    found = str(add_mail(api, api.create()["id"], raw=mail(b"%PDF")))
+    listed = posthouse("messages", "parts", found).out
+    assert listed.splitlines()[0].split() == ["path", "type", "name", "disposition", "size"]
+    assert 'Größe "1"_2.pdf' in listed
+    assert [
+        one["path"] for one in posthouse("messages", "parts", found, "--json").json["items"]
+    ] == [
+        "1.1",
+        "1.2",
+        "2",
+    ]
+    into = tmp_path / "into"
+    into.mkdir()
+    for name in ('Größe "1"_2.pdf', 'Größe "1"_2 (2).pdf'):  # never over another file
+        saved = posthouse("messages", "part", found, "2", "--output", str(into))
+        assert saved.out.strip() == str(into / name)
+    assert {one.read_bytes() for one in into.iterdir()} == {b"%PDF"}
+    named = tmp_path / "named"
+    assert posthouse("messages", "part", found, "2", "-o", str(named)).code == 0
+    assert named.read_bytes() == b"%PDF"
+    assert posthouse("messages", "part", found, "1.1").out == "Hello\n"
+
+
+@pytest.mark.parametrize("name", ["..", ".bashrc", "...", "-rf", "a\x00b", "C:evil"])
+def test_no_name_of_a_sender_leaves_the_folder_or_hides_in_it(
+    api: Api, posthouse: Posthouse, tmp_path: Path, name: str
+) -> None:
+    raw = b"Content-Type: application/x-sh\r\nContent-Disposition: attachment; filename*=UTF-8''"
+    raw += quote(name, safe="").encode() + b"\r\n\r\necho"
+    found = str(add_mail(api, api.create()["id"], raw=raw))
+    saved = posthouse("messages", "part", found, "1", "-o", str(tmp_path))
+    assert saved.code == 0, saved.err
+    (file,) = tmp_path.iterdir()
+    assert file.read_bytes() == b"echo"
+    assert not file.name.startswith(".")
+    assert not set("\x00:/") & set(file.name)
+
+
+def test_a_part_that_is_not_there_leaves_the_file_alone(
+    api: Api, posthouse: Posthouse, tmp_path: Path
+) -> None:
+    found = str(add_mail(api, api.create()["id"], raw=mail(b"x")))
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"before")
+    for output in (kept, tmp_path):
+        missing = posthouse("messages", "part", found, "9", "--output", str(output))
+        assert (missing.code, "no part 9" in missing.err) == (1, True)
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"before"]
+
+
+@pytest.mark.promise("T1")
+def test_a_part_is_not_written_to_a_terminal(api: Api, commands: Commands) -> None:
+    found = str(add_mail(api, api.create()["id"], raw=b"X: y\r\n\r\n\x1b]0;owned\x07"))
+    ours = {"POSTHOUSE_URL": api.url, "POSTHOUSE_TOKEN": TOKEN, "TERM": "xterm"}
+    shown = commands.run(("messages", "part", found, "1"), ours, columns=80)
+    assert shown.code == 2
+    assert "--output" in shown.out
+    assert "owned" not in shown.out
+    assert commands.run(("messages", "part", found, "1"), ours).out == "\x1b]0;owned\x07"
 
 
 def test_answers_that_nobody_reads_hold_up_nobody(api: Api) -> None:

@@ -51,6 +51,25 @@ class MessageOut(Out):
     ] = Field(description="From published on, what the handlers did with it when last looked at")
 
 
+class PartOut(Out):
+    """One part of a mail."""
+
+    path: str = Field(description="Its address below `/parts/`, as IMAP counts: 2.1")
+    content_type: str
+    name: str = Field(description="Safe as the name of a file; empty where the sender gave none")
+    disposition: str
+    content_id: str
+    size: int = Field(description="Octets once decoded")
+    charset: str
+
+
+class PartsOut(Out):
+    """The parts of a mail, the first 200, and how many more there are."""
+
+    items: list[PartOut]
+    left_off: int
+
+
 class FindingOut(Out):
     """What of a mail's header other readers may read differently."""
 

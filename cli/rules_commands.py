@@ -94,17 +94,15 @@ def dry_run(
         printing.say(f"Time ran out: looked at back to {tried['back_to']}.", "yellow")
     if tried["not_kept"]:
         printing.say(tried["not_kept"], "yellow")
-    rows = [
-        (printing.when(m["downloaded_at"]), m["sender"], m["subject"], "yes" if m["had"] else "no")
-        for m in tried["listed"]
-    ]
-    columns = ("taken", "from", "subject", "has it")
-    printing.table(columns, rows, empty="It would take none.")
-    others = [
-        (printing.when(m["downloaded_at"]), m["sender"], m["subject"], m["reason"])
-        for m in tried["left_out"]
-    ]
-    printing.table(("left out", "from", "subject", "reason"), others, empty="")
+    rows = [(*_past(mail), "yes" if mail["had"] else "no") for mail in tried["listed"]]
+    columns = ("id", "downloaded", "from", "subject")
+    if rows:
+        printing.say("It would take, the newest first:", "bold")
+    printing.table((*columns, "has it"), rows, empty="It would take none.")
+    others = [(*_past(mail), mail["reason"]) for mail in tried["left_out"]]
+    if others:
+        printing.say("It would not take:", "bold")
+        printing.table((*columns, "reason"), others, empty="")
 
 
 @app.command()
@@ -134,6 +132,10 @@ def deliver(
         printing.say(f"{moved} on the way; the rules are asked once more of each.")
 
 
+def _past(mail: dict[str, Any]) -> tuple[Any, ...]:
+    return mail["id"], printing.when(mail["downloaded_at"]), mail["sender"], mail["subject"]
+
+
 def read(file: Path) -> dict[str, Any]:
     """The rules that a file holds, as the API takes them. Raises InvalidInput."""
     try:
@@ -142,6 +144,8 @@ def read(file: Path) -> dict[str, Any]:
         raise InvalidInput(f"{file} cannot be read: {error}", field="file") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"{file} holds no rules: accept, reject, expression.", field="file")
+    if list(found) == ["rules"] and isinstance(found["rules"], dict):
+        return found["rules"]  # as they stand in a file for `apply`, and in the API
     return found
 
 

@@ -156,7 +156,11 @@ def deliver_since(
         handler = handlers.get(session, handler_id)
         past = PastMails(session, handler, connections.names(session))
     if not handler.enabled:
-        raise InvalidInput(f"The handler {handler.name!r} is disabled.", field="handler")
+        raise InvalidInput(
+            f"The handler {handler.name!r} is disabled.",
+            field="handler",
+            hint="Enable it first: then it also takes what comes from now on.",
+        )
     ends = time.monotonic() + SECONDS
     count = 0
     following: uuid.UUID | None = None

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -33,6 +34,12 @@ def default_folder() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     home = Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share"
     return home / "posthouse"
+
+
+def naming(root: Path) -> str:
+    """What a command needs to find the `up` of this folder: nothing where it is the usual one."""
+    usual = default_folder().expanduser().absolute()
+    return "" if root == usual else f"--data-dir {shlex.quote(str(root))}"
 
 
 def choose_folder(root: Path) -> None:

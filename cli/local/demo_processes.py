@@ -6,13 +6,12 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from cli.demo import seed
 from cli.demo.certificate import USER
 from cli.local.console import Console
-from cli.local.data_folder import DataFolder, default_folder, read_kept
+from cli.local.data_folder import DataFolder, naming, read_kept
 from cli.local.supervisor import CRASH, Child, Program, Supervisor
 from shared.errors import PosthouseError
 
@@ -96,16 +95,8 @@ class Demo:
         say = self._console.say
         say(f"  Demo mailbox   {USER}  [dim]IMAP {self._imap_port}, SMTP {self._smtp_port}[/]")
         say("\nPut another mail into it, from a second terminal:\n")
-        chosen = "" if _is_default(self._folder.root) else f" --data-dir {_quoted(self._folder)}"
-        say(f'  {_command()} demo send --subject "Hello"{chosen}')
-
-
-def _is_default(root: Path) -> bool:
-    return root == default_folder().expanduser().absolute()
-
-
-def _quoted(folder: DataFolder) -> str:
-    return shlex.quote(str(folder.root))
+        chosen = naming(self._folder.root)
+        say(f'  {_command()} demo send --subject "Hello" {chosen}'.rstrip())
 
 
 def _command() -> str:

@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 
 from cli.local.broker import OwnBroker
 from cli.local.console import Console
-from cli.local.data_folder import DataFolder, free_port, is_free
+from cli.local.data_folder import DataFolder, free_port, is_free, naming
 from cli.local.demo_processes import Demo
 from cli.local.postgres import OwnPostgres
 from cli.local.supervisor import CRASH, Child, Program, Supervisor
@@ -103,6 +103,8 @@ class LocalStack:
         for what, where, note in self._own:
             say(f"  {what:<14} {where}  [dim]{note}[/]")
         say(f"  Data and logs  {self._folder.root}")
+        if option := naming(self._folder.root):
+            say(f"  Commands       find it with {option}")
         if self._demo is not None:
             self._demo.print_summary()
         say("\nCtrl-C stops everything.\n")

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from cli.client import Api
-from cli.local.data_folder import DataFolder, default_folder, free_port, local_api, read_kept
+from cli.local.data_folder import (
+    DataFolder,
+    default_folder,
+    free_port,
+    local_api,
+    naming,
+    read_kept,
+)
 from shared.errors import Conflict, InvalidInput, NotFound
 
 
@@ -72,6 +79,16 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInput, match="cannot be used"), DataFolder(tmp_path / "file" / "x"):
         pytest.fail("entered")
+
+
+def test_who_is_told_of_an_up_is_told_how_commands_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POSTHOUSE_DATA_DIR", raising=False)
+    assert naming(default_folder()) == ""
+    assert naming(tmp_path / "a folder") == f"--data-dir '{tmp_path}/a folder'"
+    monkeypatch.setenv("POSTHOUSE_DATA_DIR", str(tmp_path))
+    assert naming(tmp_path) == ""
 
 
 def test_the_local_api_is_found_where_up_ran(tmp_path: Path) -> None:

@@ -54,7 +54,10 @@ class Needs:
             raise NotAllowed("This page is opened by a link.")
         elif principal.handler_id is not None:
             if not self.handlers:
-                raise NotAllowed("A handler's token opens its own mails only.")
+                raise NotAllowed(
+                    "A handler's token opens its own mails only.",
+                    hint="They are at /api/v1/messages/{id}/raw, …/parts and …/parts/{path}.",
+                )
         elif not principal.may(self.permission):
             raise NotAllowed(
                 f"The role {principal.role} may not do this.",

@@ -112,6 +112,7 @@ def test_a_handler_reads_parts_of_its_own_mails_alone(api: Api) -> None:
     foreign = add_mail(api, other, raw=mail(b"no"))
     with api.as_token(made["token"]) as client:
         assert client.get(f"messages/{own}/parts/2").content == b"own"
+        assert "/api/v1/messages/{id}/raw" in problem(client.get(f"messages/{own}"), 403)["hint"]
         problem(client.get(f"messages/{foreign}/parts/2"), 404)
 
 

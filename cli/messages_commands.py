@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cli import parts_commands, printing
+from cli import downloads, parts_commands, printing
 from cli.api_commands import ApiCommands
 from cli.arguments import Words, searched
 from cli.client import Api
@@ -177,14 +176,7 @@ def raw(
     """Downloads the mail itself: decrypted where possible."""
     with Api.from_environment() as api:
         chunks = api.download(f"messages/{message_id}/raw", original=original or None)
-        if output is None:
-            for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-            return
-        with output.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
+        downloads.write(chunks, output)
 
 
 app.command("parts")(parts_commands.parts)

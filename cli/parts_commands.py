@@ -9,7 +9,7 @@ from typing import IO, Annotated, Any, cast
 
 import typer
 
-from cli import printing
+from cli import downloads, printing
 from cli.client import Api
 from cli.printing import AsJson
 from shared.errors import InvalidInput, NotFound
@@ -55,21 +55,17 @@ def part(
     """Downloads one part of a mail, decoded."""
     if output is None and sys.stdout.isatty():
         raise InvalidInput(
-            "What a stranger sent is not written to a terminal.",
+            "A part is not written to a terminal: it may be anything.",
             field="output",
             hint="Give --output FILE or FOLDER, or pipe it.",
         )
     with Api.from_environment() as api:
         chunks = api.download(f"messages/{message_id}/parts/{path}", original=original or None)
-        if output is None:
-            for chunk in chunks:
-                sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
-        elif output.is_dir():
+        if output is not None and output.is_dir():
             told = _told(api, message_id, path, original=original)
             printing.say(str(_saved(told, chunks, output)))
         else:
-            _written(chunks, output)
+            downloads.write(chunks, output)
 
 
 def _told(api: Api, message_id: str, path: str, *, original: bool) -> dict[str, Any]:
@@ -91,23 +87,6 @@ def _saved(told: dict[str, Any], chunks: Iterator[bytes], folder: Path) -> Path:
 
     one = Part(**told)
     return Attachment(one, lambda _path: cast("IO[bytes]", _Stream(chunks))).save(folder)
-
-
-def _written(chunks: Iterator[bytes], path: Path) -> None:
-    """In place of what is there, once the first octets came; what came by half is removed."""
-    first = next(chunks, b"")
-    try:
-        with path.open("wb") as file:
-            file.write(first)
-            for chunk in chunks:
-                file.write(chunk)
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be written: {error.strerror}.", field="output"
-        ) from error
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 class _Stream:

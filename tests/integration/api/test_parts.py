@@ -199,14 +199,20 @@ def test_a_part_that_is_not_there_leaves_the_file_alone(
 
 
 @pytest.mark.promise("T1")
-def test_a_part_is_not_written_to_a_terminal(api: Api, commands: Commands) -> None:
+def test_what_a_stranger_sent_reaches_no_terminal_as_it_is(api: Api, commands: Commands) -> None:
     found = str(add_mail(api, api.create()["id"], raw=b"X: y\r\n\r\n\x1b]0;owned\x07"))
     ours = {"POSTHOUSE_URL": api.url, "POSTHOUSE_TOKEN": TOKEN, "TERM": "xterm"}
     shown = commands.run(("messages", "part", found, "1"), ours, columns=80)
     assert shown.code == 2
     assert "--output" in shown.out
     assert "owned" not in shown.out
+    whole = commands.run(("messages", "raw", found), ours, columns=80)
+    assert whole.code == 0
+    assert "]0;owned" in whole.out
+    assert not {"\x1b", "\x07"} & set(whole.out)
+    # A pipe has it as it came.
     assert commands.run(("messages", "part", found, "1"), ours).out == "\x1b]0;owned\x07"
+    assert "\x1b]0;owned\x07" in commands.run(("messages", "raw", found), ours).out
 
 
 def test_answers_that_nobody_reads_hold_up_nobody(api: Api) -> None:

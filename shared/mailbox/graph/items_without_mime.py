@@ -199,7 +199,7 @@ def _write_attachment(
                     spool.write(chunk)
                 spool.write(b"\r\n")
     except GraphError as failure:
-        if failure.status in (401, 403, 429):
+        if failure.passes or failure.status in (401, 403):
             raise
         # A reference to a file elsewhere has no content of its own.
         spool.write(b"")

@@ -218,13 +218,16 @@ class GraphMailbox:
         try:
             yield
         except GraphError as failure:
-            # Past the login this account has worked, a moment ago.
             error = failure.error(_DOING[step])
-            if step != "authorisation":
-                error = server_answers.of_account_that_worked(error)
-            elif isinstance(error, StepFailed) and failure.status in _OF_THE_MAILBOX:
+            if step == "authorisation" and failure.status in _OF_THE_MAILBOX:
                 error.step = "login"  # the token was had, and Graph took it
-            raise self._at(error, step) from failure
+            raise self._at(_understood(error, step), step) from failure
+        except StepFailed as error:
+            understood = _understood(error, step)
+            self._at(understood, step)
+            if understood is error:
+                raise
+            raise understood from error
         except PosthouseError as error:
             self._at(error, step)
             raise
@@ -285,6 +288,11 @@ class GraphMailbox:
             uid_validity=None,
             cursor=graph_listing.unread_cursor(folder, None),
         )
+
+
+def _understood(error: StepFailed, step: str) -> StepFailed:
+    """Past the login this account has worked, a moment ago."""
+    return error if step == "authorisation" else server_answers.of_account_that_worked(error)
 
 
 #: Answers that are not about the token: this mailbox is not open to it, or there is none.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import TryAgain
 from tests.contract.recorders import KnownKeys
 from tests.integration.graph.conftest import Office
 from tests.integration.graph.test_faults import DELETE, fetch
@@ -63,3 +64,16 @@ def test_an_item_with_a_second_page_of_attachments_is_no_smime_mail(office: Offi
     office.server.fail(f"{item.id}/attachments", status=200, content=page)
     names = [part.get_filename() for part in built(office).get_payload()]
     assert names == [None, "smime.p7m", "offer.pdf"]
+
+
+@pytest.mark.promise("M27", "A4")
+def test_a_token_that_is_refused_for_mime_forms_makes_no_mail_of_properties(
+    office: Office,
+) -> None:
+    (item,) = office.box.deliver([b"From: a@example.org\r\nSubject: whole\r\n\r\ntext\r\n"])
+    no = {"status": 401, "code": "InvalidAuthenticationToken", "message": "No."}
+    office.server.fail("/$value", times=99, **no)
+    with pytest.raises(TryAgain) as refused:
+        fetch(office.open(), KnownKeys(), DELETE)
+    assert refused.value.code == "token-refused"
+    assert is_there(office, item)

@@ -263,8 +263,7 @@ def _delta(graph: GraphHttp, folder: GraphFolder, found: _Found, link: str) -> s
         if "@odata.deltaLink" in answer:
             return graph.url(str(answer["@odata.deltaLink"]))
         if not going_on or "@odata.nextLink" not in answer:
-            found.whole = found.whole and going_on
-            return link
+            return link  # where `limit` was reached, `found` says so
         link = graph.url(str(answer["@odata.nextLink"]))
 
 

@@ -273,12 +273,7 @@ class GraphMailbox:
         return graph_listing.all_keys(self._graph, self._opened())
 
     def _delta_from(self, cursor: Cursor | None, folder: GraphFolder) -> Cursor | None:
-        usable = (
-            cursor is not None
-            and cursor.get("kind") == Selection.ALL
-            and cursor.get("folder") == folder.id
-        )
-        return cursor if usable else None
+        return cursor if cursor is not None and cursor.get("folder") == folder.id else None
 
     def _status(self, folder: GraphFolder) -> FolderStatus:
         return FolderStatus(

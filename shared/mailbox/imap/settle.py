@@ -119,8 +119,6 @@ def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -
 
 def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> list[int]:
     """Those of `uids` (flagged by us) that are gone: none while others' mails are flagged too."""
-    if not uids:
-        return []
     ours = set(uids)
     # The first look goes beyond what the server may cut, the last one is right before the EXPUNGE.
     if ours.issuperset(search(session, b"DELETED")) and ours.issuperset(

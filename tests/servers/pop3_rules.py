@@ -59,6 +59,8 @@ class RuledPop3:
     login_delay: int = 0
     delay_words: bytes = b"[LOGIN-DELAY] Logins must be at least 1 minute apart"
     pipelining: bool = False
+    #: Whether EXPIRE is told to those who are logged in alone (RFC 2449 section 5).
+    expire_after_login: bool = False
     #: Asked for each DELE: whether it is refused.
     refuse_deletion: Callable[[Stored], bool] = lambda mail: False
     #: Words to answer each QUIT with that was told to delete, which then deletes nothing; or None.
@@ -219,7 +221,7 @@ class RuledPop3:
             name, _, rest = line.partition(b" ")
             match name.upper():
                 case b"CAPA":
-                    talk.send(b"+OK\r\n" + self._capabilities() + b".\r\n")
+                    talk.send(b"+OK\r\n" + self._capabilities(logged_in=False) + b".\r\n")
                 case b"USER":
                     user = rest.decode()
                     talk.send(b"+OK send PASS\r\n")
@@ -261,7 +263,7 @@ class RuledPop3:
                 continue
             match name.upper():
                 case b"CAPA":
-                    talk.send(b"+OK\r\n" + self._capabilities() + b".\r\n")
+                    talk.send(b"+OK\r\n" + self._capabilities(logged_in=True) + b".\r\n")
                 case b"STAT":
                     octets = sum(len(mail.raw) for mail in there.values())
                     talk.send(b"+OK %d %d\r\n" % (len(there), octets))
@@ -329,11 +331,12 @@ class RuledPop3:
                     mail.hidden = True
             self._mails[user] = [mail for mail in self._mails[user] if id(mail) not in gone]
 
-    def _capabilities(self) -> bytes:
+    def _capabilities(self, *, logged_in: bool) -> bytes:
         words = ["USER", "RESP-CODES", "UIDL"]
         words += ["TOP"] if self.top else []
         words += ["PIPELINING"] if self.pipelining else []
-        words += [f"EXPIRE {self.expire}"] if self.expire is not None else []
+        if self.expire is not None and (logged_in or not self.expire_after_login):
+            words.append(f"EXPIRE {self.expire}")
         words += [f"LOGIN-DELAY {self.login_delay}"] if self.login_delay else []
         words += ["X-GOOGLE-RICO"] if self.gmail else []
         return "".join(f"{word}\r\n" for word in words).encode()

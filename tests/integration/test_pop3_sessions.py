@@ -1,0 +1,188 @@
+"""What one POP3 session leaves to the next one, and what its end confirms: no other mail is
+deleted, none is confirmed that is not safe, and nothing that was learnt is forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.connections import AfterDownload, Mode, Selection
+from shared.mailbox import wait_budget
+from shared.mailbox.base import Mailbox, MailRef
+from shared.mailbox.wait_budget import WaitBudget
+from shared.store import StoreFull
+from tests.contract.recorders import Collector, KnownKeys
+from tests.integration.mail_sessions import connection_to, opened
+from tests.integration.test_forged_answers import Room
+from tests.rig.mails import mail
+from tests.servers.pop3_rules import RuledPop3, Stored
+
+MAILS = [mail(number, 600 + 100 * number, seed=71) for number in range(4)]
+DELETE, MARK_READ = AfterDownload.DELETE, AfterDownload.MARK_READ
+
+
+def listed(mailbox: Mailbox) -> list[MailRef]:
+    mailbox.open("")
+    return list(mailbox.list_new(KnownKeys(), Selection.ALL).new)
+
+
+def downloaded(mailbox: Mailbox, refs: list[MailRef]) -> Collector:
+    sink = Collector()
+    mailbox.download(refs, sink, limit=1 << 20)
+    return sink
+
+
+@pytest.mark.promise("I1", "M7")
+def test_numbers_of_the_session_before_name_no_mail_in_the_next_one() -> None:
+    """A settling that needs a fresh session, after somebody removed a mail: each has another
+    number."""
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            downloaded(mailbox, refs)
+            server.vanish("alice", MAILS[0])
+            assert mailbox.settle(refs[1:3], DELETE) == refs[1:3]
+        assert server.logins == 2, "the first session may confirm nothing"
+        assert server.left("alice") == MAILS[3:]
+
+
+class Failing(WaitBudget):
+    """A budget of our own that fails where the server answers to the second DELE."""
+
+    def __init__(self, server: RuledPop3) -> None:
+        super().__init__(60.0)
+        self._server = server
+
+    def end(self, octets: int) -> None:
+        super().end(octets)
+        if octets and self._server.heard[-1] == b"DELE 2":
+            raise MemoryError
+
+
+@pytest.mark.promise("I1", "M7")
+def test_a_settling_that_an_error_of_ours_ends_is_not_carried_out_by_a_polite_end() -> None:
+    """Nobody records what it marked, and QUIT would delete that."""
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            with wait_budget.bounded(Failing(server)), pytest.raises(MemoryError):
+                mailbox.settle(refs, DELETE)
+        assert server.quits == 0
+        assert server.left("alice") == MAILS
+
+
+@pytest.mark.promise("M7")
+def test_what_is_not_given_again_is_confirmed_by_no_quit() -> None:
+    """An earlier session had it; this one is refused it, so that the server keeps it listed."""
+
+    def refuse(stored: Stored, given: int) -> bytes | None:
+        return b"damaged" if stored.raw == MAILS[1] else None
+
+    with RuledPop3(expire=0, refuse=refuse) as server:
+        server.deliver("alice", MAILS[:3])
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            assert mailbox.settle(refs, MARK_READ) == [refs[0], refs[2]]
+        assert server.left("alice") == [MAILS[1]]
+
+
+@pytest.mark.promise("I1")
+def test_what_is_told_after_the_login_alone_holds_in_the_next_session() -> None:
+    """EXPIRE 0, at a server that takes TOP for a retrieval as well."""
+    with RuledPop3(expire=0, expire_after_login=True, top_retrieves=True) as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            downloaded(mailbox, refs[:1])
+            assert mailbox.settle(refs[:1], MARK_READ) == refs[:1]
+            assert len(list(mailbox.headers(refs[1:]))) == 3
+            assert mailbox.capabilities.expires_days == 0
+        assert (server.logins, server.quits) == (2, 1)
+        assert server.left("alice") == MAILS[1:]
+
+
+@pytest.mark.promise("I1")
+def test_telling_mails_apart_by_their_headers_confirms_none_of_them() -> None:
+    with RuledPop3(expire=0, top_retrieves=True, listed_by_uidl=0, names_alone=False) as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            assert len(listed(mailbox)) == len(MAILS)
+        assert server.quits == 0
+        assert server.left("alice") == MAILS
+
+
+@pytest.mark.promise("M7")
+def test_a_refused_mail_is_no_retrieved_one() -> None:
+    """The others are settled in the same session: the next login may have to wait."""
+
+    def refuse(stored: Stored, given: int) -> bytes | None:
+        return b"damaged" if stored.raw == MAILS[1] else None
+
+    with RuledPop3(refuse=refuse, login_delay=600) as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            sink = downloaded(mailbox, refs)
+            came = [ref for ref in refs if ref.key in sink.mails]
+            assert came == [refs[0], *refs[2:]]
+            assert mailbox.settle(came, DELETE) == came
+        assert server.left("alice") == [MAILS[1]]
+
+
+def test_a_session_with_an_error_in_a_mail_is_over() -> None:
+    """Its lines would be taken for answers of the server."""
+    lines = MAILS[0] + b"+OK\r\n" * 100_000
+    with RuledPop3() as server:
+        server.deliver("alice", [lines])
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            with pytest.raises(StoreFull):
+                mailbox.download(refs, Room(300_000), limit=1 << 24)
+            assert not mailbox.is_alive()
+        assert server.left("alice") == [lines]
+
+
+@pytest.mark.promise("H4", "I1")
+def test_a_server_that_was_seen_not_to_double_dots_is_believed_in_no_later_session() -> None:
+    start = b"Subject: dots\r\nDate: Mon, 01 Jun 2026 10:00:00 +0000\r\n\r\n"
+    altered = [start + b".hidden\r\n", start + b"..and so on\r\n"]
+    with RuledPop3(stuffs=False, size=lambda raw: len(raw) + 40) as server:
+        server.deliver("alice", altered)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            first, second = listed(mailbox)
+            assert downloaded(mailbox, [first]).abandoned[first.key].code == "mail-altered"
+            assert mailbox.changed_since("", None) is not None
+            sink = downloaded(mailbox, [second])
+        assert server.logins == 2
+        assert not sink.mails
+        assert sink.abandoned[second.key].code == "mail-altered"
+
+
+@pytest.mark.promise("M9")
+def test_a_session_shows_no_mail_that_came_after_it_began() -> None:
+    """So each look is one of its own."""
+    with RuledPop3() as server:
+        server.deliver("alice", MAILS[:1])
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            cursor = mailbox.list_new(KnownKeys(), Selection.ALL).cursor
+            assert mailbox.changed_since("", cursor) is None
+            server.deliver("alice", MAILS[1:2])
+            assert mailbox.changed_since("", cursor) is not None
+            assert len(mailbox.list_new(KnownKeys(), Selection.ALL).new) == 2
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_known_to_be_too_large_is_not_asked_for() -> None:
+    """A server may take that for a retrieval, and let go of it."""
+    with RuledPop3(expire=0) as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            refs = listed(mailbox)
+            sink = Collector()
+            mailbox.download(refs, sink, limit=len(MAILS[2]))
+            assert sink.abandoned[refs[3].key].code == "too-large"
+            assert server.retrieved == 3
+            assert mailbox.settle(refs[:3], MARK_READ) == refs[:3]
+        assert server.left("alice") == MAILS[3:]

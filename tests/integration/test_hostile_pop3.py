@@ -211,6 +211,17 @@ def test_a_server_without_uidl() -> None:
         assert [line for line in server.heard if b"DELE" in line] == [b"DELE 3"]
 
 
+@pytest.mark.promise("M9")
+def test_mails_with_equal_headers_are_told_apart_by_their_sizes() -> None:
+    """The first one went as the second came: without UIDL nothing else shows it."""
+    no = b"-ERR unknown command\r\n"
+    refusal: dict[str, Answer] = {"UIDL": no, "CAPA": no}
+    first, second = (b"Subject: same\r\n\r\n" + text for text in (b"text\r\n", b"more text\r\n"))
+    known = KnownKeys()
+    assert new_mails({1: first}, known, refusal) == [first]
+    assert new_mails({1: second}, known, refusal) == [second]
+
+
 def test_a_server_with_neither_uidl_nor_top_needs_a_person() -> None:
     no = b"-ERR unknown command\r\n"
     with (

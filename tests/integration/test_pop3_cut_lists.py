@@ -66,3 +66,42 @@ def test_a_count_that_no_mailbox_has_fills_no_memory(count: int) -> None:
     ):
         mailbox.open("")
         mailbox.list_new(KnownKeys(), Selection.ALL)
+
+
+@pytest.mark.promise("M9")
+def test_mails_that_are_counted_as_new_and_not_there_stop_no_look() -> None:
+    """The top of the list, where new mails are looked for first, is empty."""
+    octets = sum(map(len, SCRIPTED.values()))
+    cursor = {"count": 7, "octets": octets, "last": "uidl-3"}
+    known = KnownKeys(f"uidl-{number}" for number in SCRIPTED)
+    with (
+        ScriptedServer(pop3({"STAT": b"+OK 9 %d\r\n" % (octets + 60)})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        listing = mailbox.list_new(known, Selection.ALL, cursor=cursor)
+        assert listing.new == ()
+        assert listing.listed == [f"uidl-{number}" for number in SCRIPTED]
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("words", [b"", b" mailbox is fine", b" 3"])
+def test_a_stat_without_numbers_is_no_empty_mailbox(words: bytes) -> None:
+    """Who took it for one would forget what was had, and hand it over twice."""
+    with (
+        ScriptedServer(pop3({"STAT": b"+OK" + words + b"\r\n"})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+        pytest.raises(SessionLost, match="without numbers"),
+    ):
+        mailbox.open("")
+
+
+@pytest.mark.promise("I5")
+def test_a_count_that_is_far_too_high_is_not_asked_for_to_its_end() -> None:
+    with (
+        ScriptedServer(pop3({"STAT": b"+OK 20000 900\r\n"})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        assert len(mailbox.list_new(KnownKeys(), Selection.ALL).new) == len(SCRIPTED)
+        assert sum(line.startswith(b"UIDL ") for line in server.heard) < 3000

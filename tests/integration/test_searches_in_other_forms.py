@@ -185,3 +185,67 @@ def test_a_server_that_never_says_which_is_told_of() -> None:
         mailbox.open("")
         mailbox.list_new(KnownKeys(), Selection.UNREAD)
     assert caught.value.code == "protocol-error"
+
+
+# ---- what is asked ahead
+
+
+def esearch(tag: bytes, found: Sequence[int]) -> bytes:
+    every = b" ALL " + _set(found) if found else b""
+    return b'* ESEARCH (TAG "%s") UID' % tag + every + b"\r\n"
+
+
+@dataclass
+class Ahead(Inbox):
+    """It answers to the first search after `troubled` in its way, and rightly after that."""
+
+    trouble: str = ""
+
+    def _search(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        trouble, self.trouble = self.trouble, ""
+        if trouble == "refused":
+            talk.send(tag + b" NO [INUSE] index is being written\r\n")
+        elif trouble == "cut":
+            talk.send(esearch(tag, [*NEW][1:]))
+            talk.ok(tag, b"[MESSAGELIMIT 1 %d] done" % NEW[1])
+        elif trouble == "stray":
+            talk.send(esearch(b"X1", range(1, 7)))
+            super()._search(talk, tag, rest)
+        else:
+            super()._search(talk, tag, rest)
+
+
+@pytest.mark.promise("M9")
+@pytest.mark.parametrize("trouble", ["refused", "cut", "stray"])
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_search_that_goes_wrong_hides_no_mail_and_takes_no_other(
+    ahead: bool, trouble: str
+) -> None:
+    inbox = Ahead(esearch)
+    with ScriptedServer(inbox.script) as server, opened(connection_to(server.port)) as mailbox:
+        cursor = dict(mailbox.open("").cursor)
+        assert isinstance(mailbox, Foreseeing)
+        inbox.trouble = trouble
+        if ahead:
+            mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=False)
+            mailbox.open("")
+        if trouble == "refused" and not ahead:
+            with pytest.raises(StepFailed):
+                mailbox.list_new(KnownKeys(), Selection.UNREAD, cursor=cursor)
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD, cursor=cursor)
+    assert [ref.key for ref in listing.new] == [*NEW]
+
+
+@pytest.mark.promise("M9")
+def test_what_was_asked_ahead_answers_no_other_question() -> None:
+    """The choice of mails was changed in between: those that people read are asked for now."""
+    with (
+        ScriptedServer(Inbox(esearch).script) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        cursor = dict(mailbox.open("").cursor)
+        assert isinstance(mailbox, Foreseeing)
+        mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=True)
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.ALL, cursor=cursor)
+    assert [ref.key for ref in listing.new] == [1, 2, 3, 4, 5, 6]

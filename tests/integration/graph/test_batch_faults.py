@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from shared.connections import AfterDownload
-from shared.errors import NeedsPerson
+from shared.errors import NeedsPerson, TryAgain
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.graph.conftest import ALICE, Office, Unhurried, process
@@ -134,3 +135,67 @@ def test_a_batch_counts_as_its_requests(office: Office, database_url: str, kind:
         assert len(list(pool.map(work, range(3)))) == 3
     assert office.server.peak <= office.server.at_once
     assert office.server.throttled == 0
+
+
+@pytest.mark.promise("M7")
+@pytest.mark.parametrize("action", [MARK_READ, DELETE])
+def test_a_busy_server_says_of_no_mail_that_it_is_gone(
+    office: Office, action: AfterDownload
+) -> None:
+    """Exchange's codes for the moment come with any status: with that of a mail that is gone, its
+    mails would count as settled."""
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox = office.open(pause_budget=100_000)
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail("batch:", status=404, code="ErrorServerBusy", message="Busy.", times=999)
+    with pytest.raises(TryAgain):
+        mailbox.settle(refs, action)
+    office.server.faults.clear()
+    assert len(mailbox.settle(refs, action)) == 3
+    assert all(item.read for item in office.box.items.values()) or action is DELETE
+
+
+@pytest.mark.promise("M7")
+def test_a_request_that_a_batch_does_not_answer_is_not_called_settled(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(3))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail("/$batch", status=200, content=answers((1, 200)))
+    with pytest.raises(TryAgain, match="without an answer"):
+        mailbox.settle(refs, MARK_READ)
+
+
+@pytest.mark.promise("M7")
+def test_what_a_batch_answers_twice_or_to_nobody_says_nothing(office: Office) -> None:
+    office.box.deliver([mail("one"), mail("two")])
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail(
+        "/$batch", status=200, content=answers((9, 200), (1, 200), (1, 403), (2, 403), (2, 200))
+    )
+    assert mailbox.settle(refs, MARK_READ) == [refs[0]]
+
+
+@pytest.mark.promise("M7")
+def test_a_mailbox_that_is_throttled_for_long_is_left_at_once(office: Office) -> None:
+    """What was settled before counts; what was not asked for is asked for by a later run."""
+    office.box.deliver(mail(f"mail {n}") for n in range(45))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail(f"{refs[25].key}", status=429, retry_after=600, times=99)
+    settled = mailbox.settle(refs, MARK_READ)
+    assert [ref.key for ref in settled] == [ref.key for ref in refs[:40] if ref is not refs[25]]
+    assert {item.id for item in office.box.items.values() if item.read} == {
+        ref.key for ref in settled
+    }
+    assert sum(line.endswith("$batch") for line in office.server.requests) == 2
+
+
+def answers(*pairs: tuple[int, int]) -> bytes:
+    """What a batch answers: number and status of each request."""
+    rows = [{"id": str(number), "status": status, "body": {}} for number, status in pairs]
+    return json.dumps({"responses": rows}).encode()

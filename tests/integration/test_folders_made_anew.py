@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.connections import AfterDownload, Selection
-from shared.mailbox.base import MailRef
+from shared.mailbox.base import Foreseeing, MailRef
 from shared.mailbox.failures import StepFailed
+from shared.mailbox.push import Pushing
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import MAILS, Conversation, ScriptedServer, imap
@@ -71,13 +72,14 @@ class Inbox:
 def made_anew(inbox: Inbox, *, settles: bool = False) -> list[bytes]:
     """What was said up to the error that tells of it."""
     with ScriptedServer(inbox.script) as server:
-        with opened(connection_to(server.port)) as mailbox, pytest.raises(StepFailed) as caught:
-            mailbox.open("")
-            mailbox.list_new(KnownKeys(), Selection.UNREAD)
-            if settles:
-                mailbox.settle(REFS, AfterDownload.DELETE)
-        assert caught.value.code == "uid-validity-changed"
-        assert not mailbox.is_alive(), "its numbers mean other mails now"
+        with opened(connection_to(server.port)) as mailbox:
+            with pytest.raises(StepFailed) as caught:
+                mailbox.open("")
+                mailbox.list_new(KnownKeys(), Selection.UNREAD)
+                if settles:
+                    mailbox.settle(REFS, AfterDownload.DELETE)
+            assert caught.value.code == "uid-validity-changed"
+            assert not mailbox.is_alive(), "its numbers mean other mails now"
         return list(server.heard)
 
 
@@ -122,3 +124,20 @@ def test_a_folder_that_stays_open_for_changes_is_not_closed(access: bytes) -> No
         said = [line.split(b" ")[1] for line in server.heard if line]
     assert said.count(b"EXAMINE") == 2
     assert b"CLOSE" not in said
+
+
+def test_what_was_asked_ahead_of_another_folder_is_no_answer_about_this_one() -> None:
+    """A session would wait in that one, and hear of no mail in this one."""
+    folders = b'* LIST () "/" INBOX\r\n* LIST () "/" Other\r\n'
+    capability = b"IMAP4rev1 UNSELECT IDLE"
+    with (
+        ScriptedServer(imap({"LIST": folders}, capability=capability)) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        mailbox.open("")
+        assert isinstance(mailbox, Foreseeing)
+        assert isinstance(mailbox, Pushing)
+        mailbox.waiting_is_next("Other")
+        mailbox.wait_for_push("", None)
+        opened_ones = [line.split(b" ")[2] for line in server.heard if b" EXAMINE " in line]
+    assert opened_ones == [b'"INBOX"', b'"Other"', b'"INBOX"']

@@ -8,6 +8,7 @@ import pytest
 from shared.connections import AfterDownload, Mode, Selection
 from shared.mailbox import wait_budget
 from shared.mailbox.base import Mailbox, MailRef
+from shared.mailbox.failures import Unreachable
 from shared.mailbox.wait_budget import WaitBudget
 from shared.store import StoreFull
 from tests.contract.recorders import Collector, KnownKeys
@@ -15,6 +16,7 @@ from tests.integration.mail_sessions import connection_to, opened
 from tests.integration.test_forged_answers import Room
 from tests.rig.mails import mail
 from tests.servers.pop3_rules import RuledPop3, Stored
+from tests.servers.scripted import Conversation, ScriptedServer, pop3
 
 MAILS = [mail(number, 600 + 100 * number, seed=71) for number in range(4)]
 DELETE, MARK_READ = AfterDownload.DELETE, AfterDownload.MARK_READ
@@ -130,17 +132,50 @@ def test_a_refused_mail_is_no_retrieved_one() -> None:
         assert server.left("alice") == [MAILS[1]]
 
 
-def test_a_session_with_an_error_in_a_mail_is_over() -> None:
-    """Its lines would be taken for answers of the server."""
-    lines = MAILS[0] + b"+OK\r\n" * 100_000
+@pytest.mark.promise("I1")
+def test_lines_of_a_mail_are_no_answers_after_an_error_in_it() -> None:
+    """The store refuses octets in the middle of it: what is still to come of it says nothing."""
+
+    def retrieve(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        talk.send(b"+OK\r\nSubject: one\r\n\r\n")
+        talk.line()  # the next command, which the rest of the mail seems to answer
+        talk.send(b"+OK\r\n" * 9 + b".\r\n")
+
+    with (
+        ScriptedServer(pop3({"RETR": retrieve}, mails={1: MAILS[0]})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        refs = listed(mailbox)
+        with pytest.raises(StoreFull):
+            mailbox.download(refs, Room(5), limit=1 << 20)
+        assert not mailbox.is_alive()
+
+
+@pytest.mark.promise("M7")
+def test_what_is_safe_is_settled_after_an_error_in_a_later_mail() -> None:
+    """In a session of its own, as the first one is out of step."""
     with RuledPop3() as server:
-        server.deliver("alice", [lines])
+        server.deliver("alice", MAILS[:2])
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            first, second = listed(mailbox)
+            downloaded(mailbox, [first])
+            with pytest.raises(StoreFull):
+                mailbox.download([second], Room(5), limit=1 << 20)
+            assert mailbox.settle([first], DELETE) == [first]
+        assert server.left("alice") == MAILS[1:2]
+
+
+@pytest.mark.promise("M7")
+def test_a_mail_that_is_not_deleted_is_not_called_settled() -> None:
+    refusing = {MAILS[1]}
+    with RuledPop3(refuse_deletion=lambda stored: stored.raw in refusing) as server:
+        server.deliver("alice", MAILS)
         with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
             refs = listed(mailbox)
-            with pytest.raises(StoreFull):
-                mailbox.download(refs, Room(300_000), limit=1 << 24)
-            assert not mailbox.is_alive()
-        assert server.left("alice") == [lines]
+            assert mailbox.settle(refs, DELETE) == [refs[0], *refs[2:]]
+            with pytest.raises(Unreachable, match="not now"):
+                mailbox.settle(refs[1:2], DELETE)
+        assert server.left("alice") == MAILS[1:2]
 
 
 @pytest.mark.promise("H4", "I1")

@@ -144,3 +144,16 @@ def test_a_mail_that_came_during_a_look_hides_no_other(inbox: Inbox, mailbox: Ma
     found = listed(mailbox, Selection.ALL, 1, 2, 3, *uids(second), cursor=second.cursor)
     assert {*uids(second), *uids(found)} == {4, 5}
     assert not re.search(rb"ALL", inbox.asked[-1])
+
+
+def test_an_unread_mail_below_those_that_were_had_is_found_whatever_went(
+    inbox: Inbox, mailbox: Mailbox
+) -> None:
+    """One comes under a UID that is not the highest, and another one goes: no count shows it."""
+    inbox.mails.update({10: b"", 20: b"", 30: b""})
+    inbox.read.update(inbox.mails)
+    first = listed(mailbox, Selection.ALL)
+    del inbox.mails[10]
+    inbox.mails[25] = mail(1, 300, seed=17)
+    had = [int(ref.key) for ref in first.new]
+    assert uids(listed(mailbox, Selection.ALL, *had, cursor=first.cursor)) == [25]

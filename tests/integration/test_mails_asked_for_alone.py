@@ -71,6 +71,45 @@ def test_a_mail_that_is_passed_over_is_gone_or_refused(listed: bytes, code: str)
 
 
 @pytest.mark.promise("H4")
+def test_a_mail_whose_answer_is_malformed_is_no_vanished_one() -> None:
+    malformed = giving(b"* 2 FETCH (UID 2 BODY[] )\r\n")
+    script = imap(alone({2: malformed}, {"UID SEARCH": b"* SEARCH\r\n"}), mails=MAILS)
+    sink, error = downloaded(script, REFS)
+    assert error is None
+    assert set(sink.mails) == {1, 3, 4, 5}
+    assert sink.abandoned[2].code == "mail-refused"
+    assert "malformed" in str(sink.abandoned[2])
+
+
+@pytest.mark.promise("H4")
+def test_a_mail_whose_answer_is_malformed_among_others_is_asked_for_alone() -> None:
+    def answer(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        wanted = rest.split(b" ")[0]
+        for uid in [int(wanted)] if wanted.isdigit() else MAILS:
+            whole = uid != 2 or wanted.isdigit()
+            talk.send(body_response(uid, MAILS[uid]) if whole else b"* 2 FETCH (UID 2 BODY[] )\r\n")
+        talk.ok(tag)
+
+    sink, error = downloaded(imap({"UID FETCH": answer}, mails=MAILS), REFS)
+    assert error is None
+    assert sink.mails == MAILS
+
+
+ITEMS = {
+    "behind the body": b"* %d FETCH (UID %d BODY[] {%d}\r\n%s FLAGS (\\Seen))\r\n",
+    "a literal before it": b"* %d FETCH (UID %d ENVELOPE {5}\r\nfalse BODY[] {%d}\r\n%s)\r\n",
+}
+
+
+@pytest.mark.parametrize("form", ITEMS.values(), ids=ITEMS)
+def test_other_items_beside_a_body_are_no_mail_and_no_answer(form: bytes) -> None:
+    answer = b"".join(form % (uid, uid, len(raw), raw) for uid, raw in MAILS.items())
+    sink, error = downloaded(imap({"UID FETCH": answer}, mails=MAILS), REFS)
+    assert error is None
+    assert sink.mails == MAILS
+
+
+@pytest.mark.promise("H4")
 def test_a_mail_that_is_refused_as_searches_are_is_no_vanished_one() -> None:
     """It would never be told of, and looked for in each run."""
 

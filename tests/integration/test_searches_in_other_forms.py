@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 
@@ -197,9 +198,15 @@ def esearch(tag: bytes, found: Sequence[int]) -> bytes:
 
 @dataclass
 class Ahead(Inbox):
-    """It answers to the first search after `troubled` in its way, and rightly after that."""
+    """It answers to one search with `trouble`, and rightly after that. It counts no unread mails:
+    nothing else shows what is left out."""
 
     trouble: str = ""
+
+    def _status(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
+        counts = b"(MESSAGES %d UIDNEXT 7 UIDVALIDITY 7)" % len(self.mails)
+        talk.send(b"* STATUS INBOX " + counts + b"\r\n")
+        talk.ok(tag)
 
     def _search(self, talk: Conversation, tag: bytes, rest: bytes) -> None:
         trouble, self.trouble = self.trouble, ""
@@ -245,7 +252,24 @@ def test_what_was_asked_ahead_answers_no_other_question() -> None:
     ):
         cursor = dict(mailbox.open("").cursor)
         assert isinstance(mailbox, Foreseeing)
-        mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=True)
+        mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=False)
         mailbox.open("")
         listing = mailbox.list_new(KnownKeys(), Selection.ALL, cursor=cursor)
     assert [ref.key for ref in listing.new] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.promise("M9", "M17")
+@pytest.mark.parametrize("form", FORMS)
+def test_nor_does_what_is_asked_ahead_with_a_date_hide_a_mail(form: str) -> None:
+    """Which of the answers is to which search is not said."""
+    since = datetime(2026, 11, 1, tzinfo=UTC)
+    with (
+        ScriptedServer(Ahead(FORMS[form]).script) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        cursor = dict(mailbox.open("").cursor)
+        assert isinstance(mailbox, Foreseeing)
+        mailbox.listing_is_next(Selection.UNREAD, since, cursor, count_known=False)
+        mailbox.open("")
+        listing = mailbox.list_new(KnownKeys(), Selection.UNREAD, since=since, cursor=cursor)
+    assert [ref.key for ref in listing.new] == [*NEW]

@@ -168,3 +168,20 @@ def test_a_mail_that_is_smaller_than_exchange_counts_is_taken(office: Office) ->
         assert list(sink.mails) == ([item.id] if comes else [])
         assert [reason.code for reason in sink.abandoned.values()] == ["too-large"] * (not comes)
         assert len(office.server.requests) == before + comes
+
+
+@pytest.mark.promise("M27")
+def test_a_graph_that_throttles_is_not_asked_for_every_mail(office: Office) -> None:
+    office.box.deliver(mail(f"mail {n}") for n in range(12))
+    mailbox = office.open()
+    mailbox.open("")
+    refs = mailbox.list_new(KnownKeys(), UNREAD).new
+    office.server.fail("/$value", status=429, retry_after=600, times=999)
+    sink = Collector()
+    mailbox.download(refs, sink, limit=1 << 20)
+    codes = [reason.code for reason in sink.abandoned.values()]
+    assert len(codes) == 12
+    assert codes.count("mail-not-asked") >= 6
+    assert sum(line.endswith("$value") for line in office.server.requests) == 12 - codes.count(
+        "mail-not-asked"
+    )

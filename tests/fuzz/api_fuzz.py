@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from services.admin.auth.tokens import digest_of
 from shared.storage.migrate import migrate
@@ -24,16 +25,21 @@ from tests.servers.postgres import PostgresServer
 def tokens_of(api: Api) -> Asking:
     """Asks with tokens that are there, whatever was deleted or renewed before."""
 
+    def execute(sql: str, **values: Any) -> None:
+        # By a session that the service has open: one a token cost as much as the request.
+        with api.database.transaction() as session:
+            session.execute(sql, values)
+
     def token(who: str) -> str:
         made = f"posthouse_{uuid.uuid4().hex}"
         if who == "handler":
-            api.execute(
+            execute(
                 "INSERT INTO handler (name, token_digest) VALUES ('asks', %(d)s)"
                 " ON CONFLICT (name) DO UPDATE SET token_digest = excluded.token_digest",
                 d=digest_of(made),
             )
         else:
-            api.execute(
+            execute(
                 "INSERT INTO api_token (name, digest, role, tags)"
                 " VALUES (%(n)s, %(d)s, %(r)s, %(t)s)"
                 " ON CONFLICT DO NOTHING",

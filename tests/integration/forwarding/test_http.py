@@ -292,8 +292,10 @@ def test_a_redirect_is_not_followed(
     redis_rig.publish(handler, mails(1))
     redis_rig.stack.start("forwarder")
     redis_rig.wait(lambda: bool(redis_rig.attempts(handler)), "the attempt in the log")
-    assert redis_rig.attempts(handler)[0].status == 307
+    attempt = redis_rig.attempts(handler)[0]
+    assert (attempt.status, attempt.outcome) == (307, "failed")
     assert not second_receiver.received
+    assert not redis_rig.all_acknowledged(handler), "it counts as taken"
 
 
 def test_what_nobody_signed_is_not_passed_on(redis_rig: Rig, receiver: Receiver) -> None:

@@ -304,6 +304,12 @@ def test_a_connection_does_not_stay_green_where_mails_are_not_named(
         here.run(number)
         assert here.had() == digests([*inbox.mails.values()])
         assert stack.query(asked) == [("working", None)]
+        # What is had already is not forgotten as it is not named for a while.
+        for named in (lambda there: [uid for uid in there if uid != 2], all_of):
+            inbox.searched = inbox.named = named
+            stack.execute("UPDATE connection_state SET pruned_at = now() - interval '25 h'")
+            here.run_until_idle(number)
+        assert here.had() == digests([*inbox.mails.values()])
 
 
 def test_the_whole_folder_is_looked_at_once_a_day(

@@ -238,6 +238,17 @@ def test_sizes_that_a_server_lists_wrongly_quarantine_no_mail(here: FetcherHere)
 
 
 @pytest.mark.promise("M4")
+def test_what_lies_behind_a_window_waits_for_no_interval(here: FetcherHere) -> None:
+    many = [mail(number, 500, seed=99) for number in range(7)]
+    with gmail_rules(window=3) as server:
+        server.deliver("alice", many)
+        connection = watch(here, server, "mark-read")
+        here.run(connection)
+        assert len(here.had()) < len(many)
+        assert here.stack.query("SELECT due_at <= now() FROM connection_state") == [(True,)]
+
+
+@pytest.mark.promise("M4")
 def test_many_mails_come_in_one_session_and_one_settling(here: FetcherHere) -> None:
     mails = [mail(number, 400, seed=8) for number in range(41)]
     with RuledPop3(login_delay=600) as server:

@@ -6,6 +6,7 @@ an administrator there is nothing to do.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -84,3 +85,51 @@ def test_mails_that_are_copied_after_the_first_look_are_recognised(
             assert here.had() == digests([*BEFORE, *AFTER[:number]])
         flags = dovecot.flags(mail_user, "Orders").values()
         assert len(flags) == 4 and all(r"\Seen" in of_one for of_one in flags)
+
+
+@pytest.mark.promise("I9")
+@pytest.mark.parametrize("step", ["committed", "settled"])
+def test_mails_had_before_a_first_run_broke_off_are_recognised(
+    step: str, here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """And the folder is made anew before the next run, which knows of no other one."""
+    with dovecot.client(mail_user) as other:
+        other.create_folder("Orders")
+        dovecot.deliver(mail_user, BEFORE, "Orders")
+        connection = here.stack.watch(dovecot, mail_user, folder="Orders", selection="all")
+        here.fail_at(step, lambda: SystemExit(9))
+        with contextlib.suppress(SystemExit):
+            here.run(connection)
+        here.stop_failing()
+        other.delete_folder("Orders")
+        other.create_folder("Orders")
+        dovecot.deliver(mail_user, [*BEFORE, *AFTER], "Orders")
+        here.run_until_idle(connection)
+    assert here.had() == digests([*BEFORE, *AFTER])
+
+
+@pytest.mark.promise("I9")
+def test_a_read_mail_that_is_set_unread_after_the_first_look_is_recognised(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """Where unread mails are fetched, a look at a folder made anew does not see all of them."""
+    with dovecot.client(mail_user) as other:
+        other.create_folder("Orders")
+        dovecot.deliver(mail_user, BEFORE, "Orders")
+        connection = here.stack.watch(dovecot, mail_user, folder="Orders")
+        here.run_until_idle(connection)
+        here.fetcher.dispatcher.sessions.drop([connection])
+        other.delete_folder("Orders")
+        other.create_folder("Orders")
+        for raw in BEFORE:
+            other.append("Orders", raw, (rb"\Seen",))
+        here.run_until_idle(connection)
+        here.stack.execute(
+            "UPDATE connection_state SET pruned_at = pruned_at - interval '8 days',"
+            " validity_changed_at = validity_changed_at - interval '8 days'"
+        )
+        here.run_until_idle(connection)
+        other.select_folder("Orders")
+        other.remove_flags(other.search(["ALL"]), [rb"\Seen"])
+        here.run_until_idle(connection)
+    assert here.had() == digests(BEFORE)

@@ -243,7 +243,8 @@ def test_what_lies_behind_a_window_waits_for_no_interval(here: FetcherHere) -> N
     with gmail_rules(window=3) as server:
         server.deliver("alice", many)
         connection = watch(here, server, "mark-read")
-        here.run(connection)
+        here.stack.execute("UPDATE connection_state SET due_at = now() + interval '1 hour'")
+        here.fetcher.dispatcher.run_job([connection], str(new_id()))
         assert len(here.had()) < len(many)
         assert here.stack.query("SELECT due_at <= now() FROM connection_state") == [(True,)]
 

@@ -41,6 +41,9 @@ from shared.certificates.openpgp_keys import secret_packet
 from shared.certificates.openpgp_subkeys import Subkey
 
 _OCB = 2
+#: Versions of a packet with the session key: for type 18 of version 2, and for all others (RFC 9580
+#: section 10.3.2.1).
+_NEW, _OLD = 6, 3
 _AES_256, _SHA_256 = 9, 8
 #: How a packet of type 19 with a SHA-1 begins.
 _MDC = b"\xd3\x14"
@@ -112,7 +115,10 @@ def decrypted(
     """
     secret = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
+    version = _NEW if message.kind == 18 and message.data[:1] == b"\2" else _OLD
     for recipient in _meant(message, subkey, wanted):
+        if recipient[0] != version:
+            continue
         try:
             found = session_key(secret, subkey.fingerprint, recipient)
             opens = _decrypt_20 if message.kind == 20 else _decrypt_18

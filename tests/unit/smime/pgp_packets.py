@@ -114,9 +114,10 @@ def public_of(owner: Ed25519PrivateKey, at: int) -> bytes:
     return bytes((4,)) + at.to_bytes(4) + bytes((_ED25519,)) + point
 
 
-def sealed_again(message: bytes, key: OpenPGPKey, packets: bytes) -> bytes:
+def sealed_again(message: bytes, key: OpenPGPKey, packets: bytes, *, mixed: bool = False) -> bytes:
     """A message with other packets inside, for whom `message` is, by its session key: in the form
-    of RFC 9580 (type 18, version 2, OCB) where that has it, else in that of RFC 4880."""
+    of RFC 9580 (type 18, version 2, OCB) where that has it, else in that of RFC 4880; `mixed`: in
+    the other one of them."""
     read = whole_message(region(message))
     found = next(
         decrypted(read, key, one)
@@ -124,7 +125,7 @@ def sealed_again(message: bytes, key: OpenPGPKey, packets: bytes) -> bytes:
         if recipient_of(read.recipients[0])[0] in (one.key_id, one.fingerprint)
     )
     recipient, session = packet(1, found.recipient), found.key.key
-    if read.data[0] == 2:
+    if (read.data[0] == 2) != mixed:
         head = bytes((2, 9, 2, 16))
         salt, ad = os.urandom(32), b"\xd2" + head
         derived = HKDF(hashes.SHA256(), 39, salt, ad).derive(session)

@@ -275,6 +275,18 @@ def test_nobody_chooses_a_cipher_by_which_for_whom_was_signed_is_not_read(
             assert opened.security.signature == word, (cipher, opened.security)
 
 
+def test_a_session_key_of_one_form_opens_no_content_of_the_other(
+    own: OpenPGPKey, sent: dict[str, bytes], knowing: Opener
+) -> None:
+    """RFC 9580 section 10.3.2.1: a key for authenticated encryption is used for nothing weaker."""
+    content = packet(11, b"b\0" + bytes(4) + ENTITY)
+    for mixed, status in ((False, "decrypted"), (True, "failed")):
+        message = sealed_again(sent[own.id], own, content, mixed=mixed)
+        with knowing(HEADER + in_base64(message)) as opened:
+            assert opened.security.status == status, opened.security
+            assert (opened.content is None) == mixed
+
+
 @pytest.mark.parametrize("profile", [Profile.RFC4880, Profile.RFC9580])
 @pytest.mark.parametrize(
     "suite", [CipherSuite.Cv25519, CipherSuite.RSA2k, CipherSuite.P256, CipherSuite.Cv448]

@@ -13,6 +13,7 @@ import itertools
 
 import pytest
 
+from shared.storage import connections
 from shared.storage.pool import DatabaseUnavailable
 from tests.integration.test_moved_mailboxes import edit
 from tests.integration.test_pop3_confirming import watch
@@ -288,3 +289,20 @@ def test_a_key_that_another_program_freed_may_name_a_new_mail(
         assert here.had() == digests([*KEPT, LATER[0]])
         taken = LATER[:1] if action == "mark-read" else []
         assert server.left("alice") == [*KEPT[2:], *taken, KEPT[1]]
+
+
+@pytest.mark.promise("M17", "M7")
+def test_a_mail_that_was_skipped_and_is_back_stays(here: FetcherHere) -> None:
+    """It is known by its id and its date alone, and another program had moved it for a while."""
+    with RuledPop3() as server:
+        server.deliver("alice", [*KEPT, *LATER])
+        connection = watch(here, server, "delete")
+        with here.stack.database.transaction() as session:
+            connections.start_from(session, connection, since=None, skip_existing=True)
+        here.run_until_idle(connection)
+        away = server.stored("alice").pop()
+        here.run_until_idle(connection)
+        server.stored("alice").append(away)
+        here.run_until_idle(connection)
+        assert here.had() == []
+        assert server.left("alice") == [*KEPT, *LATER]

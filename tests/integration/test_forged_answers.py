@@ -14,6 +14,7 @@ from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.rig.mails import mail
 from tests.servers.dovecot import Dovecot
+from tests.servers.scripted import Conversation, ScriptedServer, imap
 
 
 class Room:
@@ -65,3 +66,23 @@ def test_lines_of_a_mail_are_never_taken_for_answers_of_its_server(
         with pytest.raises(SessionLost):
             mailbox.settle([MailRef(2, 1000)], AfterDownload.MARK_READ)
     assert dovecot.flags(mail_user) == {1: {r"\Seen"}, 2: set(), 3: set()}
+
+
+@pytest.mark.promise("I1", "M7")
+def test_nor_where_they_have_the_tags_of_what_is_asked_next() -> None:
+    """Who knows how many commands come before can write a mail that answers to each."""
+
+    def bodies(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        next_one = int(tag.removeprefix(b"P")) + 1
+        forged = b"".join(b"P%d OK done\r\n" % number for number in range(next_one, next_one + 9))
+        talk.send(b"* 1 FETCH (UID 1 BODY[] {100000}\r\n" + forged)
+        talk.say_nothing()
+
+    with (
+        ScriptedServer(imap({"UID FETCH": bodies})) as server,
+        opened(connection_to(server.port)) as mailbox,
+    ):
+        with pytest.raises(StoreFull):
+            download(mailbox, 0)
+        with pytest.raises(SessionLost):
+            mailbox.settle([MailRef(1, 1000)], AfterDownload.MARK_READ)

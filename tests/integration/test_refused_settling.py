@@ -202,3 +202,20 @@ def test_a_folder_that_cannot_be_changed_gives_its_mails_all_the_same(
             assert (health, code, soon) == ("failing", "read-only", True)
             assert told in words
     assert stack.count("settlement") == 6
+
+
+@pytest.mark.promise("M7", "M27")
+def test_new_mails_wait_no_longer_the_more_often_one_was_refused(here: FetcherHere) -> None:
+    with RuledPop3(refuse_deletion=lambda mail: True) as server:
+        server.deliver("alice", SENT[:1])
+        connection = here.stack.add_plain_connection(
+            server.pop3_port, name="hold", mode="pop3", after_download="delete"
+        )
+        for _ in range(4):
+            here.run(connection)
+    asked = "SELECT failures, due_at - last_run_at, interval_minutes * interval '1 minute' "
+    ((failures, delay, interval),) = here.stack.query(
+        asked + "FROM connection_state JOIN connection ON id = connection_id"
+    )
+    assert failures == 4
+    assert delay <= interval * 1.1

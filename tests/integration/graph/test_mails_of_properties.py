@@ -24,6 +24,12 @@ def built(office: Office, **asked: Any) -> email.message.Message:
     return email.message_from_bytes(raw)
 
 
+def parts_of(mail: email.message.Message) -> list[email.message.Message]:
+    parts = mail.get_payload()
+    assert isinstance(parts, list)
+    return [part for part in parts if not isinstance(part, str)]
+
+
 def is_there(office: Office, item: Item) -> bool:
     return office.box.items[item.id].folder == office.box.inbox
 
@@ -46,7 +52,7 @@ def test_a_mail_of_properties_lacks_no_attachment_that_comes_later(
     assert {reason.code for reason in sink.abandoned.values()} == {"mail-refused"}
     assert is_there(office, item)
     office.server.faults.clear()
-    _, attached = built(office).get_payload()
+    _, attached = parts_of(built(office))
     assert attached.get_payload(decode=True) == PDF
     assert not is_there(office, item)
 
@@ -62,7 +68,7 @@ def test_an_item_with_a_second_page_of_attachments_is_no_smime_mail(office: Offi
     link = f"{office.server.origin}/v1.0/second-page"
     page = json.dumps({"value": [first], "@odata.nextLink": link}).encode()
     office.server.fail(f"{item.id}/attachments", status=200, content=page)
-    names = [part.get_filename() for part in built(office).get_payload()]
+    names = [part.get_filename() for part in parts_of(built(office))]
     assert names == [None, "smime.p7m", "offer.pdf"]
 
 

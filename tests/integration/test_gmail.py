@@ -19,6 +19,7 @@ from shared.storage import connections, gmail_labels, handlers
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
+from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.queue_events import open_queue
 from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
@@ -206,6 +207,51 @@ def test_a_mail_that_is_not_yet_handed_over_is_waited_for(
     stack.run_once(inbox)
     stack.stop()
     assert received(redis_url, "archive") == ["slow"]
+
+
+@pytest.mark.promise("I3")
+def test_a_mail_that_is_waited_for_is_not_downloaded_meanwhile(
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, mail_user: str
+) -> None:
+    """As every look at the second label would do until its mail is handed over."""
+    gmail_dovecot.deliver(mail_user, [mail("slow")])
+    label(gmail_dovecot, mail_user, "Support")
+    stack.add_handler()
+    inbox, support = watch(stack, gmail, mail_user), watch(stack, gmail, mail_user, "Support")
+    with FetcherHere(stack).working() as here:
+        here.run(inbox)
+        steps: list[str] = []
+        here.reached = steps.append
+        here.run(support)
+    assert steps.count("listed") == 1
+    assert "downloaded" not in steps
+    assert stack.count("message") == 1
+
+
+@pytest.mark.promise("I3")
+def test_a_mail_that_comes_through_another_label_during_its_download_comes_once(
+    stack: Stack, gmail: GmailFront, gmail_dovecot: Dovecot, mail_user: str
+) -> None:
+    """Nothing was known of it as the first label was looked at."""
+    gmail_dovecot.deliver(mail_user, [mail("twice")])
+    label(gmail_dovecot, mail_user, "Support")
+    stack.add_handler()
+    inbox, support = watch(stack, gmail, mail_user), watch(stack, gmail, mail_user, "Support")
+    meanwhile: list[int] = []
+    with FetcherHere(stack).working() as here:
+
+        def reached(step: str) -> None:
+            if step == "downloaded" and not meanwhile:
+                meanwhile.append(0)
+                here.run(inbox)
+                meanwhile.append(stack.count("message"))
+
+        here.reached = reached
+        here.run(support)
+    assert meanwhile == [0, 1]
+    assert stack.query("SELECT connection_id FROM message") == [(inbox,)]
+    # Who has it is not known yet: it waits, and is not marked read where it was found second.
+    assert gmail_dovecot.flags(mail_user, "Support") == {1: set()}
 
 
 @pytest.mark.promise("M7")

@@ -69,7 +69,7 @@ class ScriptedProvider(LoopbackServer):
     # ---- what it says
 
     def speak(self, **more: Any) -> None:
-        """Everything is well; `more` goes into every token answer."""
+        """Everything is well; `more` goes into every token answer, None takes out what it names."""
         self._token = self._discovery = None
         self.more = more
 
@@ -123,7 +123,8 @@ class ScriptedProvider(LoopbackServer):
             "expires_in": 3600,
             **self.more,
         }
-        return Said(200, json.dumps(tokens).encode())
+        told = {name: value for name, value in tokens.items() if value is not None}
+        return Said(200, json.dumps(told).encode())
 
     def document(self, path: str) -> dict[str, Any]:
         return {

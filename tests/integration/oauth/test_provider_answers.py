@@ -145,6 +145,69 @@ def test_what_a_policy_refuses_early_is_not_yet_an_outage(
     assert status is not None and status.valid, "the refresh token is kept"
 
 
+@pytest.mark.promise("A4")
+@pytest.mark.parametrize("vendor", list(Provider))
+def test_a_refresh_token_is_spent_until_another_is_given(
+    stack: Stack, provider: ScriptedProvider, vendor: Provider
+) -> None:
+    """A provider that lets it hold leaves it out of its answers (RFC 6749 section 6)."""
+    connection = stack.connection(credential(stack, provider, provider=vendor))
+    token = token_of(stack, granted(stack, connection, timedelta(seconds=-5)))
+    provider.speak(refresh_token=None)
+    assert [token(False), token(True)] == ["access-1", "access-2"]
+    provider.speak()
+    assert [token(True), token(True)] == ["access-3", "access-4"]
+    spent = [form["refresh_token"] for path, form in provider.asked if path.endswith("/token")]
+    assert spent == [*["refresh-0"] * 3, "refresh-3"]
+
+
+@pytest.mark.promise("A4")
+def test_what_another_worker_refreshed_meanwhile_is_taken(
+    stack: Stack, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for the lock finds a fresh token, and spends no refresh token."""
+    connection = granted(
+        stack, stack.connection(credential(stack, provider)), timedelta(seconds=-5)
+    )
+    before = stack.logins._cache(connection.id).read()
+    assert token_of(stack, connection)(False) == "access-1"
+    monkeypatch.setattr(authorisations.PostgresTokenCache, "read", lambda _: before)
+    assert token_of(stack, connection)(False) == "access-1"
+    assert provider.token_requests == 1
+
+
+@pytest.mark.promise("A4")
+def test_a_refused_token_is_not_given_again_while_the_provider_is_away(
+    stack: Stack, provider: ScriptedProvider
+) -> None:
+    """The mail server would refuse it once more, and that says that a person is needed."""
+    connection = granted(stack, stack.connection(credential(stack, provider)), timedelta(hours=1))
+    token = token_of(stack, connection)
+    assert token(False) == "access-0"
+    provider.say(500, {})
+    with pytest.raises(TryAgain):
+        token(True)
+    provider.speak()
+    assert token(True) == "access-1"
+
+
+@pytest.mark.promise("A4")
+def test_a_refusal_with_an_unknown_number_loses_the_grant_only_where_it_says_so(
+    stack: Stack, provider: ScriptedProvider
+) -> None:
+    connection = granted(
+        stack, stack.connection(credential(stack, provider)), timedelta(seconds=-5)
+    )
+    refusal = {"error": "invalid_grant", "error_description": "AADSTS9999999: New."}
+    for answer, valid in ((refusal, True), (refusal | {"suberror": "bad_token"}, False)):
+        provider.say(400, answer)
+        with pytest.raises(NeedsPerson) as refused:
+            token_of(stack, connection)(False)
+        assert isinstance(refused.value, NeedsAuthorisation) is not valid
+        status = stack.logins.authorisation(connection.id)
+        assert status is not None and status.valid is valid
+
+
 @pytest.mark.promise("M12")
 def test_the_path_of_entra_itself(stack: Stack, provider: ScriptedProvider) -> None:
     """`authority=` of msal, as for login.microsoftonline.com: its v2.0 discovery document, PKCE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from shared.clock import utc_now
 from shared.credentials import Provider
 from shared.errors import NeedsAuthorisation, TryAgain
 from shared.mailbox.oauth import provider as oauth
-from shared.mailbox.oauth.tokens import Tokens, lifetime
+from shared.mailbox.oauth.tokens import ApplicationTokens, Tokens, lifetime
 from shared.mailbox_logins import Logins
 from shared.storage.pool import Database
 from tests.integration.oauth.conftest import Stack
@@ -207,6 +208,41 @@ def test_revoking_ends_the_grant_at_the_provider(stack: Stack, provider: Provide
     server = oauth.server_of(credential, stack.logins._secrets(credential), connection)
     with pytest.raises(NeedsAuthorisation):
         server.refresh(tokens, ["https://mail.google.com/"])
+
+
+@pytest.mark.promise("A4")
+def test_an_application_token_that_is_refused_is_fetched_anew_and_once() -> None:
+    numbers, tokens = itertools.count(1), ApplicationTokens()
+
+    def fetch() -> Tokens:
+        return Tokens(access_token=f"token-{next(numbers)}", expires_at=lifetime(3600))
+
+    one, other = tokens.source(("key",), fetch), tokens.source(("key",), fetch)
+    assert [one(False), other(False)] == ["token-1"] * 2
+    assert [one(True), other(True)] == ["token-2"] * 2
+
+
+@pytest.mark.promise("A4")
+@pytest.mark.parametrize("left_s", [60, -5])
+def test_an_application_token_is_used_to_its_end_while_the_provider_is_away(left_s: int) -> None:
+    now = utc_now()
+    ends = now + timedelta(seconds=left_s)
+    fetched = iter([Tokens(access_token="token", issued_at=now - timedelta(1), expires_at=ends)])
+
+    def fetch() -> Tokens:
+        for tokens in fetched:
+            return tokens
+        raise TryAgain("The provider cannot be reached.")
+
+    token = ApplicationTokens(lambda: now).source(("key",), fetch)
+    assert token(False) == "token"
+    if left_s > 0:
+        assert token(False) == "token"
+    else:
+        with pytest.raises(TryAgain):
+            token(False)
+    with pytest.raises(TryAgain):
+        token(True)
 
 
 def stored_tokens(stack: Stack, connection_id: int) -> Tokens:

@@ -100,6 +100,19 @@ def test_a_mail_whose_header_is_refused_once_waits_and_is_judged_later(here: Fet
         assert here.stack.query("SELECT health FROM connection_state") == [("working",)]
 
 
+@pytest.mark.promise("M17", "M7")
+def test_a_server_that_refuses_every_header_is_said_to_tell_no_dates(here: FetcherHere) -> None:
+    """It names TOP among its capabilities: that it is tried again would never help."""
+    with RuledPop3(refuse_top=lambda stored: b"not supported") as server:
+        server.deliver("alice", [*OLD, *NEW])
+        connection = watch(here, server, "delete")
+        start(here, connection)
+        here.run(connection)
+        assert error(here) == "no-dates"
+        assert server.left("alice") == [*OLD, *NEW]
+        assert here.had() == []
+
+
 @pytest.mark.promise("M17")
 def test_a_mail_without_a_date_is_quarantined_where_one_is_asked_for(here: FetcherHere) -> None:
     undated = b"Subject: no date\r\n\r\ntext\r\n"

@@ -3,6 +3,8 @@ deleted, none is confirmed that is not safe, and nothing that was learnt is forg
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from shared.connections import AfterDownload, Mode, Selection
@@ -210,3 +212,23 @@ def test_a_mail_over_the_limit_is_not_taken_whatever_size_is_listed(octets: int)
             mailbox.download([ref], sink, limit=40)
         assert not sink.mails
         assert sink.abandoned[ref.key].code == "too-large"
+
+
+@pytest.mark.promise("M17")
+def test_a_list_with_a_mail_whose_date_is_refused_is_not_complete() -> None:
+    """Who took it for complete would pass over the mail from then on."""
+    refused = {MAILS[1]}
+
+    def refuse(stored: Stored) -> bytes | None:
+        return b"try again" if stored.raw in refused else None
+
+    since = datetime(2026, 3, 1, tzinfo=UTC)
+    with RuledPop3(refuse_top=refuse) as server:
+        server.deliver("alice", MAILS)
+        with opened(connection_to(server.pop3_port, Mode.POP3)) as mailbox:
+            mailbox.open("")
+            listing = mailbox.list_new(KnownKeys(), Selection.ALL, since=since)
+            assert (len(listing.new), len(listing.undated), listing.complete) == (3, 1, False)
+            refused.clear()
+            listing = mailbox.list_new(KnownKeys(), Selection.ALL, since=since)
+            assert (len(listing.new), len(listing.undated), listing.complete) == (4, 0, True)

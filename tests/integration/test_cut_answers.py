@@ -239,6 +239,30 @@ def test_headers_that_were_left_out_are_asked_for_again() -> None:
     assert sorted(found) == UIDS[:50]
 
 
+@pytest.mark.promise("I9", "M27")
+def test_headers_that_were_left_out_and_are_throttled_then_are_waited_for() -> None:
+    """Else known mails of a folder made anew would come as new ones."""
+
+    def headers(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        asked = sorted(read_set(rest.split(b" ")[0], UIDS[-1]) & MAILS.keys())
+        if len(asked) == 1:
+            talk.send(tag + b" NO [OVERQUOTA] Account exceeded command or bandwidth limits.\r\n")
+            return
+        for uid in asked[:20]:
+            block = MAILS[uid]
+            talk.send(
+                b"* 1 FETCH (UID %d BODY[HEADER]<0> {%d}\r\n%s)\r\n" % (uid, len(block), block)
+            )
+        talk.ok(tag)
+
+    refs = [MailRef(uid, 10) for uid in UIDS[:50]]
+    script = imap({"HEADERS": headers}, mails=MAILS)
+    with ScriptedServer(script) as server, opened(connection_to(server.port)) as mailbox:
+        mailbox.open("")
+        with pytest.raises(Unreachable, match="bandwidth limits"):
+            list(mailbox.headers(refs))
+
+
 def test_a_search_that_tells_of_its_progress_is_waited_for() -> None:
     def search(talk: Conversation, tag: bytes, rest: bytes) -> None:
         for _ in range(12):

@@ -17,6 +17,7 @@ from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachabl
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
 from tests.servers.scripted import (
+    CAPABILITY,
     MAILS,
     Conversation,
     Script,
@@ -59,6 +60,24 @@ def test_message_attributes_in_any_shape() -> None:
     assert listing.new[0].arrived is None
     assert str(listing.new[1].arrived) == "2025-12-31 23:30:00+00:00"
     assert listing.new[2].arrived is None
+
+
+@pytest.mark.promise("M9")
+def test_what_labels_say_is_not_said_of_their_mail() -> None:
+    """A user may call a label like an item: its mail was taken for another one, or for a read one,
+    and never came."""
+    labels = [b"a UID 3 b", b"a RFC822.SIZE 99 b", b"a FLAGS (\\\\Seen) b"]
+    answer = b"".join(
+        b'* %d FETCH (X-GM-MSGID 7%d X-GM-LABELS ("%s" \\Important) '
+        b"UID %d RFC822.SIZE %d FLAGS ())\r\n" % (uid, uid, label, uid, 10 * uid)
+        for uid, label in enumerate(labels, 1)
+    )
+    listing = listed(imap({"METADATA": answer}, capability=CAPABILITY + b" X-GM-EXT-1"))
+    assert [(ref.key, ref.size, ref.seen) for ref in listing.new] == [
+        (1, 10, False),
+        (2, 20, False),
+        (3, 30, False),
+    ]
 
 
 def test_a_search_result_of_any_length() -> None:

@@ -261,6 +261,26 @@ def test_refusals_of_graph(
     assert words.rstrip(".")[:40] in str(error)
 
 
+@pytest.mark.promise("M2", "F3")
+@pytest.mark.parametrize("status", [400, 500, 501, 507])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ErrorMimeContentConversionFailed",
+        "ErrorMimeContentInvalid",
+        "ErrorMimeContentInvalidBase64String",
+        "ErrorContentConversionFailed",
+        "ErrorQuotaExceeded",
+    ],
+)
+def test_what_stays_as_it_is_is_no_outage_of_graph_whatever_status_it_has(
+    code: str, status: int
+) -> None:
+    """An item without a MIME form was waited for for ever, in place of its properties."""
+    assert not graph_answers.graph_passes(status, code, "It failed.")
+    assert graph_answers.graph_passes(503, "ErrorServerBusy", "Wait.")
+
+
 @pytest.mark.promise("A3")
 def test_application_access_is_never_healed_by_a_login() -> None:
     answer = {"error": {"code": "InvalidAuthenticationToken", "message": "No."}}

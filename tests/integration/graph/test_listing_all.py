@@ -4,6 +4,7 @@ none of another folder, time or choice is taken."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ import pytest
 
 from shared.connections import Selection
 from shared.errors import TryAgain
+from shared.messages import Key
 from tests.contract.mailbox_kinds import mail
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.graph.conftest import Office
@@ -43,6 +45,47 @@ def test_a_mail_that_left_the_folder_is_not_fetched_from_it(office: Office) -> N
     office.box.move(left.id, office.box.create("Elsewhere"))
     listing = mailbox.list_new(known, ALL, cursor=cursor)
     assert [ref.key for ref in listing.new] == [came.id]
+
+
+@pytest.mark.promise("M7", "M9")
+def test_what_a_round_says_to_have_left_the_folder_is_not_fetched_from_where_it_is(
+    office: Office,
+) -> None:
+    """Its id is good everywhere: a mail of another folder was handed over, and deleted there."""
+    mailbox, known = office.open(selection=ALL), KnownKeys()
+    mailbox.open("")
+    cursor = mailbox.list_new(known, ALL).cursor
+    (left,) = office.box.deliver([mail("left")])
+    office.box.move(left.id, office.box.create("Elsewhere"))
+    gone = {"id": left.id, "@removed": {"reason": "changed"}}
+    page = {"value": [gone], "@odata.deltaLink": cursor["delta"]}
+    office.server.fail("/messages/delta", status=200, content=json.dumps(page).encode())
+    assert mailbox.list_new(known, ALL, cursor=cursor).new == ()
+
+
+class KnownMeanwhile(KnownKeys):
+    """Something happens as it is asked."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__()
+        self._happens = happens
+
+    def missing(self, keys: Sequence[Key]) -> list[Key]:
+        self._happens()
+        return super().missing(keys)
+
+
+@pytest.mark.promise("M7", "M9")
+def test_a_round_that_begins_anew_takes_nothing_of_the_one_before(office: Office) -> None:
+    """A mail that left in between was fetched from where it is now, and deleted there."""
+    mails = office.box.deliver(mail(f"mail {n}") for n in range(260))
+    elsewhere = office.box.create("Elsewhere")
+    mailbox = office.open(selection=ALL)
+    mailbox.open("")
+    office.server.forget_state_after = 0
+    known = KnownMeanwhile(lambda: office.box.move(mails[0].id, elsewhere))
+    listing = mailbox.list_new(known, ALL)
+    assert [ref.key for ref in listing.new] == [item.id for item in mails[1:]]
 
 
 @pytest.mark.promise("M9")

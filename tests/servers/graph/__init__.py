@@ -76,8 +76,9 @@ class GraphServer:
     #: Seconds that each answer takes.
     delay: float = 0.0
     loop_links: bool = False
-    #: Whether pages never end: empty ones follow, each with a link of its own.
+    #: Whether pages never end: empty ones follow, each with a link of its own; thousands of them.
     endless_links: bool = False
+    endless_given: int = 0
     #: So many pages of a delta are served before their state is forgotten; below 0: all.
     forget_state_after: int = -1
     #: Whether a message has singleValueExtendedProperties.
@@ -195,6 +196,11 @@ class GraphServer:
                     return fault
         return None
 
+    def leads_on(self) -> bool:
+        """Whether another empty page follows; it ends, for who would follow it for ever."""
+        self.endless_given += self.endless_links
+        return self.endless_links and self.endless_given <= 2000
+
     def throttle(self) -> Answer:
         """Retry-After is documented, and missing at times; so it is here."""
         self.throttled += 1
@@ -290,7 +296,7 @@ def without_faults(server: GraphServer) -> Mapping[str, Any]:
     server.faults.clear()
     server.requests.clear()
     server.violations.clear()
-    server.throttle_every = server.throttled = server.peak = 0
+    server.throttle_every = server.throttled = server.peak = server.endless_given = 0
     server.delay = 0.0
     server.loop_links = server.duplicate_pages = server.endless_links = False
     server.permanent_delete = server.extended_properties = server.sorts = True

@@ -85,7 +85,7 @@ class Deltas:
         payload: dict[str, Any] = {"value": rows}
         kind = (
             "nextLink"
-            if later or self._server.loop_links or self._server.endless_links
+            if later or self._server.loop_links or self._server.leads_on()
             else "deltaLink"
         )
         parameter = "$skiptoken" if kind == "nextLink" else "$deltatoken"

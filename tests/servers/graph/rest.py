@@ -243,7 +243,7 @@ class Rest:
             "@odata.context": f"{self._server.origin}/v1.0/$metadata#Collection(message)",
             "value": list(rows[skip : skip + size]),
         }
-        goes_on = (self._server.loop_links and rows) or self._server.endless_links
+        goes_on = (self._server.loop_links and rows) or self._server.leads_on()
         if skip + size < len(rows) or goes_on:
             query["$skip"] = str(skip if self._server.loop_links else skip + size)
             if self._server.duplicate_pages and skip + size < len(rows):

@@ -17,6 +17,7 @@ import pytest
 
 from services.fetcher.run import MOST_BREAKS, STEPS
 from shared.storage import connections
+from shared.storage.download_failures import MOST
 from shared.telemetry import metrics
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
@@ -357,3 +358,33 @@ def test_where_one_of_two_is_quarantined_the_connection_is_failing_for_the_other
         here.run(connection)
         assert here.stack.count("quarantine") == 2
         assert health(here) == "working"
+
+
+@pytest.mark.promise("M27", "H4")
+def test_the_last_mail_at_which_a_server_throttles_is_not_blamed(here: FetcherHere) -> None:
+    """It says so each time it is asked for that one, while all others were given."""
+    bye = b"[OVERQUOTA] Account exceeded command or bandwidth limits"
+    with imap_breaking(lambda raw: raw == MAILS[-1], bye=bye) as mailbox:
+        connection = add(here, mailbox, "mark-read")
+        for _ in range(MOST + 2):
+            here.run(connection)
+            assert health(here) == "failing"
+        assert mailbox.sessions() > MOST
+    assert here.had() == digests(MAILS[:-1])
+    assert here.stack.count("quarantine") == 0
+
+
+@pytest.mark.promise("M27", "H4")
+def test_a_session_that_broke_at_the_mail_that_is_quarantined_is_not_kept(
+    here: FetcherHere,
+) -> None:
+    """The run ends well, as nothing is left; its session is of no use to the next one."""
+    with SERVERS["imap, BYE"](lambda raw: raw == MAILS[-1]) as mailbox:
+        connection = add(here, mailbox, "mark-read")
+        for _ in range(MOST):
+            here.run(connection)
+            if here.stack.count("quarantine"):
+                break
+        assert health(here) == "working"
+        assert not here.fetcher.dispatcher.sessions.has_idle_session(connection)
+        assert here.stack.query("SELECT affinity FROM connection_state") == [(None,)]

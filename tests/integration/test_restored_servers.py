@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from shared.storage import connections
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
+from tests.rig.stack import Stack
 from tests.servers.dovecot import Dovecot
 
 BEFORE = [mail(number, 500, seed=61) for number in range(3)]
@@ -106,6 +109,37 @@ def test_mails_had_before_a_first_run_broke_off_are_recognised(
         dovecot.deliver(mail_user, [*BEFORE, *AFTER], "Orders")
         here.run_until_idle(connection)
     assert here.had() == digests([*BEFORE, *AFTER])
+
+
+@pytest.mark.promise("I9")
+def test_mails_of_a_folder_made_anew_while_another_one_was_read_are_recognised(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """The connection reads the inbox for a while, and then the first folder again."""
+    stack = here.stack
+    with dovecot.client(mail_user) as other:
+        other.create_folder("Orders")
+        dovecot.deliver(mail_user, BEFORE, "Orders")
+        dovecot.deliver(mail_user, LOST)
+        connection = stack.watch(dovecot, mail_user, folder="Orders", selection="all")
+        here.run_until_idle(connection)
+        move(stack, connection, "")
+        here.run_until_idle(connection)
+        assert here.had() == digests([*BEFORE, *LOST])
+        other.delete_folder("Orders")
+        other.create_folder("Orders")
+        dovecot.deliver(mail_user, [*BEFORE, *AFTER], "Orders")
+        move(stack, connection, "Orders")
+        here.run_until_idle(connection)
+    assert here.had() == digests([*BEFORE, *LOST, *AFTER])
+
+
+def move(stack: Stack, connection: int, folder: str) -> None:
+    """It reads this folder from now on."""
+    with stack.database.transaction() as session:
+        before = connections.get(session, connection)
+        connections.update(session, replace(before, folder=folder))
+        connections.forget_folder(session, connection)
 
 
 @pytest.mark.promise("I9")

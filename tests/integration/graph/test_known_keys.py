@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from services.fetcher import run_phases
+from shared.storage import connections
 from tests.integration.graph.application import application_connection
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import digests, mail
@@ -14,6 +16,7 @@ from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
 from tests.servers.oidc import OidcServer
 
+LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 ERIN = "erin@example.org"
 OLD = [mail(number, 600, seed=92) for number in range(3)]
 NEW = [mail(number, 600, seed=93) for number in range(2)]
@@ -83,3 +86,32 @@ def test_a_mail_that_graph_never_told_of_comes_within_a_day(
         stack.execute("UPDATE connection_state SET pruned_at = now() - interval '25 hours'")
         here.run(connection)
         assert here.had() == digests([*OLD, NEW[0]])
+
+
+@pytest.mark.promise("I9")
+def test_keys_are_forgotten_where_only_mails_of_a_date_on_are_listed(
+    graph_server: GraphServer,
+    oidc: OidcServer,
+    redis_url: str,
+    build_stack: Callable[..., Stack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a list is none of the whole folder."""
+    monkeypatch.setattr(run_phases, "_FORGET_BEYOND", 0)
+    graph_server.trust(oidc.public_key)
+    box = graph_server.mailbox(ERIN)
+    box.deliver(OLD)
+    stack = build_stack(redis_url)
+    stack.add_handler()
+    connection = application_connection(stack, graph_server, oidc, ERIN, selection="all")
+    with stack.database.transaction() as session:
+        connections.start_from(session, connection, since=LONG_AGO, skip_existing=False)
+    with FetcherHere(stack).working() as here:
+        here.run_until_idle(connection)
+        assert here.had() == digests(OLD)
+        box.items.clear()  # as somebody does who tidies up
+        for _ in range(2):
+            stack.execute("UPDATE connection_state SET pruned_at = now() - interval '25 hours'")
+            stack.execute("UPDATE known_key SET vanished_on = vanished_on - 40")
+            here.run_until_idle(connection)
+    assert stack.count("known_key") == 0

@@ -219,17 +219,20 @@ def test_what_a_limited_store_left_out_is_not_taken_for_settled() -> None:
     assert [ref.key for ref in settled] == UIDS[2:10]
 
 
+def send_headers(talk: Conversation, tag: bytes, asked: list[int]) -> None:
+    """Of the first twenty, as if these were all."""
+    for uid in asked[:20]:
+        block = MAILS[uid]
+        talk.send(b"* 1 FETCH (UID %d BODY[HEADER]<0> {%d}\r\n%s)\r\n" % (uid, len(block), block))
+    talk.ok(tag)
+
+
 @pytest.mark.promise("I9")
 def test_headers_that_were_left_out_are_asked_for_again() -> None:
     """Else known mails of a folder made anew would come as new ones."""
 
     def headers(talk: Conversation, tag: bytes, rest: bytes) -> None:
-        for uid in sorted(read_set(rest.split(b" ")[0], UIDS[-1]) & MAILS.keys())[:20]:
-            block = MAILS[uid]
-            talk.send(
-                b"* 1 FETCH (UID %d BODY[HEADER]<0> {%d}\r\n%s)\r\n" % (uid, len(block), block)
-            )
-        talk.ok(tag)
+        send_headers(talk, tag, sorted(read_set(rest.split(b" ")[0], UIDS[-1]) & MAILS.keys()))
 
     refs = [MailRef(uid, 10) for uid in UIDS[:50]]
     script = imap({"HEADERS": headers}, mails=MAILS)
@@ -248,12 +251,7 @@ def test_headers_that_were_left_out_and_are_throttled_then_are_waited_for() -> N
         if len(asked) == 1:
             talk.send(tag + b" NO [OVERQUOTA] Account exceeded command or bandwidth limits.\r\n")
             return
-        for uid in asked[:20]:
-            block = MAILS[uid]
-            talk.send(
-                b"* 1 FETCH (UID %d BODY[HEADER]<0> {%d}\r\n%s)\r\n" % (uid, len(block), block)
-            )
-        talk.ok(tag)
+        send_headers(talk, tag, asked)
 
     refs = [MailRef(uid, 10) for uid in UIDS[:50]]
     script = imap({"HEADERS": headers}, mails=MAILS)

@@ -181,18 +181,26 @@ def test_a_consumer_whose_queue_was_made_anew_subscribes_to_the_new_one(
     handler: str,
     consumers: Consumers,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """RabbitMQ does not always tell: then the consumer looks after it where nothing comes."""
+    """RabbitMQ tells of a queue that is gone only where it is not there again at once.
+
+    A consumer that is not told looks after its queue where nothing comes.
+    """
     monkeypatch.setattr(rabbitmq_source, "_SILENT_S", 1e9 if told else 1.0)
     url = rabbit_server.url + ("" if told else f"?client_properties={quote(UNTOLD)}")
     output = open_output(rabbit_server.url)
     make_queue(output, handler)
     got: list[str] = []
+    caplog.set_level(logging.WARNING, "posthouse")
     consumers.start(url, handler, lambda event: got.append(event.id))
     for generation in ("first", "second"):
         event = make_event()
         output.publish([signed(handler, event.to_json(), event.id)])
         eventually(lambda event=event: event.id in got)  # type: ignore[misc]
+        caplog.clear()
         output.delete(handler)
+        if told:
+            eventually(lambda: "has not created the queue (again) yet" in caplog.text)
         make_queue(output, handler, generation)
     output.close()

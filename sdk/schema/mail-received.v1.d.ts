@@ -158,10 +158,14 @@ export interface Data {
       status?: string;
       recipient?: string;
       /**
-       * The words of the server that refused it.
+       * The words of the server that refused it; empty where it gives no reason.
        */
       diagnostic?: string;
       original_message_id?: string;
+      /**
+       * No report (RFC 3464) has the diagnostic: it is what the text of the bounce says about the recipient, at most 500 characters.
+       */
+      diagnostic_is_from_text?: boolean;
     };
     /**
      * Every part that is no multipart, those of messages in the mail too, and each winmail.dat (TNEF) with the files in it; the first 200.

@@ -14,6 +14,7 @@ from flufl.bounce import all_failures
 
 from shared.mail.addresses import lowered
 from shared.mail.bodies import text_of
+from shared.mail.bounce_texts import ADDRESS, reason_for
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock, header_end, read_fields, unfold
 from shared.mail.message_ids import read_message_ids
@@ -39,15 +40,6 @@ _COPY: Final = re.compile(r"^[> \t]{0,8}(?:Return-Path|Received|Message-ID):", r
 _ID_IN_COPY: Final = re.compile(
     r"^[> \t]{0,8}Message-ID:[ \t]{0,8}(?:\n[ \t]{1,8})?(<[^<>\s]{1,900}>)", re.I | re.M
 )
-#: A reply of SMTP, alone on its line or behind what introduces it, with its enhanced status.
-_REPLY: Final = re.compile(
-    r"(?:^[> \t]{0,40}|[:>)\]][ \t]{1,8}|\b(?:said|reason):?[ \t]{1,8})"
-    r"([45][0-5]\d[ -](?:#?([45]\.\d{1,3}\.\d{1,3})\b)?[^\n]{0,900})",
-    re.M,
-)
-#: As qmail writes it at the end of a sentence.
-_NUMBERED: Final = re.compile(r"#([45]\.\d{1,3}\.\d{1,3})\b")
-_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\",;:']{1,64}@[^\s<>()\[\]\",;:'@]{1,255}")
 
 
 class Bounce(NamedTuple):
@@ -55,7 +47,8 @@ class Bounce(NamedTuple):
     `expanded`); `status` an enhanced status code (RFC 3463) such as `5.1.1`. Empty where unknown.
 
     It is about the first recipient that failed, or else the first; `original_message_id` is that
-    of the mail that could not be delivered.
+    of the mail that could not be delivered. `diagnostic_is_from_text`: no field of a report has the
+    diagnostic, it is what the text of the bounce says about the recipient.
     """
 
     action: str = ""
@@ -63,6 +56,7 @@ class Bounce(NamedTuple):
     recipient: str = ""
     diagnostic: str = ""
     original_message_id: str = ""
+    diagnostic_is_from_text: bool = False
 
 
 def read_bounce(
@@ -90,8 +84,11 @@ def read_bounce(
         id_in_copy = _ID_IN_COPY.search(copy)
         original = original or (id_in_copy[1] if id_in_copy else "")
         # What a library finds in the copy may be its sender, or its message id.
-        no_recipients = {original.strip("<>"), *own} - set(_ADDRESS.findall(said))
+        no_recipients = {original.strip("<>"), *own} - set(ADDRESS.findall(said))
         found = _completed(_of_another_form(whole, no_recipients), said, own)
+    elif not found.diagnostic:
+        reason = reason_for(found.recipient, _text_of_server(parts)[0])
+        found = found._replace(diagnostic=reason.text, diagnostic_is_from_text=bool(reason.text))
     return found._replace(original_message_id=original or (answered[-1] if answered else ""))
 
 
@@ -107,23 +104,20 @@ def _text_of_server(parts: list[PlacedPart]) -> tuple[str, str]:
 
 
 def _completed(found: Bounce, said: str, own: Set[str]) -> Bounce:
-    """With the reply of the other server, and with the one address that a server writes of."""
-    replies = list(_REPLY.finditer(said))
-    reply = next((one for one in replies if one[2]), replies[0] if replies else None)
-    status = reply[2] if reply and reply[2] else ""
-    if not status and (numbered := _NUMBERED.search(said)):
-        status = numbered[1]
+    """With the reason in the text, and with the one address that a server writes of."""
     recipient = found.recipient
     if not recipient:
-        named = dict.fromkeys(one.rstrip(".") for one in _ADDRESS.findall(said))
+        named = dict.fromkeys(one.rstrip(".") for one in ADDRESS.findall(said))
         others = {lowered(one): one for one in named if lowered(one) not in own}
         recipient = next(iter(others.values())) if len(others) == 1 else ""
-    is_final = bool(recipient and (status or (reply[1] if reply else ""))[:1] == "5")
+    status, code, text = reason_for(recipient, said)
+    is_final = bool(recipient and (status or code)[:1] == "5")
     return Bounce(
         action=found.action or ("failed" if is_final else ""),
         status=status,
         recipient=recipient,
-        diagnostic=" ".join(reply[1].split()) if reply else "",
+        diagnostic=text,
+        diagnostic_is_from_text=bool(text),
     )
 
 

@@ -41,13 +41,17 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Bounce:
     """What could not be delivered. `action`: `failed`, `delayed`, `delivered`, `relayed`,
-    `expanded` (RFC 3464); `status` such as `5.1.1` (RFC 3463); empty where unknown."""
+    `expanded` (RFC 3464); `status` such as `5.1.1` (RFC 3463); empty where unknown.
+
+    `diagnostic_is_from_text`: no report has the diagnostic, it stands in the text of the bounce.
+    """
 
     action: str = ""
     status: str = ""
     recipient: str = ""
     diagnostic: str = ""
     original_message_id: str = ""
+    diagnostic_is_from_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ def read_mail(fields: Mapping[str, Any]) -> Mail:
             fields, "evidence", lambda one: Evidence(_text(one, "field"), _text(one, "value"))
         ),
         auto_reply_suppressed=bool(fields.get("auto_reply_suppressed")),
-        bounce=Bounce(*(_text(bounce, name) for name in _BOUNCE)) if bounce else None,
+        bounce=_bounce(bounce) if bounce else None,
         parts=_all(fields, "parts", _part),
         parts_left_off=int(fields.get("parts_left_off") or 0),
         text=_text(fields, "text"),
@@ -221,9 +225,6 @@ def mail_fields(mail: Mail) -> dict[str, Any]:
     return fields
 
 
-_BOUNCE = ("action", "status", "recipient", "diagnostic", "original_message_id")
-
-
 def _all(
     fields: Mapping[str, Any], name: str, read: Callable[[Mapping[str, Any]], _T]
 ) -> tuple[_T, ...]:
@@ -232,6 +233,17 @@ def _all(
 
 def _address(fields: Mapping[str, Any]) -> Address:
     return Address(_text(fields, "name"), _text(fields, "address"))
+
+
+def _bounce(fields: Mapping[str, Any]) -> Bounce:
+    return Bounce(
+        action=_text(fields, "action"),
+        status=_text(fields, "status"),
+        recipient=_text(fields, "recipient"),
+        diagnostic=_text(fields, "diagnostic"),
+        original_message_id=_text(fields, "original_message_id"),
+        diagnostic_is_from_text=bool(fields.get("diagnostic_is_from_text")),
+    )
 
 
 def _part(fields: Mapping[str, Any]) -> Part:

@@ -83,12 +83,12 @@ SAID = "550 5.1.1 unknown user"
     ("text", "action", "status", "diagnostic"),
     [
         (EXIM, "failed", "5.1.1", SAID),
-        (QMAIL, "failed", "5.1.1", ""),
+        (QMAIL, "failed", "5.1.1", "Sorry, no mailbox here by that name. (#5.1.1)"),
         (GMAIL, "failed", "5.1.1", SAID),
         (GMX, "failed", "5.1.1", SAID),
         (YAHOO, "failed", "", "554 delivery error: dd This user doesn't have an account"),
-        (NOTES, "", "", ""),
-        (GROUPWISE, "", "", ""),
+        (NOTES, "", "", "User not listed in public Name & Address Book"),
+        (GROUPWISE, "", "", "user not found"),
         (POSTFIX, "", "4.2.0", "450 4.2.0 greylisted (in reply)"),
     ],
     ids=["exim", "qmail", "gmail", "gmx", "yahoo", "notes", "groupwise", "postfix"],
@@ -97,7 +97,8 @@ def test_a_bounce_in_a_server_s_own_words(
     text: str, action: str, status: str, diagnostic: str
 ) -> None:
     found = facts(DAEMON, text + COPY)
-    assert found.bounce == Bounce(action, status, "bob@gone.example", diagnostic, "<1@a.example>")
+    expected = Bounce(action, status, "bob@gone.example", diagnostic, "<1@a.example>", True)
+    assert found.bounce == expected
 
 
 def test_of_several_addresses_none_is_guessed() -> None:
@@ -176,3 +177,21 @@ def test_what_is_forwarded_makes_no_kind(kind: str, inside: str) -> None:
     )
     assert (found.kind, found.bounce) == ("person", None)
     assert len(found.parts) > 2
+
+
+@pytest.mark.parametrize(
+    ("diagnostic", "expected"),
+    [
+        ("Diagnostic-Code: smtp; 550 no\n", ("550 no", False)),
+        ("", ("Sorry, nobody here.", True)),
+    ],
+)
+def test_the_text_says_what_a_report_leaves_open(
+    diagnostic: str, expected: tuple[str, bool]
+) -> None:
+    header, body = report(
+        f"Final-Recipient: rfc822; bob@gone.example\nAction: failed\n{diagnostic}"
+    )
+    found = facts(header, body.replace("Sorry.", "bob@gone.example\n  Sorry, nobody here.")).bounce
+    assert found is not None
+    assert (found.diagnostic, found.diagnostic_is_from_text) == expected

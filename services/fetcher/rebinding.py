@@ -68,7 +68,11 @@ def _begin_rebinding(run: Run, *, another_folder: bool = False) -> None:
             scheduling.validity_changed(session, place.connection_id, place.uid_validity)
     run.rebinding = True
     run.state = replace(
-        run.state, cursor=None, uid_validity=place.uid_validity, validity_changed_at=utc_now()
+        run.state,
+        cursor=None,
+        uid_validity=place.uid_validity,
+        validity_changed_at=utc_now(),
+        skipped_known=False,
     )
 
 

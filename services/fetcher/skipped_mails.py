@@ -8,7 +8,6 @@ mails are fetched, that would go on for ever: read ones may be set unread at any
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
 
 from services.fetcher.run import Run
 from shared.clock import utc_now
@@ -16,14 +15,11 @@ from shared.connections import Selection
 from shared.mailbox.base import MailRef
 from shared.storage import known_sets, leases, scheduling
 
-#: In the cursor of a folder: its skipped mails are known by the UIDs that they have now.
-_KNOWN: Final = "skipped_known"
-
 
 def was_skipped(run: Run, ref: MailRef) -> bool:
     """Whether a mail of the new folder is one of those, by its arrival."""
     before = run.state.skipped_before
-    if before is None or ref.arrived is None or _are_known(run):
+    if before is None or ref.arrived is None or run.state.skipped_known:
         return False
     return ref.arrived < before
 
@@ -32,24 +28,18 @@ def end_skipping(run: Run) -> None:
     """Makes the skipped mails known by their new UIDs, those that were read as well, some days
     after the folder was made anew: what else comes from then on is new, however old it is.
 
-    To be called once all that is new was handled, with the cursor that the run keeps. Raises
-    LeaseLost, and what listing raises.
+    To be called once all that is new was handled. Raises LeaseLost, and what listing raises.
     """
-    state, place, cursor = run.state, run.place, run.report.cursor
-    if cursor is None or state.validity_changed_at is None or place.uid_validity is None:
+    state, place = run.state, run.place
+    if state.skipped_before is None or state.skipped_known or place.uid_validity is None:
         return
-    if not _are_known(run):
-        since_then = utc_now() - state.validity_changed_at
-        if state.skipped_before is None or since_then < timedelta(days=scheduling.REBINDING_DAYS):
-            return
-        listed = run.mailbox.list_new(run.known_mails(), Selection.ALL).new
-        keys = [ref.key for ref in listed if was_skipped(run, ref)]
-        where = (place.connection_id, place.folder, place.uid_validity)
-        with run.tools.database.transaction() as session:
-            leases.assert_held(session, run.lease)
-            known_sets.add_known(session, *where, keys)
-    run.report.cursor = {**cursor, _KNOWN: True}
-
-
-def _are_known(run: Run) -> bool:
-    return run.state.cursor is not None and _KNOWN in run.state.cursor
+    changed_at = state.validity_changed_at
+    if changed_at is None or utc_now() - changed_at < timedelta(days=scheduling.REBINDING_DAYS):
+        return
+    listed = run.mailbox.list_new(run.known_mails(), Selection.ALL).new
+    keys = [ref.key for ref in listed if was_skipped(run, ref)]
+    where = (place.connection_id, place.folder, place.uid_validity)
+    with run.tools.database.transaction() as session:
+        leases.assert_held(session, run.lease)
+        known_sets.add_known(session, *where, keys)
+        scheduling.skipped_are_known(session, place.connection_id)

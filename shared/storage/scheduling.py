@@ -48,6 +48,8 @@ class RunState:
     start_since: datetime | None
     skip_existing: bool
     skipped_before: datetime | None
+    #: The folder was re-created, and what was skipped is known by its new UIDs.
+    skipped_known: bool
     validity_changed_at: datetime | None
     prune_due: bool
     has_unsettled: bool
@@ -171,6 +173,12 @@ def skipped_existing(session: Session, connection_id: int, *, before: datetime |
     """What was in the folder at the start is skipped: done. `before`: it had arrived by then, where
     that is known; else it was there just now."""
     session.execute(_SQL["skipped_existing"], {"id": connection_id, "before": before})
+
+
+def skipped_are_known(session: Session, connection_id: int) -> None:
+    """The mails that were skipped are known by their UIDs in the folder as it is since it was
+    re-created; until it is once more."""
+    session.execute(_SQL["skipped_are_known"], {"id": connection_id})
 
 
 def pruned(session: Session, connection_id: int) -> None:

@@ -98,3 +98,34 @@ def test_an_old_mail_that_is_moved_in_comes_some_days_after_a_folder_was_made_an
     assert [r"\Seen" in flags for flags in left] == [False, False] + [True, True] * (
         action == "mark-read"
     )
+
+
+@pytest.mark.promise("M17")
+def test_an_old_mail_comes_though_it_is_looked_for_anew_after_a_folder_was_made_anew(
+    here: FetcherHere, dovecot: Dovecot, mail_user: str
+) -> None:
+    """As after a mail was released from quarantine, or other mails were chosen: only how far the
+    folder was looked at is forgotten then."""
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    skipped, moved_in = (mail(number, 500, seed=84) for number in range(2))
+    with dovecot.client(mail_user) as person:
+        person.create_folder("Orders")
+        person.append("Orders", skipped, msg_time=yesterday)
+        number = here.stack.watch(dovecot, mail_user, folder="Orders")
+        with here.stack.database.transaction() as session:
+            connections.start_from(session, number, since=None, skip_existing=True)
+        here.run_until_idle(number)
+        person.delete_folder("Orders")
+        person.create_folder("Orders")
+        person.append("Orders", skipped, msg_time=yesterday)
+        here.run_until_idle(number)
+        here.stack.execute(
+            "UPDATE connection_state SET pruned_at = pruned_at - interval '8 days',"
+            " validity_changed_at = validity_changed_at - interval '8 days'"
+        )
+        here.run_until_idle(number)
+        with here.stack.database.transaction() as session:
+            connections.forget_cursor(session, number)
+        person.append("Orders", moved_in, msg_time=yesterday)
+        here.run_until_idle(number)
+    assert here.had() == digests([moved_in])

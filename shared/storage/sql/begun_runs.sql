@@ -13,7 +13,8 @@ a.mailbox, coalesce(a.version = c.updated_at, false) AS known, coalesce(l.fence,
 coalesce(l.until < now() OR l.until > now() + interval '16 minutes', true) AS free,
 coalesce(l.until = '-infinity', true) AS given_back,
 s.connection_id, s.cursor, s.uid_validity, s.failures, s.health, s.start_since, s.skip_existing,
-s.skipped_before, s.validity_changed_at, coalesce(s.pruned_at < now() - interval '1 day', true),
+s.skipped_before, s.skipped_known, s.validity_changed_at,
+coalesce(s.pruned_at < now() - interval '1 day', true),
 EXISTS (SELECT FROM settlement AS t WHERE t.connection_id = s.connection_id
         AND t.folder = c.folder AND t.uid_validity = coalesce(s.uid_validity, 0)
         AND (t.flagged_at IS NULL OR t.flagged_at < now() - interval '10 minutes')),

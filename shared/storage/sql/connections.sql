@@ -93,7 +93,8 @@ WHERE id = ANY(ARRAY(SELECT message_id FROM ended));
 
 -- name: forget_folder
 UPDATE connection_state
-SET uid_validity = NULL, cursor = NULL, skipped_before = NULL, validity_changed_at = NULL
+SET uid_validity = NULL, cursor = NULL, skipped_before = NULL, skipped_known = false,
+    validity_changed_at = NULL
 WHERE connection_id = %(id)s
 
 -- name: retire_all_contents
@@ -126,7 +127,7 @@ UPDATE settlement SET uid_validity = -uid_validity - %(below)s::bigint
 WHERE connection_id = %(id)s AND uid_validity > 0;
 
 -- name: keys_changed
-UPDATE connection_state SET validity_changed_at = now(), cursor = NULL
+UPDATE connection_state SET validity_changed_at = now(), cursor = NULL, skipped_known = false
 WHERE connection_id = %(id)s;
 
 -- name: judged

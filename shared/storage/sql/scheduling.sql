@@ -179,6 +179,9 @@ UPDATE connection_state
 SET skip_existing = false, skipped_before = coalesce(%(before)s::timestamptz, now()), start_since = NULL
 WHERE connection_id = %(id)s;
 
+-- name: skipped_are_known
+UPDATE connection_state SET skipped_known = true WHERE connection_id = %(id)s;
+
 -- name: validity
 SELECT uid_validity FROM connection_state WHERE connection_id = %(id)s
 
@@ -211,7 +214,7 @@ SELECT EXISTS (SELECT FROM held), earlier, nothing FROM known;
 
 -- name: validity_changed
 UPDATE connection_state
-SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL
+SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL, skipped_known = false
 WHERE connection_id = %(id)s;
 
 -- name: next_retired

@@ -100,13 +100,17 @@ export interface Data {
      */
     sender?: null | Address;
     /**
-     * The envelope sender; empty for the null return path, null where no server noted one.
+     * The envelope sender, without a name; its `address` is empty for the null return path (RFC 5321 section 4.5.5). Null where no server noted one.
      */
-    return_path?: string | null;
+    return_path?: null | Address;
     /**
      * For which addresses servers took it (Delivered-To, X-Original-To, Envelope-To and the like), the last server's first. Anyone can write such a field.
      */
     delivered_to?: {
+      /**
+       * Mostly empty: servers note an address alone.
+       */
+      name: string;
       address: string;
       /**
        * What stands behind the plus: 4711 of support+4711@example.com.

@@ -66,12 +66,14 @@ FACT_FIELDS: Final = KnownNames(
 class Recipient(NamedTuple):
     """An address of the envelope; `tag` is what stands behind the plus of its local part."""
 
+    name: str
     address: str
     tag: str = ""
 
 
 class MailFacts(NamedTuple):
-    """The facts of one mail. `thread` is the first message id of its thread.
+    """The facts of one mail. `thread` is the first message id of its thread. `return_path` has the
+    address "" where it is the null one, and is None where no server noted one.
 
     `html` is the path of the part with the HTML form; `parts_left_off` how many more there are.
     """
@@ -81,7 +83,7 @@ class MailFacts(NamedTuple):
     thread: str = ""
     reply_to: tuple[Address, ...] = ()
     sender: Address | None = None
-    return_path: str | None = None
+    return_path: Address | None = None
     delivered_to: tuple[Recipient, ...] = ()
     list_id: str = ""
     kind: MailKind = MailKind.PERSON
@@ -114,7 +116,7 @@ class MailFacts(NamedTuple):
             "thread": thread,
             "reply_to": _dicts(reply_to) if reply_to else [],
             "sender": sender and sender._asdict(),
-            "return_path": return_path,
+            "return_path": return_path and return_path._asdict(),
             "delivered_to": _dicts(delivered_to) if delivered_to else [],
             "list_id": list_id,
             "kind": str(kind),
@@ -326,23 +328,23 @@ def _addressees(header: HeaderBlock) -> frozenset[str]:
     )
 
 
-def _return_path(value: bytes) -> str:
-    """The address; "" for the null return path."""
-    return read_path(value) if b"@" in value or unfold(value) not in (b"<>", b"") else ""
+def _return_path(value: bytes) -> Address:
+    """A path has no display name (RFC 5321 section 4.1.2); its address is "" of the null one."""
+    is_null = b"@" not in value and unfold(value) in (b"<>", b"")
+    return Address("", "" if is_null else read_path(value))
 
 
 def _delivered_to(fields: Mapping[str, Sequence[bytes]]) -> tuple[Recipient, ...]:
     if fields.keys().isdisjoint(_ENVELOPE):
         return ()
-    found = dict.fromkeys(
-        address.address
-        for name in _ENVELOPE
-        for value in fields.get(name, ())[:_MOST_ADDRESSES]
-        for address in read_addresses(value).addresses
-    )
+    names: dict[str, str] = {}
+    for field in _ENVELOPE:
+        for value in fields.get(field, ())[:_MOST_ADDRESSES]:
+            for one in read_addresses(value).addresses:
+                names[one.address] = names.get(one.address) or one.name
     return tuple(
-        Recipient(one, one.rpartition("@")[0].partition("+")[2])
-        for one in list(found)[:_MOST_ADDRESSES]
+        Recipient(name, address, address.rpartition("@")[0].partition("+")[2])
+        for address, name in list(names.items())[:_MOST_ADDRESSES]
     )
 
 

@@ -54,7 +54,7 @@ def facts_of(raw: bytes, kind: str | None = None) -> Mail:
         cc=_addresses(mail, "cc"),
         reply_to=_addresses(mail, "reply-to"),
         sender=sender[0] if sender else None,
-        return_path=None if (path := mail["return-path"]) is None else str(path).strip(" <>"),
+        return_path=_return_path(mail),
         delivered_to=tuple(_recipients(mail)),
         in_reply_to=ids["in-reply-to"],
         references=ids["references"],
@@ -107,11 +107,20 @@ def _addresses(mail: EmailMessage, name: str) -> tuple[Address, ...]:
     return tuple(Address(one.display_name, one.addr_spec) for one in found)
 
 
+def _return_path(mail: EmailMessage) -> Address | None:
+    """Its address is "" of the null return path (RFC 5321 section 4.5.5)."""
+    path = mail["return-path"]
+    return None if path is None else Address("", str(path).strip(" <>"))
+
+
 def _recipients(mail: EmailMessage) -> Iterator[Recipient]:
     values = [str(value) for name in _ENVELOPE for value in mail.get_all(name, [])]
-    for address in dict.fromkeys(address for _, address in getaddresses(values) if address):
-        local = address.rpartition("@")[0]
-        yield Recipient(address, local.partition("+")[2])
+    names: dict[str, str] = {}
+    for name, address in getaddresses(values):
+        if address:
+            names[address] = names.get(address) or name
+    for address, name in names.items():
+        yield Recipient(name, address, address.rpartition("@")[0].partition("+")[2])
 
 
 def _facts(path: str, part: Message) -> Iterator[Part]:

@@ -24,8 +24,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """An address that a server took the mail for; `tag` stands behind the plus in it."""
+    """An address that a server took the mail for; `tag` stands behind the plus in it. `name` is
+    mostly empty, as servers note none."""
 
+    name: str
     address: str
     tag: str = ""
 
@@ -108,10 +110,11 @@ class Mail:
     `labels` are Gmail's labels or Outlook's categories when the mail came. `kind`: `person`,
     `auto-reply`, `bounce`, `list`, `calendar`, `receipt`, `complaint`, with its `evidence`.
     `auto_reply_suppressed`: it asks that no automatic reply goes out, whoever sent it.
-    `return_path` is "" for the null return path and None where no server noted one. `text` is the
-    plain text, or the text of the HTML (`text_is_from_html`); `reply_text` is a guess: what of it
-    was written anew in a reply, empty where nothing quoted was found; `html` the path of the HTML
-    part, empty where there is none.
+    `return_path` has the address "" where it is the null return path (a mail that nobody waits for
+    an answer to), and is None where no server noted one. `text` is the plain text, or the text of
+    the HTML (`text_is_from_html`); `reply_text` is a guess: what of it was written anew in a reply,
+    empty where nothing quoted was found; `html` the path of the HTML part, empty where there is
+    none.
     """
 
     senders: tuple[Address, ...] = ()
@@ -119,7 +122,7 @@ class Mail:
     cc: tuple[Address, ...] = ()
     reply_to: tuple[Address, ...] = ()
     sender: Address | None = None
-    return_path: str | None = None
+    return_path: Address | None = None
     delivered_to: tuple[Recipient, ...] = ()
     in_reply_to: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
@@ -170,16 +173,15 @@ def read_mail(fields: Mapping[str, Any]) -> Mail:
     """Reads `data.mail`. Raises ValueError or TypeError for what has another shape."""
     arrived_at = fields.get("arrived_at")
     spam, bounce, sender = fields.get("spam"), fields.get("bounce"), fields.get("sender")
+    return_path = fields.get("return_path")
     return Mail(
         senders=_all(fields, "from", _address),
         to=_all(fields, "to", _address),
         cc=_all(fields, "cc", _address),
         reply_to=_all(fields, "reply_to", _address),
         sender=_address(sender) if sender else None,
-        return_path=fields.get("return_path"),
-        delivered_to=_all(
-            fields, "delivered_to", lambda one: Recipient(_text(one, "address"), _text(one, "tag"))
-        ),
+        return_path=None if return_path is None else _address(return_path),
+        delivered_to=_all(fields, "delivered_to", _recipient),
         in_reply_to=tuple(map(str, fields.get("in_reply_to") or ())),
         references=tuple(map(str, fields.get("references") or ())),
         thread=_text(fields, "thread"),
@@ -233,6 +235,10 @@ def _all(
 
 def _address(fields: Mapping[str, Any]) -> Address:
     return Address(_text(fields, "name"), _text(fields, "address"))
+
+
+def _recipient(fields: Mapping[str, Any]) -> Recipient:
+    return Recipient(_text(fields, "name"), _text(fields, "address"), _text(fields, "tag"))
 
 
 def _bounce(fields: Mapping[str, Any]) -> Bounce:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from shared.mail.addresses import Address
 from shared.mail.bounces import Bounce
-from shared.mail.facts import MailFacts, read_facts
+from shared.mail.facts import MailFacts, Recipient, read_facts
 from shared.mail.region import region
 
 pytestmark = pytest.mark.promise("F4")
@@ -212,20 +213,20 @@ def test_a_long_thread_keeps_its_root_and_its_end() -> None:
 def test_envelope_and_answers() -> None:
     found = facts(
         "Return-Path: <bounces+7@example.org>\r\nDelivered-To: support+4711@example.com\r\n"
-        "X-Original-To: help@example.com\r\nDelivered-To: support+4711@example.com\r\n"
+        "X-Original-To: help@example.com\r\nDelivered-To: Desk <support+4711@example.com>\r\n"
         "Sender: Desk <desk@example.org>\r\nReply-To: Team <team@example.org>, x@example.org\r\n"
         'List-Id: A "tea" list <tea.example.org>\r\n' + ANN
     )
-    assert found.return_path == "bounces+7@example.org"
-    assert [(one.address, one.tag) for one in found.delivered_to] == [
-        ("support+4711@example.com", "4711"),
-        ("help@example.com", ""),
-    ]
+    assert found.return_path == Address("", "bounces+7@example.org")
+    assert found.delivered_to == (
+        Recipient("Desk", "support+4711@example.com", "4711"),
+        Recipient("", "help@example.com"),
+    )
     assert found.sender is not None
     assert found.sender.address == "desk@example.org"
     assert [one.address for one in found.reply_to] == ["team@example.org", "x@example.org"]
     assert found.list_id == "tea.example.org"
-    assert facts("Return-Path: <>\r\n" + ANN).return_path == ""
+    assert facts("Return-Path: <>\r\n" + ANN).return_path == Address("", "")
     assert facts(ANN).return_path is None
 
 

@@ -80,6 +80,7 @@ def _unknown_charset() -> EmailMessage:
         partial(_with, List_Id="<n.example>", Auto_Submitted="auto-replied"),
         partial(_with, Return_Path="<>"),
         partial(_with, Return_Path="<ann@example.org>", Delivered_To="support+4711@example.com"),
+        partial(_with, Delivered_To="d@example.com", X_Original_To="Desk <d@example.com>"),
         partial(_report, "delivery-status"),
         partial(_report, "disposition-notification"),
         partial(_report, "feedback-report"),

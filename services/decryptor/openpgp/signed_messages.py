@@ -30,7 +30,8 @@ _SIGNATURE, _ONE_PASS, _LITERAL = 2, 4, 11
 #: Packets that are looked at: a text has few signatures.
 _MOST = 64
 _MARK = b"-----BEGIN PGP SIGNATURE-----"
-_BLANKS = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
+#: From its first blank only, so that each is looked at once.
+_BLANKS = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\Z)")
 
 
 class SignedMessage(NamedTuple):

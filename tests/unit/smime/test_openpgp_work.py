@@ -256,3 +256,20 @@ def test_a_small_message_has_less_time_than_a_large_one() -> None:
     assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
     small, middle, large, larger = found
     assert 9 < small < 11 < middle < 14 < 29 < large < 31 > larger
+
+
+_BLANKS = """
+from services.decryptor.openpgp.signed_messages import read_signed_message
+line = b" " * 400_000 + b"x"
+mark = b"-----BEGIN PGP SIGNATURE-----\\n\\n-----END PGP SIGNATURE-----"
+framed = b"-----BEGIN PGP SIGNED MESSAGE-----\\n\\n" + line + b" \\t\\r\\n" + mark
+assert read_signed_message(framed, 1 << 24).content == line
+"""
+
+
+def test_a_line_of_blanks_is_gone_through_once() -> None:
+    """What a text ends its lines with is no part of it. Before anybody verified it."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BLANKS], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-500:]

@@ -28,7 +28,7 @@ def texts(part: Any, kind: str) -> Iterator[str]:
     elif (
         isinstance(part, GMime.TextPart)
         and part.get_content_type().is_type("text", kind)
-        and (part.get_disposition() or "inline") == "inline"
+        and (part.get_disposition() or "inline").lower() == "inline"
     ):
         yield part.get_text() or ""
 

@@ -262,12 +262,16 @@ def test_the_interval_counts_from_the_last_look_that_a_push_asked_for(
     stack.start("scheduler", "fetcher", "decryptor")
     connection = pushed(stack, server, mail_user)
     stack.wait(lambda: listeners(server) == 1, "it listens")
-    stack.execute(
-        "UPDATE connection_state SET emitted_at = now() - interval '1 hour',"
-        " due_at = now() + interval '4 seconds', interval_due_at = now() + interval '4 seconds'"
-    )
+    ran = _runs(stack)
     server.deliver_lmtp([mail_user], [mail(1, 2000)])
     stack.wait_settled(1)
+    stack.wait(lambda: _runs(stack)[connection] > ran[connection], "the run that it asked for ended")
+    takes = "SELECT 1 FROM fetcher WHERE takes_jobs_until > now()"
+    stack.wait(lambda: stack.query(takes) != [], "its fetcher says the second time that it lives")
+    stack.execute(
+        "UPDATE connection_state SET emitted_at = now() - interval '1 hour',"
+        " due_at = now(), interval_due_at = now()"
+    )
     later = "SELECT 1 FROM connection_state WHERE due_at > now() + interval '50 minutes'"
     stack.wait(lambda: stack.query(later) != [], "it was due, and is due later")
     emitted = "SELECT 1 FROM connection_state WHERE emitted_at < now() - interval '50 minutes'"

@@ -113,7 +113,7 @@ def test_a_mailbox_of_a_lost_fetcher_is_seen(
         ("next_attempt_at = now()", True),
         ("next_attempt_at = now(), claimed_until = now() - interval '1 second'", True),
         ("next_attempt_at = now(), claimed_until = now() + interval '1 minute'", False),
-        ("next_attempt_at = now() + interval '1 second'", False),
+        ("next_attempt_at = now() + interval '1 minute'", False),
     ],
 )
 def test_a_mail_that_was_not_published_in_time_is_seen(

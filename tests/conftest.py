@@ -3,8 +3,9 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Set
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ settings.register_profile("posthouse", deadline=None, derandomize=bool(os.enviro
 settings.load_profile("posthouse")
 
 pytest_plugins = [
+    "tests.alone",
     "tests.servers.certificates",
     "tests.servers.chromium",
     "tests.servers.dovecot",
@@ -53,12 +55,22 @@ OWN = {
 }
 
 
-@pytest.fixture(scope="session", autouse=True)
-def nothing_is_left_in_the_working_folder() -> Generator[None]:
+#: What was in the working folder before the first test.
+THERE = pytest.StashKey[Set[str]]()
+#: The exit code where there is more after the last one: no test is to blame, or to be tried again.
+LEFT_BEHIND = 10
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.stash[THERE] = left_in(Path.cwd())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Servers under test leave dumps, logs and data in folders of their own."""
-    before = left_in(Path.cwd())
-    yield
-    assert left_in(Path.cwd()) - before == set(), "a server under test left this behind"
+    left = left_in(Path.cwd()) - session.stash[THERE]
+    if left and not hasattr(session.config, "workerinput"):
+        session.exitstatus = LEFT_BEHIND
+        print(f"A server under test left behind: {sorted(left)}", file=sys.stderr)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +81,7 @@ def commands() -> Generator[Commands]:
     process.close()
 
 
-def left_in(folder: Path) -> set[str]:
+def left_in(folder: Path) -> Set[str]:
     return {path.name for path in folder.iterdir()} - OWN
 
 

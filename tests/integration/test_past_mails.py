@@ -177,7 +177,7 @@ def published(stack: Stack, mails: int) -> None:
 
 
 def await_all_tried(stack: Stack) -> None:
-    """Until each mail was tried, in vain for one of its handlers, and waits for its next attempt."""
+    """Until each mail was tried, in vain for one of its handlers, and waits to be tried again."""
     waiting = "SELECT count(*) FROM outbox WHERE error <> '' AND next_attempt_at > now()"
     stack.wait(lambda: stack.query(waiting) == [(len(FRUITS),)], "all were tried")
 

@@ -265,7 +265,9 @@ def test_the_interval_counts_from_the_last_look_that_a_push_asked_for(
     ran = _runs(stack)
     server.deliver_lmtp([mail_user], [mail(1, 2000)])
     stack.wait_settled(1)
-    stack.wait(lambda: _runs(stack)[connection] > ran[connection], "the run that it asked for ended")
+    stack.wait(
+        lambda: _runs(stack)[connection] > ran[connection], "the run that it asked for ended"
+    )
     takes = "SELECT 1 FROM fetcher WHERE takes_jobs_until > now()"
     stack.wait(lambda: stack.query(takes) != [], "its fetcher says the second time that it lives")
     stack.execute(

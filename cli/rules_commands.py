@@ -83,9 +83,13 @@ def dry_run(
         what = counted(
             tried["to_deliver"], "mail that it does not have is", "mails that it does not have are"
         )
+        unsure = tried["to_deliver_unsure"]
+        if unsure:
+            what = f"Up to {what}"
+        fitting = f": of the {unsure:,} in doubt those that fit" if unsure else ""
         printing.say(
-            f"{what} delivered by `posthouse handlers rules deliver {found['name']} "
-            f"--since {since or tried['since'][:10]}` once the rules are saved, and not before."
+            f"{what} delivered by `posthouse handlers rules deliver {found['name']} --since "
+            f"{since or tried['since'][:10]}` once the rules are saved, and not before{fitting}."
         )
     if tried["held"]:
         fit = counted(tried["held"], "other mail fits", "other mails fit")
@@ -116,7 +120,8 @@ def deliver(
     dry run of the saved rules since then says."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        printing.confirmed(f"Deliver past mails to {found['name']}?", yes=yes)
+        question = "" if yes else _question(api, found, since)
+        printing.confirmed(question, yes=yes)
         count = 0
         body: dict[str, Any] = {"since": since}
         while True:
@@ -130,6 +135,14 @@ def deliver(
     else:
         moved = counted(count, "mail is", "mails are")
         printing.say(f"{moved} on the way; the rules are asked once more of each.")
+
+
+def _question(api: Api, handler: dict[str, Any], since: str) -> str:
+    """Before past mails are delivered: to how many that leads."""
+    tried = api.post(f"handlers/{handler['id']}/rules/dry-run", {"since": since, "listed": 0})
+    most = "up to " if tried["to_deliver_unsure"] else ""
+    more = "" if tried["complete"] else f" since {tried['back_to'][:10]}, and older ones,"
+    return f"Deliver {most}{counted(tried['to_deliver'], 'past mail')}{more} to {handler['name']}?"
 
 
 def _past(mail: dict[str, Any]) -> tuple[Any, ...]:

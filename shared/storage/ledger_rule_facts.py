@@ -33,7 +33,8 @@ class PastMail:
 
     `delivered_to`: who has it; `to_have`: who is about to get it; `is_asked`: whether the handler's
     rules are asked when it is published, which it waits for; `left_out`: why the handler does not
-    get it, of a mail that waits or where it is in a group.
+    get it, of a mail that waits, where it is in a group, or where `rules_since` is given;
+    `is_decided`: that was decided since then.
     """
 
     id: uuid.UUID
@@ -46,6 +47,7 @@ class PastMail:
     to_have: frozenset[int]
     is_asked: bool
     left_out: LeftOut | None
+    is_decided: bool
 
 
 def page(
@@ -57,9 +59,10 @@ def page(
     before: uuid.UUID | None,
     limit: int,
     seconds: float,
+    rules_since: datetime | None = None,
 ) -> list[PastMail]:
     """Mails of a handler's connections downloaded since `since`, newest first; `names` are those of
-    the connections.
+    the connections. `rules_since`: since when the handler has the rules that are asked.
 
     Raises InvalidInput where it would take longer than `seconds`.
     """
@@ -70,6 +73,7 @@ def page(
         "connection_ids": None if taken is None else list(taken),
         "handler_id": handler.id,
         "in_group": bool(handler.group),
+        "rules_since": rules_since,
         "limit": limit,
     }
     try:
@@ -112,6 +116,7 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         encrypted=row["encrypted"],
         is_cut=row["is_cut"],
     )
+    *out, is_decided = row["left_out"] or (False,)
     return PastMail(
         row["id"],
         row["connection_id"],
@@ -122,5 +127,6 @@ def _mail(row: Mapping[str, Any], names: Mapping[int, str]) -> PastMail:
         frozenset(row["delivered_to"]),
         frozenset(row["to_have"] or ()),
         row["is_asked"],
-        LeftOut(*row["left_out"]) if row["left_out"] else None,
+        LeftOut(*out) if out else None,
+        bool(is_decided),
     )

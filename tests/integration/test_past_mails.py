@@ -315,3 +315,34 @@ def test_the_path_of_a_mail_keeps_each_decision_about_a_place_in_a_group(
         "Not for third: second of the group desk has it",
         "Published to second",
     ]
+
+
+@pytest.mark.promise("R2")
+def test_what_was_in_doubt_and_is_decided_is_not_counted_again(
+    stack: Stack, api: Api, dovecot: Dovecot, mail_user: str, redis_url: str
+) -> None:
+    """Header fields are not kept: only the mail itself says that no mail here has this one."""
+    rules = {"accept": [{"header": "X-Ripe", "subject": ["apple", "date"]}]}
+    ripe = stack.add_handler("ripe", rules=of())
+    stack.watch(dovecot, mail_user)
+    published(stack, len(FRUITS))
+
+    found = tried(api, ripe, rules=rules)
+    assert (found["to_deliver"], found["to_deliver_unsure"], found["unsure"]) == (2, 2, 2)
+    stack.change_handler("ripe", rules=rules)
+    assert deliver(api, ripe) == 2
+    published(stack, len(FRUITS))
+    assert subjects_of(stack, ripe) == []
+    # As if that were decided a while after they were saved: until then it may be by those before.
+    stack.execute("UPDATE filtered SET decided_at = decided_at + interval '1 minute'")
+
+    again = tried(api, ripe)
+    assert (again["to_deliver"], again["unsure"], again["taken"]) == (0, 0, 0)
+    assert {one["reason"] for one in again["left_out"]} == {"no rule accepts it"}
+    assert deliver(api, ripe) == 0
+    # Other rules did not decide it.
+    other = {"accept": [{"header": "X-Sweet", "subject": "apple"}]}
+    assert to_get(tried(api, ripe, rules=other)) == {"apple"}
+    stack.execute("UPDATE filtered SET decided_at = decided_at - interval '1 minute'")
+    stack.change_handler("ripe", rules=other)
+    assert to_get(tried(api, ripe)) == {"apple"}

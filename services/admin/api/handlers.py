@@ -100,6 +100,7 @@ def dry_run(ctx: Ctx, handler_id: IdInPath, body: DryRunIn | None = None) -> Dry
         had=found.had,
         to_deliver=found.to_deliver,
         unsure=found.unsure,
+        to_deliver_unsure=found.to_deliver_unsure,
         held=found.held,
         listed=[
             PastMailTaken(**PastMailOut.model_validate(mail).model_dump(), had=had)

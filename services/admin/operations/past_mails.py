@@ -10,17 +10,19 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from services.admin.context import Context
 from shared.handlers import Handler
-from shared.rules.choosing import BY_GROUP, Candidate, LeftOut, choose
+from shared.rules.choosing import BY_GROUP, BY_RULES, Candidate, LeftOut, choose
 from shared.storage import handlers, ledger_rule_facts
 from shared.storage.ledger_rule_facts import PastMail
 from shared.storage.pool import Session
 
 PAGE: Final = 2000
+#: A decryptor may go on with the rules that were saved before, for less than that.
+_RULES_ARE_READ_S: Final = 10
 _WAITS: Final = "it waits to be published: the saved rules are asked then"
 
 
@@ -48,9 +50,21 @@ class PastChoice:
 class PastMails:
     """The past mails of a handler's connections, and what it makes of each."""
 
-    def __init__(self, session: Session, handler: Handler, names: Mapping[int, str]) -> None:
-        """`handler` as it is, or as it is to be; `names` are those of the connections."""
+    def __init__(
+        self,
+        session: Session,
+        handler: Handler,
+        names: Mapping[int, str],
+        *,
+        saved: Handler | None = None,
+    ) -> None:
+        """`handler` as it is, or as it is to be, then with `saved` as it is; `names` are those of
+        the connections."""
         self._handler = handler
+        self._rules_since = None
+        saved = saved or handler
+        if handler.rules and handler.rules == saved.rules and saved.updated_at:
+            self._rules_since = saved.updated_at + timedelta(seconds=_RULES_ARE_READ_S)
         self._names = names
         self._own = _candidate(handler)
         everybody = handlers.search(session)
@@ -76,6 +90,7 @@ class PastMails:
                     before=before,
                     limit=PAGE,
                     seconds=max(1.0, ends - time.monotonic()),
+                    rules_since=self._rules_since,
                 )
             if page:
                 yield page
@@ -100,7 +115,12 @@ class PastMails:
             gone=gone,
         )
         if own.handler_id in found.chosen:
-            return PastChoice(True, had, own.handler_id in found.unsure)
+            is_unsure = own.handler_id in found.unsure
+            decided = mail.left_out
+            if is_unsure and not had and decided and decided.by == BY_RULES and mail.is_decided:
+                # These very rules were asked with all that the mail says.
+                return PastChoice(False, reason=decided.reason)
+            return PastChoice(True, had, is_unsure)
         (out,) = found.left_out
         return PastChoice(False, held=out.by == BY_GROUP, reason=_reason(out, mail.left_out))
 

@@ -31,8 +31,10 @@ MOST_LISTED: Final = 100
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRun:
     """Of `looked_at` mails it would take `taken`: `had` are with the handler already, and
-    `to_deliver` is what `deliver_since` gives it once the rules are saved. `unsure` of the taken
-    ones are in doubt; `held` others fit its rules and are with another handler of its group.
+    `to_deliver` is what `deliver_since` reads once more when the rules are saved. `unsure` of the
+    taken ones are in doubt, and `to_deliver_unsure` of those to deliver: of these the handler gets
+    the ones that fit by all that they say. `held` others fit its rules and are with another handler
+    of its group.
 
     `listed`: the newest of the taken ones, those that it does not have first, each with whether it
     has it; `left_out`: the newest of the others, with the reason. `complete` is false where time
@@ -45,6 +47,7 @@ class DryRun:
     had: int
     to_deliver: int
     unsure: int
+    to_deliver_unsure: int
     held: int
     listed: tuple[tuple[PastMail, bool], ...]
     left_out: tuple[tuple[PastMail, str], ...]
@@ -60,7 +63,8 @@ class _Tally:
 
     def __init__(self, listed: int) -> None:
         self._listed = listed
-        self.looked_at = self.had = self.to_deliver = self.unsure = self.held = 0
+        self.looked_at = self.had = self.to_deliver = self.held = 0
+        self.unsure = self.to_deliver_unsure = 0
         self._had: list[tuple[PastMail, bool]] = []
         self._missed: list[tuple[PastMail, bool]] = []
         self.left_out: list[tuple[PastMail, str]] = []
@@ -70,6 +74,7 @@ class _Tally:
         self.had += choice.had and choice.taken
         self.to_deliver += choice.missed
         self.unsure += choice.unsure
+        self.to_deliver_unsure += choice.unsure and choice.missed
         self.held += choice.held
         if not choice.taken:
             if len(self.left_out) < self._listed:
@@ -99,9 +104,10 @@ def dry_run(
     Raises NotFound, InvalidInput.
     """
     with ctx.transaction() as session:
-        handler = edit(handlers.get(session, handler_id), changes)
+        saved = handlers.get(session, handler_id)
+        handler = edit(saved, changes)
         check_connections(session, handler.rules)
-        past = PastMails(session, handler, connections.names(session))
+        past = PastMails(session, handler, connections.names(session), saved=saved)
     since = since or first_day(days)
     ends = time.monotonic() + SECONDS
     tally = _Tally(listed)
@@ -119,6 +125,7 @@ def dry_run(
         had=tally.had,
         to_deliver=tally.to_deliver,
         unsure=tally.unsure,
+        to_deliver_unsure=tally.to_deliver_unsure,
         held=tally.held,
         listed=tuple(tally.shown),
         left_out=tuple(tally.left_out),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def test_a_dry_run_says_what_would_have_been_taken_and_changes_nothing(api: Api)
     path = f"handlers/{made['id']}/rules/dry-run"
     tried = api.http.post(path, json={"rules": RULES}).json()
     assert (tried["looked_at"], tried["taken"], tried["unsure"]) == (4, 2, 1)
+    assert (tried["to_deliver"], tried["to_deliver_unsure"]) == (2, 1)
     assert {mail["id"] for mail in tried["listed"]} == {str(person), str(unknown)}
     reasons = {mail["id"]: mail["reason"] for mail in tried["left_out"]}
     assert reasons[str(machine)] == "no rule accepts it"
@@ -283,3 +285,35 @@ def test_a_handler_begins_with_its_rules(api: Api, posthouse: Posthouse, tmp_pat
     missing = posthouse("handlers", "add", "unborn", "--rules", str(tmp_path / "none.yaml"))
     assert (missing.code, "none.yaml cannot be read" in missing.err) == (2, True)
     assert api.http.get("handlers", params={"q": "unborn"}).json()["items"] == []
+
+
+@pytest.mark.promise("R2")
+def test_where_mails_are_in_doubt_only_the_most_that_are_delivered_is_said(
+    api: Api, posthouse: Posthouse
+) -> None:
+    """Whether a mail has a header field is seen once it is read again."""
+    box = api.create()
+    for subject in ("known", "known", "other"):
+        add_mail(api, box["id"], columns={"facts": "{}", "subject": subject})
+    name = f"doubt-{uuid.uuid4().hex[:8]}"
+    made = handler(api, name, connections=[box["id"]])
+    rules = {"accept": [{"subject": "known"}]}
+    for rule, said in ((rules, "2 mails"), ({"accept": [{"header": "X"}]}, "up to 3 mails")):
+        assert api.http.patch(f"handlers/{made['id']}", json={"rules": rule}).is_success
+        expected = f"{said} that it does not have are delivered by"
+        told = posthouse("handlers", "rules", "dry-run", name).out
+        assert expected in told or expected.replace("up", "Up") in told
+        assert ("of the 3 in doubt those that fit" in told) == said.startswith("up")
+        asked = posthouse("handlers", "rules", "deliver", name, "--since", "2020-01-01")
+        assert f"Deliver {said.replace('mail', 'past mail')} to {name}?" in asked.err
+        with httpx.Client(base_url=api.url, timeout=60) as pages:
+            assert log_in(pages, token=TOKEN).status_code == 303
+            path = f"/handlers/{made['id']}/rules"
+            csrf = re.search(r'name="csrf" value="([^"]+)"', pages.get(path).text)
+            assert csrf is not None
+            way = "subject" if rule is rules else "header"
+            value = "known" if rule is rules else "X"
+            form = {"accept-0-0-fact": way, "accept-0-0-values": value, "do": "try"}
+            page = pages.post(path, data=form | {"csrf": csrf[1]}).text
+        assert expected in page
+        assert ("of the 3 in doubt those that fit" in page) == said.startswith("up")

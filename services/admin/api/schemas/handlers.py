@@ -177,6 +177,9 @@ class DryRunOut(BaseModel):
         description="Taken, and what `deliver-since` delivers once they are saved"
     )
     unsure: int = Field(description="Taken because a fact is not known")
+    to_deliver_unsure: int = Field(
+        description="How many of `to_deliver` that are: of these, what fits is delivered"
+    )
     held: int = Field(description="Not taken: its rules fit, and another of its group has it")
     listed: list[PastMailTaken] = Field(
         description="The newest of those taken; those that it does not have come first"

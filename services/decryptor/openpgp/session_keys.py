@@ -103,13 +103,17 @@ def session_key(secret: SecretPacket, fingerprint: str, encrypted: bytes) -> Ses
     cipher, value, check = found[0], found[1:-2], int.from_bytes(found[-2:])
     if sum(value) & 0xFFFF != check:
         raise NotOpened
-    return _checked(SessionKey(cipher, value))
+    return _checked(SessionKey(cipher, value), is_new=is_new)
 
 
-def _checked(key: SessionKey) -> SessionKey:
-    """Raises NotOpened where the key is none, Unsupported where it is one of another cipher."""
+def _checked(key: SessionKey, *, is_new: bool) -> SessionKey:
+    """Raises NotOpened where the key is none, Unsupported where it is one of another cipher.
+
+    Of a new form the encrypted packet names the cipher; in an old one 0 is none at all (section
+    9.3).
+    """
     cipher, value = key
-    if cipher and CIPHER_KEYS.get(cipher) != len(value):
+    if not is_new and CIPHER_KEYS.get(cipher) != len(value):
         name, size = _OTHER_CIPHERS.get(cipher, (f"number {cipher}", len(value)))
         if size != len(value) or not _SHORTEST_KEY <= size <= _LONGEST_KEY:
             raise NotOpened
@@ -176,7 +180,7 @@ def _unwrapped(kek: bytes, message: Octets, *, is_new: bool) -> SessionKey:
         value = keywrap.aes_key_unwrap(kek, wrapped if is_new else wrapped[1:])
     except (ValueError, keywrap.InvalidUnwrap) as error:
         raise NotOpened from error
-    return _checked(SessionKey(cipher, value))
+    return _checked(SessionKey(cipher, value), is_new=is_new)
 
 
 @lru_cache(maxsize=64)

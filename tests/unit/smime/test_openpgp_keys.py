@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pysequoia import CipherSuite, Profile, Tsk, encrypt
 
 from services.decryptor.opening import TrustStore
+from services.decryptor.openpgp.packet_body import Octets
 from shared.certificates import IdentityIndex, parse_certificate
+from shared.certificates.openpgp_keys import secret_packet
 from shared.errors import InvalidInput
 from tests.unit.smime.gnupg import GnuPG
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
-from tests.unit.smime.test_openpgp import multipart_encrypted
+from tests.unit.smime.pgp_packets import packet
+from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 
 pytestmark = pytest.mark.promise("C2")
 
@@ -161,6 +167,33 @@ def test_post_quantum_key(tmp_path: Path) -> None:
     )
     message = encrypt(ENTITY, [secret.extract_certificate()])
     assert_opens(opener(str(secret).encode(), tmp_path), message)
+
+
+@pytest.mark.parametrize("size", [5, 16, 40])
+def test_a_session_key_of_no_cipher_opens_nothing(size: int, tmp_path: Path) -> None:
+    """Beside another copy of the session key, which opens the mail all the same."""
+    bob = Person("bob@example.org", cipher_suite=CipherSuite.RSA2k)
+    identities = IdentityIndex.load([bob.stored("bob")])  # type: ignore[list-item]
+    (key,) = identities.openpgp
+    subkey = key.subkeys[0]
+    octets = Octets(secret_packet(key, subkey.fingerprint).body)
+    octets.take(6)  # version, time, algorithm
+    n, e = (int.from_bytes(octets.mpi()) for _ in range(2))
+    session = os.urandom(size)
+    plain = b"\0" + session + (sum(session) & 0xFFFF).to_bytes(2)
+    sealed = rsa.RSAPublicNumbers(e, n).public_key().encrypt(plain, padding.PKCS1v15())
+    mpi = int.from_bytes(sealed).bit_length().to_bytes(2) + sealed.lstrip(b"\0")
+    copy = packet(1, b"\3" + bytes.fromhex(subkey.key_id) + b"\1" + mpi)
+    opens = Opener(identities, TrustStore(), tmp_path)
+    damaged = multipart_encrypted(
+        base64.encodebytes(copy + packet(18, b"\1" + bytes(60))), b"base64"
+    )
+    with opens(HEADER + damaged) as opened:
+        reason = opened.security.reason
+        assert reason and "could not be analysed" not in reason, opened.security
+    whole = copy + encrypt(ENTITY, [bob.public], armor=False)
+    with opens(HEADER + multipart_encrypted(base64.encodebytes(whole), b"base64")) as opened:
+        assert opened.security.status == "decrypted", opened.security
 
 
 def test_key_that_only_signs_is_refused(gnupg: GnuPG) -> None:

@@ -84,6 +84,15 @@ def test_a_dry_run_refuses_what_saving_refuses(api: Api) -> None:
     assert problem(api.http.patch(f"handlers/{made['id']}", json=body), 422) == tried
 
 
+def test_what_the_api_says_of_rules_may_be_given_back(api: Api) -> None:
+    """`posthouse export` writes it into a file for `apply`."""
+    made = handler(api, "both-forms", rules={"accept": [{"encrypted": [True, False]}]})
+    assert made["rules"]["accept"] == [{"encrypted": [True, False]}]
+    answer = api.http.patch(f"handlers/{made['id']}", json={"rules": made["rules"]})
+    assert answer.is_success, answer.text
+    assert answer.json()["rules"] == made["rules"]
+
+
 def test_a_rule_follows_the_new_name_of_its_connection(api: Api) -> None:
     box = api.create(name="Old name")
     made = handler(api, "follows", rules={"accept": [{"connection": "old NAME"}]})

@@ -17,7 +17,7 @@ from shared.rules.expression import LONGEST
 from shared.rules.ruleset import MOST_RULES
 
 #: One value of a fact, or several of which one has to hold.
-Value = str | int | bool | list[str | int]
+Value = str | int | bool | list[str | int | bool]
 
 
 class OwnHandlerOut(Out):

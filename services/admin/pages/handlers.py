@@ -53,9 +53,9 @@ def new_handler(request: Request) -> Response:
 
 @router.post("/new", dependencies=[OPERATE])
 def create(request: Request, form: Form) -> Response:
-    written = rule_form.of_form(form)
     if rule_form.is_of_rules(act := form.text("do")):
-        return _form(request, _typed(form), written=rule_form.changed(written, act))
+        return _form(request, _typed(form), written=rule_form.changed(form, act))
+    written = rule_form.of_form(form)
     changes = _changes(form) | {"rules": rule_form.to_rules(written)}
     try:
         view = operations.create_handler(context_of(request), changes)

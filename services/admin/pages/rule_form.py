@@ -67,8 +67,9 @@ def of_form(form: PostedForm) -> Written:
     return Written(_rules_of(form, "accept"), _rules_of(form, "reject"), form.text("expression"))
 
 
-def _rules_of(form: PostedForm, name: str) -> list[list[_Fact]]:
-    """Rules in the order of the form; one without a fact is left out."""
+def _rules_of(form: PostedForm, name: str, without: int | None = None) -> list[list[_Fact]]:
+    """Rules in the order of the form; one without a fact is left out, as is the one of the number
+    `without` there."""
     rules = []
     for rule in range(MOST_RULES + 1):
         facts = []
@@ -77,21 +78,22 @@ def _rules_of(form: PostedForm, name: str) -> list[list[_Fact]]:
             fact = _Fact(form.text(f"{prefix}-fact"), form.text(f"{prefix}-values"))
             if fact.field or fact.values:
                 facts.append(fact)
-        if facts:
+        if facts and rule != without:
             rules.append(facts)
     return rules
 
 
-def changed(written: Written, act: str) -> Written:
-    """With one rule more (`more-accept`), or without one (`drop-reject-2`)."""
+def changed(form: PostedForm, act: str) -> Written:
+    """As it was written, with one rule more (`more-accept`), or without one (`drop-reject-2`)."""
     verb, _, rest = act.partition("-")
     name, _, number = rest.partition("-")
-    rules: list[list[_Fact]] = {"accept": written.accept, "reject": written.reject}.get(name, [])
-    if verb == "more":
-        rules.append([])
-    elif (index := whole_number(number)) is not None and index < len(rules):
-        del rules[index]
-    return written
+    rules = {
+        one: _rules_of(form, one, whole_number(number) if verb == "drop" and one == name else None)
+        for one in ("accept", "reject")
+    }
+    if verb == "more" and name in rules:
+        rules[name].append([])
+    return Written(**rules, expression=form.text("expression"))
 
 
 def to_rules(written: Written) -> dict[str, Any]:

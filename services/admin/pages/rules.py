@@ -49,10 +49,10 @@ def change(request: Request, handler_id: int, form: Form) -> Response:
     """Tries, saves, or writes the form anew with a rule more or less."""
     ctx = context_of(request)
     view = handler_operations.get_handler(ctx, handler_id)
-    written = of_form(form)
     act = form.text("do")
     if is_of_rules(act):
-        return _form(request, view, changed(written, act))
+        return _form(request, view, changed(form, act))
+    written = of_form(form)
     changes = {"rules": to_rules(written)}
     try:
         if act == "try":

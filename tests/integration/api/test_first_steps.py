@@ -93,6 +93,17 @@ def test_a_handler_is_added_with_its_rules(api: Api, pages: httpx.Client) -> Non
     assert form.index("<button hidden>") < form.index('name="do"')
 
 
+def test_a_rule_is_taken_away_by_its_own_button(api: Api, pages: httpx.Client) -> None:
+    """Also behind a rule whose facts somebody has emptied."""
+    made = api.http.post("handlers", json={"name": "emptied"}).json()
+    facts = {f"accept-{n}-0-fact": "sender" for n in (1, 2, 3)}
+    senders = {f"accept-{n}-0-values": f"{n}@example.org" for n in (1, 2, 3)}
+    emptied = {"accept-0-0-fact": "", "accept-0-0-values": ""}
+    for path in (f"/handlers/{made['id']}/rules", "/handlers/new"):
+        page = posted(pages, path, path, **emptied, **facts, **senders, do="drop-accept-2")
+        assert re.findall(r">([0-9])@example\.org</textarea>", page) == ["1", "3"]
+
+
 def test_the_page_of_an_openpgp_key_claims_no_other_digest(api: Api, pages: httpx.Client) -> None:
     for version, digest in ((4, "SHA-1"), (6, "SHA-256")):
         profile = Profile.RFC4880 if version == 4 else Profile.RFC9580

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ def write(chunks: Iterator[bytes], output: Path | None) -> None:
     """To `output`, in place of what is there; None: standard output, which a terminal gets as text
     without the controls that a stranger wrote.
 
-    A file is opened when the first octets came; what came by half is removed. Raises InvalidInput
-    where it cannot be written, and what `chunks` raises.
+    A file is opened when the first octets came; one that came by half is removed. Raises
+    InvalidInput where it cannot be written, and what `chunks` raises.
     """
     if output is not None:
         _to_file(chunks, output)
@@ -39,14 +40,21 @@ def _to_terminal(chunks: Iterator[bytes]) -> None:
 def _to_file(chunks: Iterator[bytes], path: Path) -> None:
     first = next(chunks, b"")
     try:
-        with path.open("wb") as file:
+        file = path.open("wb")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with file:
             file.write(first)
             for chunk in chunks:
                 file.write(chunk)
-    except OSError as error:
-        raise InvalidInput(
-            f"{path} cannot be written: {error.strerror}.", field="output"
-        ) from error
-    except BaseException:
-        path.unlink(missing_ok=True)
+    except BaseException as error:
+        if stat.S_ISREG(path.lstat().st_mode):  # and no device, pipe, or link such as /dev/stdout
+            path.unlink()
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"{path} cannot be written: {error.strerror}.", field="output")

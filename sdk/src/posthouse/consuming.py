@@ -57,6 +57,14 @@ class _Call(NamedTuple):
     limit: TimeLimit
 
 
+class _Burial(NamedTuple):
+    """A call that ended for good: the event is to be a dead letter, for this reason."""
+
+    call: _Call
+    reason: str
+    outcome: Outcome
+
+
 class Loop:
     """Runs until `stop`; every method but `run` is its own."""
 
@@ -81,6 +89,11 @@ class Loop:
         self._waiting: deque[Held] = deque()
         self._ready: deque[tuple[Held, str]] = deque()  # with its id: it waited for its turn
         self._running: dict[Any, _Call] = {}
+        #: Handled, and failed for good: until the broker has taken that. Of many failures the
+        #: oldest are left to come again.
+        self._done: list[Held] = []
+        self._burials: deque[_Burial] = deque(maxlen=options.most)
+        self._bury_at = 0.0
         self._in_hand: set[str] = set()  # ids of the events that callbacks have
         self._parked: dict[str, list[Held]] = {}  # given again by the broker meanwhile
         self._kept_at = time.monotonic()
@@ -144,8 +157,8 @@ class Loop:
         if repeated or (
             self._options.seen is not None and event.idempotency_key in self._options.seen
         ):
-            self._source.acknowledge([held])
             self._leave(event.id)
+            self._source.acknowledge([held])
             return None
         return event
 
@@ -153,10 +166,10 @@ class Loop:
         forgiven = self._delayed.forgiven(event.id, held.attempt)
         held = replace(held, attempt=max(1, held.attempt - forgiven))
         if held.attempt > self._options.max_deliveries:
+            self._leave(event.id)
             self._source.dead_letter(
                 held, f"not handled in {self._options.max_deliveries} deliveries"
             )
-            self._leave(event.id)
         elif event.id in self._in_hand:
             self._parked.setdefault(event.id, []).append(held)
         else:
@@ -185,15 +198,35 @@ class Loop:
         self._workers.submit(work)
 
     def _settle(self, wait_s: float) -> None:
-        """Acknowledges, buries or puts off what callbacks are done with."""
-        done: list[Held] = []
+        """Acknowledges, buries or puts off what callbacks are done with; what the broker does not
+        take now, later."""
+        self._collect(wait_s)
+        if self._done:
+            self._source.acknowledge(self._done)
+            self._done.clear()
+        while self._burials and time.monotonic() >= self._bury_at:
+            call, reason, outcome = self._burials[0]
+            try:
+                self._source.dead_letter(call.held, reason)
+            except SourceLost as lost:
+                if not self._source.keeps_held:
+                    raise
+                # One without room for it may still give events, and room comes of handling them.
+                _log.warning("a dead letter waits for the broker: %s", lost)
+                self._bury_at = time.monotonic() + lost.pause_s
+                return
+            self._burials.popleft()
+            self._report(outcome)
+
+    def _collect(self, wait_s: float) -> None:
+        """Takes what the callbacks that ended came to, waiting `wait_s` seconds for the first."""
         while True:
             try:
                 call, failure = self._outcomes.get(timeout=wait_s) if wait_s else (
                     self._outcomes.get_nowait()
                 )  # fmt: skip
             except queue.Empty:
-                break
+                return
             wait_s = 0.0
             self._workers.finished()
             held, event, _ = call
@@ -202,32 +235,28 @@ class Loop:
             self._waiting.extend(self._parked.pop(event.id, ()))
             if failure is None:
                 self._remember(event, held.signature)
-                done.append(held)
+                self._done.append(held)
                 self._report(Outcome(event, "acknowledged", held.attempt, call.limit.duration_s))
                 self._leave(event.id)
             else:
                 self._failed(call, failure)
-        if done:
-            self._source.acknowledge(done)
 
     def _failed(self, call: _Call, failure: BaseException) -> None:
         held, event, limit = call
         told = Outcome(event, "failed", held.attempt, limit.duration_s, failure)
         if isinstance(failure, Reject):
             _log.warning("event %s rejected: %s", event.id, failure)
-            self._source.dead_letter(held, str(failure) or "rejected")
             self._leave(event.id)
-            self._report(replace(told, result="rejected"))
+            reason = str(failure) or "rejected"
+            self._burials.append(_Burial(call, reason, replace(told, result="rejected")))
             return
         counts = not isinstance(failure, Retry) or failure.counts
         if counts and held.attempt >= self._options.max_deliveries:
             _log.error("event %s given up", event.id, exc_info=failure)
-            reason = ": ".join(filter(None, (type(failure).__name__, str(failure))))
-            self._source.dead_letter(
-                held, f"gave up after {held.attempt} deliveries: {reason[:500]}"
-            )
             self._leave(event.id)
-            self._report(replace(told, result="gave-up"))
+            reason = ": ".join(filter(None, (type(failure).__name__, str(failure))))
+            reason = f"gave up after {held.attempt} deliveries: {reason[:500]}"
+            self._burials.append(_Burial(call, reason, replace(told, result="gave-up")))
             return
         if isinstance(failure, Retry):
             delay = failure.delay_s
@@ -275,7 +304,8 @@ class Loop:
         if time.monotonic() - self._kept_at < self._options.stale_after_s / 4:
             return
         self._kept_at = time.monotonic()
-        running = (call.held for call in self._running.values())
+        calls = (*self._running.values(), *(one.call for one in self._burials))
+        running = (*(call.held for call in calls), *self._done)
         self._source.keep([*running, *self._not_begun()])
 
     def _not_begun(self) -> list[Held]:
@@ -302,6 +332,8 @@ class Loop:
             self._ready.clear()
             self._delayed.clear()
             self._parked.clear()
+            self._done.clear()
+            self._burials.clear()
             self._order.clear(but=self._in_hand)
         self._stop.wait(lost.pause_s)
 
@@ -313,6 +345,7 @@ class Loop:
                 self._expire()
                 self._keep()
                 self._source.receive(0, 0.0)
+            self._bury_at = 0.0
             self._settle(0.0)
             self._source.give_back(self._not_begun())
         except SourceLost as lost:

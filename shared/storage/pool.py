@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import select
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -22,6 +24,10 @@ T = TypeVar("T")
 #: A connection whose rows are plain tuples; each aggregate turns them into values.
 Session = psycopg.Connection[tuple[Any, ...]]
 
+
+#: Seconds between two times that all sessions are replaced as one of them only reads: while
+#: Postgres takes no changes at all, fresh ones do not help.
+_REPLACED_EVERY_S: Final = 5.0
 
 #: What is done once the transaction that is open on a session is committed.
 _AFTER_COMMIT: WeakKeyDictionary[Session, list[Callable[[], object]]] = WeakKeyDictionary()
@@ -101,6 +107,8 @@ class Database:
         self.place = f"Postgres at {where.get('host', 'localhost')}:{where.get('port', 5432)}"
         #: Why Postgres took no changes the last time; whoever writes regularly sets it back.
         self.refusal: DatabaseCannotWrite | None = None
+        self._replaced_at = -_REPLACED_EVERY_S
+        self._mutex = threading.Lock()
 
     def open(self) -> None:
         self._pool.open()
@@ -160,9 +168,24 @@ class Database:
             raise Contended("The ledger got a new partition at this moment.") from error
         except (pg.DiskFull, pg.ReadOnlySqlTransaction) as error:
             self.refusal = _refused(error)
+            if isinstance(error, pg.ReadOnlySqlTransaction):
+                self._replace_sessions()
             raise self.refusal from error
         except (pg.OperationalError, pg.InterfaceError) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
+
+    def _replace_sessions(self) -> None:
+        """Opens all sessions anew: where the address leads may take changes by now.
+
+        After a failover a session can outlive the change and stay with a server that is a standby
+        by then; one that was opened while changes were switched off keeps that as its default.
+        """
+        with self._mutex:
+            now = time.monotonic()
+            if now - self._replaced_at < _REPLACED_EVERY_S:
+                return
+            self._replaced_at = now
+        self._pool.drain()
 
     def perform(self, work: Callable[[Session], T], *, single: bool = False) -> T:
         """`work` in a transaction, up to three times where another one stands in its way. A

@@ -1,11 +1,13 @@
 """The ground the other tests stand on: the schema is there, and a kill loses nothing committed."""
 
+from contextlib import ExitStack
+
 import psycopg
 import pytest
 
 from shared.storage.migrate import migrate
 from shared.storage.migrations import expected_version
-from shared.storage.pool import Database
+from shared.storage.pool import Database, DatabaseCannotWrite
 from tests.servers.postgres import PostgresServer
 
 
@@ -59,3 +61,33 @@ def test_each_statement_of_its_own_is_kept_whatever_becomes_of_the_next(database
             raise ZeroDivisionError
         with database.autocommit() as session:
             assert session.execute("SELECT number FROM noted").fetchall() == [(1,)]
+
+
+@pytest.mark.promise("T2")
+def test_sessions_that_only_read_are_replaced_by_some_that_write(
+    empty_database_url: str,
+) -> None:
+    """After a failover sessions may stay with what is a standby by then, alive and refusing. One
+    refusal replaces them all; the overview says what it was (`Database.refusal`)."""
+    server, _, name = empty_database_url.rpartition("/")
+    change = f'ALTER DATABASE "{name}" SET default_transaction_read_only = '
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as elsewhere:
+        elsewhere.execute(f"{change} on")
+        with Database(empty_database_url, size=4) as database:
+            several(database, "SELECT 1")
+            elsewhere.execute(f"{change} off")
+            with pytest.raises(DatabaseCannotWrite), database.transaction() as session:
+                session.execute("CREATE TABLE noted (number integer)")
+            assert isinstance(database.refusal, DatabaseCannotWrite)
+            with database.transaction() as session:
+                session.execute("CREATE TABLE noted (number integer)")
+            several(database, "INSERT INTO noted VALUES (1)")
+            with database.transaction() as session:
+                assert session.execute("SELECT count(*) FROM noted").fetchone() == (4,)
+
+
+def several(database: Database, statement: str) -> None:
+    """In four sessions at once."""
+    with ExitStack() as open_together:
+        for _ in range(4):
+            open_together.enter_context(database.transaction()).execute(statement.encode())

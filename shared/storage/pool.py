@@ -25,6 +25,10 @@ T = TypeVar("T")
 Session = psycopg.Connection[tuple[Any, ...]]
 
 
+#: By which Postgres ends a session that waits too long between two statements. psycopg counts them
+#: as wrong use of a transaction.
+_ENDED_BY_POSTGRES: Final = (pg.IdleInTransactionSessionTimeout, pg.TransactionTimeout)
+
 #: Seconds between two times that all sessions are replaced as one of them only reads: while
 #: Postgres takes no changes at all, fresh ones do not help.
 _REPLACED_EVERY_S: Final = 5.0
@@ -171,7 +175,7 @@ class Database:
             if isinstance(error, pg.ReadOnlySqlTransaction):
                 self._replace_sessions()
             raise self.refusal from error
-        except (pg.OperationalError, pg.InterfaceError) as error:
+        except (pg.OperationalError, pg.InterfaceError, *_ENDED_BY_POSTGRES) as error:
             raise DatabaseUnavailable(f"Postgres broke off: {error}") from error
 
     def _replace_sessions(self) -> None:

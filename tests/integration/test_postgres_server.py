@@ -1,5 +1,6 @@
 """The ground the other tests stand on: the schema is there, and a kill loses nothing committed."""
 
+import select
 from contextlib import ExitStack
 
 import psycopg
@@ -7,7 +8,7 @@ import pytest
 
 from shared.storage.migrate import migrate
 from shared.storage.migrations import expected_version
-from shared.storage.pool import Database, DatabaseCannotWrite
+from shared.storage.pool import Database, DatabaseCannotWrite, DatabaseUnavailable
 from tests.servers.postgres import PostgresServer
 
 
@@ -91,3 +92,16 @@ def several(database: Database, statement: str) -> None:
     with ExitStack() as open_together:
         for _ in range(4):
             open_together.enter_context(database.transaction()).execute(statement.encode())
+
+
+@pytest.mark.promise("T2")
+def test_a_session_that_postgres_ends_as_it_waits_is_an_outage(empty_database_url: str) -> None:
+    """`idle_in_transaction_session_timeout`, which whoever runs Postgres may set."""
+    with Database(empty_database_url, size=1) as database:
+        with pytest.raises(DatabaseUnavailable) as ended, database.transaction() as session:
+            session.execute("SET idle_in_transaction_session_timeout = '1ms'")
+            while not select.select([session.fileno()], [], [], 60)[0]:
+                pass
+            session.execute("SELECT 1")
+        assert "idle-in-transaction" in str(ended.value)
+        database.check()

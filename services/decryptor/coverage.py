@@ -11,6 +11,7 @@ from services.decryptor.decoding_ambiguity import text_doubt
 from services.decryptor.spool import Spool
 from shared.mail.fields import unfold
 from shared.mail.findings import TELLING_PARAMETERS, Finding, FindingKind
+from shared.mail.parts import disposition
 from shared.mail.region import Region
 from shared.mail.structure import (
     MESSAGE_TYPES,
@@ -46,6 +47,8 @@ _STRUCTURE = frozenset(
 )
 #: A quoted string is none.
 _COMMENT = re.compile(rb'(?:[^"(]++|"(?:[^"\\]|\\.)*+(?:"|\Z))*+\(', re.DOTALL)
+#: Of a text; empty where there is none.
+_DISPOSITIONS = ("", "inline", "attachment")
 _SMALL = 1 << 12
 _WIDE = ("utf-16", "utf-32", "ucs-", "iso-10646-ucs", "unicode")
 
@@ -103,13 +106,24 @@ def content_doubt(content: Entity, spool: Spool) -> str:
     for part in read_entity(content).walk():
         doubt = doubt_about(part.findings) or ambiguity(part.entity.header)
         doubt = doubt or comment_doubt(part.entity)
-        if part.entity.media_type == "multipart/digest":
-            doubt = doubt or "digest"  # mailparser knows no default of its parts but text
+        doubt = doubt or _kind_doubt(part)
         if doubt:
             return f"The structure of the content is ambiguous: {doubt}."
         doubt = text_doubt(part.entity, spool)
         if doubt:
             return f"Not every reader reads the text alike: {doubt}."
+    return ""
+
+
+def _kind_doubt(part: Part) -> str:
+    """The word for a part that some readers show as a text of the mail, and others do not."""
+    media_type = part.entity.media_type
+    if media_type == "multipart/digest":
+        return "digest"  # mailparser knows no default of its parts but text
+    if media_type == "message/delivery-status":
+        return "delivery-status"  # mailparser takes it for a text
+    if media_type.startswith("text/") and disposition(part).value not in _DISPOSITIONS:
+        return "content-disposition"  # RFC 2183 section 2.8: such a part is an attachment
     return ""
 
 

@@ -24,12 +24,22 @@ _NOT_QUOTED = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _BIG5 = ("cp950", "big5hkscs")
 _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+#: Characters that every table gives to others: nobody says what they are.
+_PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
+#: RFC 1468: readers differ on characters that no escape sequence ends, and on two of these with
+#: nothing between them.
+_SHIFTED = re.compile(rb"(?:[^\x1b]|\x1b\$[@B](?:[!-~]{2})++\x1b\([BJ](?!\x1b))*+")
+#: JIS X 0212 has a tilde, which most read as a wide one.
+_JIS_TILDE = b"\x8f\xa2\xb7"
 _JIS = "\N{WAVE DASH}\N{DOUBLE VERTICAL LINE}\N{MINUS SIGN}¢£¬¥\N{OVERLINE}"
+#: What later versions of GB 18030 gave another place.
+_GB_18030 = "".join(map(chr, (0x1E3F, *range(0x9FB4, 0x9FBC), *range(0xFE10, 0xFE1A))))
 #: The labels under which all readers show the same, but for these characters: found by giving them
 #: every character of every set. In 2026 Node's decoder of windows-1252 shows control characters
 #: where that set differs from iso-8859-1.
 ALIKE = {
-    **dict.fromkeys(("utf-8", "us-ascii", "koi8-r", "koi8-u", "tis-620", "gbk", "gb18030"), ""),
+    **dict.fromkeys(("utf-8", "us-ascii", "koi8-r", "koi8-u", "tis-620", "gbk"), ""),
+    "gb18030": _GB_18030,
     **dict.fromkeys((f"iso-8859-{part}" for part in (*range(1, 12), 13, 14, 15)), ""),
     **dict.fromkeys((f"windows-125{part}" for part in (0, 1, 3, 4, 5, 6, 7, 8)), ""),
     "windows-1252": bytes({*range(0x80, 0xA0)} - {0x81, 0x8D, 0x8F, 0x90, 0x9D}).decode("cp1252"),
@@ -63,8 +73,11 @@ def text_doubt(whole: Entity, spool: Spool) -> str:
         return "wrong-charset"
     if _CONTROL.search(text):
         return "control-character"
-    if b"(" in whole.header.value("content-type"):
+    said = whole.header.value("content-type").lower()
+    if b"(" in said:
         return "comment"  # some take it for a part of the parameter that it stands before
+    if b"charset*" in said:
+        return "encoded-charset"  # few know the forms of RFC 2231 for it
     if text.startswith(_MARK):
         return "byte-order-mark"
     return "" if is_shown_alike(text, label, octets) else "rare-charset"
@@ -96,6 +109,12 @@ def is_shown_alike(text: str, label: str, octets: bytes) -> bool:
         # Readers that do not know the label take the octets for ASCII, if they can.
         return octets.isascii() and not any(octet in octets for octet in b"\\~\x1b")
     if label == "big5" and any(octets.decode(name, "replace") != text for name in _BIG5):
+        return False
+    if label == "iso-2022-jp" and not _SHIFTED.fullmatch(octets):
+        return False
+    if label == "euc-jp" and _JIS_TILDE in octets:
+        return False
+    if label != "utf-8" and _PRIVATE.search(text):
         return False
     return not ALIKE[label] or set(ALIKE[label]).isdisjoint(text)
 

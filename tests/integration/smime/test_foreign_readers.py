@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from encodings import aliases
 from pathlib import Path
 from random import Random
+from unicodedata import category
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -100,18 +101,26 @@ def test_forged_cases(path: Path, readers: ForeignReaders, tmp_path: Path) -> No
 
 
 def test_every_character_of_the_sets_that_count_is_shown_alike(readers: ForeignReaders) -> None:
-    """Characters of two octets at most, as all but gb18030's rarest are."""
+    """All but those of gb18030 beyond the first plane of Unicode."""
     second = (*range(0x40, 0x7F), *range(0x80, 0xFF))
     pairs = [bytes((a, b)) for a in range(0x81, 0xFF) for b in second]
+    high = range(0xA1, 0xFF)
+    longer = {
+        "euc-jp": [bytes((0x8F, a, b)) for a in high for b in high],
+        "gb18030": [chr(one).encode("gb18030") for one in range(0x10000) if one >> 11 != 27],
+    }
     head = b"From: a@x.example\r\nContent-Transfer-Encoding: 8bit\r\n"
     for label in (one for one in ALIKE if one not in ("utf-8", "iso-2022-jp")):
         shown: list[bytes] = []
-        for unit in [bytes((octet,)) for octet in range(0x21, 0x100)] + pairs:
+        ones = [bytes((octet,)) for octet in range(0x21, 0x100)]
+        for unit in ones + pairs + longer.get(label, []):
             try:
                 text = unit.decode(label)
             except UnicodeDecodeError:
                 continue
-            if len(text) == 1 and text.isprintable() and is_shown_alike(text, label, unit):
+            if len(text) != 1 or text.isspace() or category(text) == "Cc":
+                continue
+            if is_shown_alike(text, label, unit):
                 shown.append(unit)
         assert len(shown) >= 90, label
         kind = b"Content-Type: text/plain; charset=" + label.encode() + b"\r\n\r\n"

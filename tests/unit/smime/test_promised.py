@@ -188,6 +188,15 @@ def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
         b"Content-Type: text/plain; charset=windows-1252\r\n\r\n\x93Hello\x94\r\n",
         b"Content-Type: text/plain; charset=cp437\r\n\r\nGr\x81\xe1e\r\n",
         b"Content-Type: text/plain; charset=iso-2022-jp-2\r\n\r\n\x1b$(CAv:R\x1b(B\r\n",
+        b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B\r\n\x1b(BPay\r\n",
+        b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\nPay\x1b(J\x1b(B\r\n",
+        b"Content-Type: text/plain; charset=gb18030\r\n\r\n\xa6\xd9\r\n",
+        b"Content-Type: text/plain; charset=gb18030\r\n\r\n\x81\x35\xf4\x37\r\n",
+        b"Content-Type: text/plain; charset=euc-jp\r\n\r\n\x8f\xa2\xb7\r\n",
+        b"Content-Type: text/plain; charset*0=iso-8859; charset*1=-1\r\n\r\nGr\xfc\xdfe\r\n",
+        b"Content-Type: text/plain\r\nContent-Disposition: form-data; name=a\r\n\r\nHello\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\n"
+        b"Content-Type: message/delivery-status\r\n\r\ntwo: three\r\n--b--\r\n",
     ],
 )
 def test_a_text_that_readers_decode_otherwise_is_ambiguous(
@@ -206,6 +215,10 @@ def test_a_text_that_readers_decode_otherwise_is_ambiguous(
         "Content-Type: text/plain; charset=windows-1251\r\n\r\n«Плати»\r\n".encode("cp1251"),
         "Content-Type: text/plain; charset=shift_jis\r\n\r\n支払う 100\r\n".encode("cp932"),
         "Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n支払う\r\n".encode("iso-2022-jp"),
+        b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B;YJ'\x1b(J 9 \x1b$@$&\x1b(B",
+        "Content-Type: text/plain; charset=gb18030\r\n\r\n付款給 €100\r\n".encode("gb18030"),
+        "Content-Type: text/plain; charset=euc-jp\r\n\r\n支払う ~100\r\n".encode("euc-jp"),
+        b"Content-Type: text/plain\r\nContent-Disposition: INLINE; filename=a.txt\r\n\r\nHello\r\n",
         "Content-Type: text/plain; charset=gb2312\r\n\r\n付款给 100\r\n".encode("gb2312"),
         "Content-Type: text/plain; charset=big5\r\n\r\n付款 100\r\n".encode("big5"),
         "Content-Type: text/plain; charset=euc-kr\r\n\r\n지불 100\r\n".encode("euc-kr"),

@@ -34,10 +34,14 @@ _SHORT_TEXT = 64
 GUESSED = "windows-1252"
 
 
-def entity_of(content: Region) -> Entity:
-    """The entity that fills `content`; where that has no header, a text around all of it."""
+def entity_of(content: Region, *, signed: bool = False) -> Entity:
+    """The entity that fills `content`; where that has no header, a text around all of it.
+
+    `signed`: somebody signed the octets, and whoever got them chose the form of this mail. What may
+    be a text is one then, since a header shows less of it.
+    """
     read = _read(content)
-    if read is not None:
+    if read is not None and not (signed and may_be_text(read.header)):
         return read
     charset = _charset_of(content)
     if charset is None:
@@ -56,6 +60,17 @@ def _around(
     given = "".join(f'; {name}="{value}"' for name, value in parameters.items())
     header = f"Content-Type: {media_type}{given}\r\nContent-Transfer-Encoding: {encoding}\r\n"
     return made(Entity, (read_fields(header.encode()), content, media_type, parameters, encoding))
+
+
+def may_be_text(header: HeaderBlock) -> bool:
+    """Whether a header may be the first lines of a text: it has fields, and none of MIME.
+
+    Programs that sign a mail write what it is (RFC 8551 section 3.1, RFC 3156 section 5); people
+    sign texts that begin with `Note: …`, or `Comments: …`, and an empty line.
+    """
+    return bool(header.fields) and not any(
+        field.name.startswith(_OF_MIME) for field in header.fields
+    )
 
 
 def has_header(content: Region) -> bool:

@@ -18,7 +18,7 @@ from services.decryptor.coverage import (
     parts_beside,
     parts_with_text,
 )
-from services.decryptor.layer_entities import entity_of, is_guessed
+from services.decryptor.layer_entities import entity_of, is_guessed, may_be_text
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import payload_of
@@ -40,6 +40,7 @@ _SHOWN: Final = ("text/", "multipart/", "message/")
 _BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
 _FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
 _SIGNED_INSIDE: Final = "A forwarded mail in this one is signed, which says nothing of this one."
+_MAY_BE_TEXT: Final = "The header of the signed part may be the first lines of a text."
 _TNEF: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
 
@@ -115,7 +116,8 @@ class LayerReader:
 
     def _inner(self, content: Region, depth: int) -> Entity:
         """What a layer held, and what is inside that."""
-        whole = entity_of(content)
+        last = self.facts.layers[-1] if self.facts.layers else None
+        whole = entity_of(content, signed=isinstance(last, SignedLayer))
         if is_guessed(whole, content):
             for layer in self.facts.layers:
                 if isinstance(layer, SignedLayer):
@@ -168,6 +170,8 @@ class LayerReader:
         if signed is None:
             return whole
         self._covers(signed)
+        if may_be_text(signed.header):
+            layer.limited("ambiguous", _MAY_BE_TEXT)
         if layer.limit is not None:
             self.facts.more_outside(*layer.limit)
         inner = self.open_layers(signed, depth + 1)

@@ -197,8 +197,8 @@ class OpenPGP:
 
     def _file(self, content: Region) -> Entity:
         """What a message that is no text of a mail holds: an entity, or a file of any kind."""
-        inner = entity_of(content)
         layer = self._facts.layers[-1] if self._facts.layers else None
+        inner = entity_of(content, signed=isinstance(layer, SignedLayer))
         if isinstance(layer, SignedLayer) and is_guessed(inner, content):
             layer.limited("ambiguous", "The signature does not cover the character set.")
         return inner

@@ -180,19 +180,19 @@ class Publisher:
             Release(mail_id, reason[:1000], _OUTPUT_RETRY) for mail_id, reason in failures
         ]
         given_back = _first_of_each(releases)
-        repeated = {(mail.id, handler) for mail in ours for handler in mail.repeat_handlers}
+        askings = {mail.id: mail.redeliveries for mail in ours if mail.redeliveries}
         finished = outbox.Finished(done, batch.kept(done), unwanted, batch.threads(ours))
         # Nearly always: every handler has confirmed what none of them had before.
         all_told = not (given_back or notes or delivered or (self.alert_unwanted and unwanted))
 
         def record(session: Session) -> int:
-            if all_told:
-                return len(outbox.complete(session, token, finished, confirmed))
             held = outbox.hold(session, ids, token)
             ended = [i for i in done if i in held]
             given = [row for row in confirmed if row[0] in held]
             deliveries.record_deliveries(session, given, notes, delivered=delivered)
-            outbox.finish(session, token, finished._replace(ids=ended))
+            by_asking = [(i, handler, _asking(askings, i, handler)) for i, handler, _ in given]
+            left = outbox.leave(session, token, ended, by_asking)
+            outbox.finish(session, token, finished._replace(ids=ended, left=left))
             if self.alert_unwanted:
                 _alert_of_unwanted(
                     session,
@@ -202,15 +202,16 @@ class Publisher:
             outbox.record_outcomes(
                 session, [ready[r.id].outcome for r in given_back if r.id in held]
             )
-            outbox.note_repeated(
-                session,
-                token,
-                [row[:2] for row in given if row[:2] in repeated and row[0] in failed],
-            )
+            outbox.note_repeated(session, token, [row for row in by_asking if row[0] in failed])
             outbox.release(session, token, given_back)
             return len(ended)
 
-        count = self.database.perform(record, single=all_told)
+        count = 0
+        if all_told:
+            complete = partial(outbox.complete, token=token, finished=finished, given=confirmed)
+            count = len(self.database.perform(complete, single=True))
+        if not all_told or count < len(done):
+            count += self.database.perform(record)
         reached("delivered")
         _log.info("events published", mails=count, events=len(confirmed))
         _measure(mails, {mail_id for mail_id, _, _ in confirmed}, len(failures))
@@ -339,6 +340,11 @@ def _targets(mail: Claimed, standing: Standing, choice: Choice | None) -> list[D
         missing &= choice.chosen
     wanted = missing | mail.repeat_handlers
     return [target for target in standing.targets if target.handler_id in wanted]
+
+
+def _asking(askings: Mapping[uuid.UUID, Mapping[int, Redelivery]], i: uuid.UUID, to: int) -> int:
+    """The number of the asking by which a mail that was claimed goes to a handler."""
+    return int(askings[i][to]["count"]) if to in askings.get(i, ()) else 0
 
 
 def _alert_of_unwanted(

@@ -38,11 +38,13 @@ def reconsider(session: Session, ids: Sequence[uuid.UUID], handler_id: int) -> l
     return [row[0] for row in rows]
 
 
-def reopen(session: Session, ids: Sequence[uuid.UUID]) -> None:
+def reopen(session: Session, ids: Sequence[uuid.UUID], *, reason: str = "opened-again") -> None:
     """Lets mails be opened anew when they are published next: a certificate was attached.
 
-    After `deliver_again`, which takes them out of the hands of who might just be recording them.
+    After `deliver_again`, which locks them. They are taken out of the hands of who might just be
+    recording them.
     """
+    session.execute(_SQL["take_back"], {"ids": uuid_array(ids), "reason": reason})
     session.execute(_SQL["reopen"], {"ids": uuid_array(ids)})
     session.execute(_SQL["forget_all_left_out"], {"ids": uuid_array(ids)})
 

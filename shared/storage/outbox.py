@@ -25,7 +25,8 @@ from shared.storage.outbox_claims import Claimed, claimed_of, claimed_rows
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("outbox", **{name: Queries("outbox")[name] for name in ("hold", "finished")})
+_FRAGMENTS: Final = ("hold", "finished", "still_repeated")
+_SQL = Queries("outbox", **{name: Queries("outbox")[name] for name in _FRAGMENTS})
 #: What the ledger keeps of `PLAIN`, as nearly all mails are: that they were looked into.
 _PLAIN: Final = Jsonb({})
 #: Seconds for which what a claim says of a mail holds: a decryptor that stalled longer asks again.
@@ -104,17 +105,38 @@ def release(session: Session, token: uuid.UUID, releases: Sequence[Release]) -> 
         )
 
 
-def note_repeated(
-    session: Session, token: uuid.UUID, rows: Sequence[tuple[uuid.UUID, int]]
-) -> None:
-    """(message, handler) of mails that are given back: these handlers got it once more."""
-    if rows:
-        values = {
-            "claim": token,
-            "ids": uuid_array(message_id for message_id, _ in rows),
-            "handlers": [handler for _, handler in rows],
-        }
+#: (message, handler, number of the asking by which it is given; 0: nobody asked).
+Given = tuple[uuid.UUID, int, int]
+
+
+def note_repeated(session: Session, token: uuid.UUID, given: Sequence[Given]) -> None:
+    """Of mails that are given back: these handlers got it, so that nobody repeats it for them."""
+    if given:
+        values = {"claim": token, "ids": uuid_array(row[0] for row in given), **_columns(given)}
         session.execute(_SQL["note_repeated"], values)
+
+
+def leave(
+    session: Session, token: uuid.UUID, ids: Sequence[uuid.UUID], given: Sequence[Given]
+) -> list[uuid.UUID]:
+    """Those of `ids` that stay, after `hold` and before `finish`: for handlers that were asked for
+    since they were claimed, and that are not among those who got it by that asking."""
+    if not ids:
+        return []
+    values = {
+        "claim": token,
+        "ids": uuid_array(ids),
+        "given": uuid_array(row[0] for row in given),
+        **_columns(given),
+    }
+    return [row[0] for row in session.execute(_SQL["leave"], values)]
+
+
+def _columns(given: Sequence[Given]) -> dict[str, Any]:
+    return {
+        "handlers": [handler for _, handler, _ in given],
+        "askings": [asking for _, _, asking in given],
+    }
 
 
 def record_outcomes(session: Session, outcomes: Sequence[DecryptOutcome]) -> None:
@@ -141,6 +163,8 @@ def record_outcomes(session: Session, outcomes: Sequence[DecryptOutcome]) -> Non
 class Finished(NamedTuple):
     """Mails that every handler which takes them has. Those without an outcome were plain.
 
+    `left`: those that stay in the outbox, for what was asked for meanwhile.
+
     `facts` are kept for dry runs and searches, by mail; of one that is not in it none were read.
     `unwanted`: those that the rules of every handler left out; `threads`: the first message id of
     the thread, of mails that are not the first one.
@@ -150,6 +174,7 @@ class Finished(NamedTuple):
     facts: Mapping[uuid.UUID, Mapping[str, Any]]
     unwanted: Iterable[uuid.UUID] = ()
     threads: Mapping[uuid.UUID, str] = MappingProxyType({})
+    left: Iterable[uuid.UUID] = ()
 
     def values(self, token: uuid.UUID) -> dict[str, Any]:
         """The parameters of the statements that record it."""
@@ -163,6 +188,7 @@ class Finished(NamedTuple):
             "threads": orjson.dumps({str(i): threads[i] for i in ids if i in threads}).decode(),
             "unread": uuid_array(i for i in ids if i not in facts),
             "unwanted": uuid_array(self.unwanted),
+            "left": uuid_array(self.left),
         }
 
 
@@ -179,7 +205,8 @@ def complete(
     given: Sequence[tuple[uuid.UUID, int, str]],
 ) -> list[uuid.UUID]:
     """`hold`, `record_deliveries` of (message, handler, position) that nobody had before, and
-    `finish`, in one statement; returns those that were still ours."""
+    `finish`, in one statement; returns those that were still ours and of which nothing was asked
+    for since they were claimed: of others nothing is recorded."""
     values = {
         **finished.values(token),
         "given": uuid_array(message_id for message_id, _, _ in given),

@@ -131,7 +131,7 @@ def test_who_slept_says_of_no_handler_that_it_has_a_mail_once_more(waiting: Wait
     waiting.passes_to_another()
     with waiting.database.transaction() as session:
         session.execute("UPDATE outbox SET repeat_handlers = %s", ([waiting.handler],))
-        outbox.note_repeated(session, MINE, [(waiting.mail, waiting.handler)])
+        outbox.note_repeated(session, MINE, [(waiting.mail, waiting.handler, 0)])
         found = session.execute("SELECT repeat_handlers FROM outbox").fetchall()
     assert found == [([waiting.handler],)]
 

@@ -113,7 +113,7 @@ def deliver_message_again(
         why = reason.strip() or _reason(unopened)
         delivering_again.deliver_again(session, [message_id], handler_ids, reason=why)
         if unopened:
-            delivering_again.reopen(session, [message_id])
+            delivering_again.reopen(session, [message_id], reason=why)
         ctx.record(
             session,
             "deliver-again",
@@ -153,7 +153,7 @@ def deliver_messages_again(
                 why = reason.strip() or _reason(unopened)
                 delivering_again.deliver_again(session, ids, handler_ids, reason=why)
                 if unopened:
-                    delivering_again.reopen(session, ids)
+                    delivering_again.reopen(session, ids, reason=why)
             count += len(fitting)
         before = page.next
         if before is None:

@@ -8,8 +8,9 @@ SELECT message_id, decided_at, 'filtered', handler_id,
 
 -- name: deliver_again
 -- Asks for these mails again, at these handlers (empty: at those that had them, and at all others
--- whose connections and rules take them). Who holds one may have published it already, but not for
--- this.
+-- whose connections and rules take them). Who holds one goes on with what it claimed, and leaves this
+-- (`leave` of `outbox.sql`); a decryptor of an earlier release knows nothing of that (NULL), so the
+-- claim is taken from it.
 INSERT INTO outbox AS o
     (message_id, connection_id, next_attempt_at, initial, repeat_handlers, asked_handlers)
 SELECT m.id, m.connection_id, now(), false,
@@ -29,8 +30,12 @@ ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
     asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.asked_handlers)),
-    next_attempt_at = now(), emissions = 0, claim = NULL, claimed_until = NULL,
-    attempts = o.attempts - CASE WHEN o.claim IS NULL THEN 0 ELSE 1 END
+    asked_while_claimed = o.asked_while_claimed || excluded.repeat_handlers || excluded.asked_handlers,
+    claim = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claim END,
+    claimed_until = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claimed_until END,
+    attempts = o.attempts
+        - CASE WHEN o.claim IS NULL OR o.asked_while_claimed IS NOT NULL THEN 0 ELSE 1 END,
+    next_attempt_at = now(), emissions = 0
 RETURNING o.message_id;
 
 -- name: number_redelivery
@@ -56,8 +61,12 @@ FROM message AS m WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.asked_handlers)),
-    next_attempt_at = now(), emissions = 0, claim = NULL, claimed_until = NULL,
-    attempts = o.attempts - CASE WHEN o.claim IS NULL THEN 0 ELSE 1 END
+    asked_while_claimed = o.asked_while_claimed || excluded.asked_handlers,
+    claim = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claim END,
+    claimed_until = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claimed_until END,
+    attempts = o.attempts
+        - CASE WHEN o.claim IS NULL OR o.asked_while_claimed IS NOT NULL THEN 0 ELSE 1 END,
+    next_attempt_at = now(), emissions = 0
 RETURNING o.message_id;
 
 -- name: forget_left_out_of
@@ -68,6 +77,18 @@ WITH gone AS (
 INSERT INTO message_history (message_id, at, what, handler_id, detail)
 SELECT message_id, decided_at, 'filtered', handler_id,
        jsonb_build_object('by', decided_by, 'reason', reason) FROM gone;
+
+-- name: take_back
+-- Who holds these shall not record what it made of them. Handlers that got one unopened know what
+-- they get now for asked for, although no delivery says that they had it.
+UPDATE outbox AS o
+SET claim = NULL, claimed_until = NULL, asked_while_claimed = NULL, attempts = o.attempts - 1,
+    redeliveries = coalesce((
+        SELECT jsonb_object_agg(h.id, jsonb_build_object(
+            'count', m.redeliveries, 'time', now(), 'reason', %(reason)s::text))
+        FROM handler AS h), '{}') || o.redeliveries
+FROM message AS m
+WHERE m.id = o.message_id AND m.id = ANY(%(ids)s::uuid[]) AND o.claim IS NOT NULL;
 
 -- name: reopen
 -- Opens these mails again (a certificate was attached): their findings are made anew, and what was
@@ -101,7 +122,8 @@ WITH held AS (
     FOR UPDATE
 )
 UPDATE outbox AS o
-SET claim = NULL, claimed_until = NULL, attempts = o.attempts - 1, next_attempt_at = now()
+SET claim = NULL, claimed_until = NULL, asked_while_claimed = NULL, attempts = o.attempts - 1,
+    next_attempt_at = now()
 FROM held WHERE o.message_id = held.message_id AND o.claim IS NOT NULL;
 
 -- name: refill

@@ -41,7 +41,7 @@ WITH mine AS (
 ), taken AS (
     UPDATE outbox AS o
     SET claim = %(claim)s, claimed_until = now() + make_interval(secs => %(ttl)s),
-        attempts = o.attempts + 1
+        attempts = o.attempts + 1, asked_while_claimed = '{}'
     WHERE o.message_id = ANY(ARRAY(SELECT message_id FROM mine))
     RETURNING o.message_id, o.attempts, o.initial, o.repeat_handlers, o.missing_since,
               o.asked_handlers, o.had_handlers, o.chosen, o.doubts, o.redeliveries, o.error
@@ -87,35 +87,69 @@ FROM mine WHERE o.message_id = mine.message_id;
 
 -- name: hold
 -- Those that are still ours, until the transaction ends. Whoever took a claim back (the queue was
--- lost, or more is wanted by now) wants the work done once more, so nothing of it is recorded.
+-- lost, or the mail is opened anew) wants the work done once more, so nothing of it is recorded.
 -- Rows are locked in this order everywhere, so that nobody waits for each other.
-SELECT message_id FROM outbox
+SELECT message_id, coalesce(asked_while_claimed, '{}') = '{}' AS is_all FROM outbox
 WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s
 ORDER BY message_id
 FOR UPDATE
 
 -- name: release
--- Gives mails back, to be tried again after a while.
+-- Gives mails back, to be tried again after a while; at once where more was asked for meanwhile.
 UPDATE outbox AS o
-SET claim = NULL, claimed_until = NULL, error = r.error,
+SET claim = NULL, claimed_until = NULL, asked_while_claimed = NULL, error = r.error,
     attempts = o.attempts - CASE WHEN r.blameless THEN 1 ELSE 0 END,
-    next_attempt_at = now() + make_interval(secs => r.delay),
+    next_attempt_at = now() + make_interval(secs =>
+        CASE WHEN coalesce(o.asked_while_claimed, '{}') = '{}' THEN r.delay ELSE 0 END),
     missing_since = CASE WHEN r.missing THEN coalesce(o.missing_since, now()) END
 FROM unnest(%(ids)s::uuid[], %(errors)s::text[], %(delays)s::double precision[],
             %(blameless)s::boolean[], %(missing)s::boolean[])
      AS r(id, error, delay, blameless, missing)
 WHERE o.message_id = r.id AND o.claim = %(claim)s;
 
+-- name: still_repeated
+-- Of a row of the outbox, the handlers that shall have its mail once more when `given` was given: by
+-- its number, what was asked for since is another asking.
+ARRAY(SELECT r FROM unnest(o.repeat_handlers) AS r WHERE NOT EXISTS (
+    SELECT FROM given AS g WHERE g.message_id = o.message_id AND g.handler_id = r
+        AND g.asking = coalesce((o.redeliveries -> r::text ->> 'count')::integer, 0)))
+
 -- name: note_repeated
 -- These handlers have it once more. Whoever tries again, for others, leaves them alone.
-WITH done AS (
-    SELECT message_id, array_agg(handler_id) AS handlers
-    FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[]) AS p(message_id, handler_id)
-    GROUP BY message_id
+WITH given AS (
+    SELECT message_id, handler_id, asking
+    FROM unnest(%(ids)s::uuid[], %(handlers)s::bigint[], %(askings)s::integer[])
+         AS p(message_id, handler_id, asking)
+)
+UPDATE outbox AS o SET repeat_handlers = {still_repeated}
+WHERE o.message_id = ANY(ARRAY(SELECT message_id FROM given)) AND o.claim = %(claim)s
+  AND o.repeat_handlers <> '{}';
+
+-- name: leave
+-- What was asked for while they were claimed is not done with what is recorded now: for that alone
+-- these mails stay, as if it was asked for now.
+WITH given AS (
+    SELECT message_id, handler_id, asking
+    FROM unnest(%(given)s::uuid[], %(handlers)s::bigint[], %(askings)s::integer[])
+         AS p(message_id, handler_id, asking)
+), rest AS (
+    SELECT o.message_id,
+           ARRAY(SELECT h FROM unnest({still_repeated}) AS h
+                 WHERE h = ANY(o.asked_while_claimed)) AS repeated,
+           ARRAY(SELECT h FROM unnest(o.asked_handlers) AS h
+                 WHERE h = ANY(o.asked_while_claimed) AND NOT EXISTS (
+                     SELECT FROM given AS g
+                     WHERE g.message_id = o.message_id AND g.handler_id = h)) AS asked
+    FROM outbox AS o
+    WHERE o.message_id = ANY(%(ids)s::uuid[]) AND o.claim = %(claim)s
+      AND o.asked_while_claimed <> '{}'
 )
 UPDATE outbox AS o
-SET repeat_handlers = ARRAY(SELECT unnest(o.repeat_handlers) EXCEPT SELECT unnest(done.handlers))
-FROM done WHERE o.message_id = done.message_id AND o.claim = %(claim)s;
+SET initial = false, repeat_handlers = rest.repeated, asked_handlers = rest.asked, chosen = NULL,
+    doubts = NULL, claim = NULL, claimed_until = NULL, asked_while_claimed = NULL, attempts = 0,
+    emissions = 0, next_attempt_at = now(), missing_since = NULL, error = NULL
+FROM rest WHERE o.message_id = rest.message_id AND rest.repeated || rest.asked <> '{}'
+RETURNING o.message_id;
 
 -- name: record_outcomes
 UPDATE message AS m
@@ -129,9 +163,12 @@ FROM unnest(%(ids)s::uuid[], %(securities)s::jsonb[], %(keys)s::text[], %(offset
 WHERE m.id = o.id AND m.id = ANY(%(ids)s::uuid[]);
 
 -- name: finish
--- Everything that was asked for is confirmed: the work is done.
-WITH done AS (
+-- Everything that was asked for is confirmed: the work is done; of those that are `left`, what was
+-- asked for before they were claimed.
+WITH gone AS (
     DELETE FROM outbox WHERE message_id = ANY(%(ids)s::uuid[]) AND claim = %(claim)s RETURNING message_id
+), done AS (
+    SELECT message_id FROM gone UNION ALL SELECT unnest(%(left)s::uuid[])
 )
 {finished}
 
@@ -153,8 +190,11 @@ WHERE id = ANY(ARRAY(SELECT message_id FROM done))
 
 -- name: complete
 -- `hold`, `record_deliveries` of `deliveries.sql` and `finish` in one: a round trip in place of five.
-WITH held AS MATERIALIZED (
+-- Mails of which more was asked for meanwhile are passed over.
+WITH mine AS MATERIALIZED (
     {hold}
+), held AS MATERIALIZED (
+    SELECT message_id FROM mine WHERE is_all
 ), giving AS (
     INSERT INTO delivery AS d (message_id, handler_id, published_at, position)
     SELECT message_id, handler_id, now(), position

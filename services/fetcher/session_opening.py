@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from services.fetcher.session_limits import (
     Reservations,
@@ -39,7 +39,8 @@ class HostBusy(TryAgain):
 class SessionOpener:
     """Opens sessions; `count` has those of this fetcher by place, under `lock`.
 
-    `give_way` ends so many sessions at a place that nobody uses, and says whether there was one.
+    `give_way` ends so many sessions at a place that nobody uses, and says of each whether it was
+    alive.
     `crowded` is told a host that turned us away although no session of this fetcher is open there,
     and says whether other fetchers have some that may give way.
     """
@@ -52,7 +53,7 @@ class SessionOpener:
         *,
         lock: threading.Lock,
         count: Mapping[str, int],
-        give_way: Callable[[str, int], bool],
+        give_way: Callable[[str, int], Sequence[bool]],
         crowded: Callable[[str], bool],
         wait: Callable[[float], None],
     ) -> None:
@@ -95,11 +96,15 @@ class SessionOpener:
         if ends_without_word(failure):
             # Else a run that comes in between takes the room, and is not even refused.
             self._reservations.reserve(place, have, _RESERVED_S)
-        if not self._give_way(place, going):
+        alive = self._give_way(place, going)
+        if not alive:
             if is_unexplained(failure):
                 raise self._turned_away_by(connection, place, failure, explained=True)
             raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
-        limit = None if stated else max(1, have - is_mailbox(place))
+        # Who refuses beside sessions of ours that live may mean their number. A server that starts
+        # anew has lost them, and one to which no network leads refuses nothing.
+        meant = not stated and all(alive) and failure.code != "unreachable"
+        limit = max(1, have - is_mailbox(place)) if meant else None
         opened = self._open_once_free(connection, place, limit)
         if opened is not None:
             self._turned_away.pop(connection.id, None)
@@ -115,7 +120,7 @@ class SessionOpener:
     ) -> Mailbox | None:
         """Opens a session where a kept one gave way, None where the server still refuses it.
 
-        `limit`: how many there may be, as is known once that worked; None: known already."""
+        `limit`: how many there may be, as is known once that worked; None: that tells nothing."""
         try:
             for pause in _UNTIL_FREE_S:
                 self._wait(pause)

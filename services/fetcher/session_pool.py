@@ -278,11 +278,11 @@ class SessionPool:
                 taken.append((connection_id, listens, True))
         return taken
 
-    def _end_taken(self, taken: tuple[int, Kept, bool]) -> None:
+    def _end_taken(self, taken: tuple[int, Kept, bool]) -> bool:
         connection_id, kept, listened = taken
-        if listened:
-            self._listeners.release(connection_id, kept)
+        answers = not listened or self._listeners.release(connection_id, kept)
         self._end(kept)
+        return answers
 
     def close(self) -> None:
         """Ends every session that nobody uses, and the listening."""
@@ -370,18 +370,18 @@ class SessionPool:
 
     def give_way(self, host: str) -> bool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""
-        return self._give_way(host, 1)
+        return bool(self._give_way(host, 1))
 
-    def _give_way(self, place: str, count: int) -> bool:
-        """Ends so many sessions there that nobody uses, as `drop` does; whether there was any."""
-        return any(side_by_side(self._end_oldest, [place] * count))
+    def _give_way(self, place: str, count: int) -> list[bool]:
+        """Ends so many sessions there that nobody uses, as `drop` does; of each, was it alive?"""
+        return [alive for one in side_by_side(self._end_oldest, [place] * count) for alive in one]
 
-    def _end_oldest(self, place: str) -> bool:
+    def _end_oldest(self, place: str) -> list[bool]:
         with self._lock:
             oldest = [connection_id for connection_id, _ in self._evictable(place)][:1]
             taken = self._take_out(oldest)
-        side_by_side(self._end_taken, taken)
-        return bool(taken)
+        alive = all(listens or kept.mailbox.is_alive() for _, kept, listens in taken)
+        return [answers and alive for answers in side_by_side(self._end_taken, taken)]
 
     def _end(self, kept: Kept) -> None:
         self._until.pop(kept.connection.id, None)

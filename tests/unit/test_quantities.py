@@ -88,21 +88,22 @@ def test_no_template_does() -> None:
 
 def _plurals(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Texts with a number and a plural after it; not where one was asked for, nor for constants."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.IfExp, ast.JoinedStr))]
     asked = {
         id(branch)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.IfExp)
         and any(isinstance(one, ast.Constant) and one.value == 1 for one in ast.walk(node.test))
         for branch in (node.body, node.orelse)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.JoinedStr) or id(node) in asked:
             continue
         for number, text in zip(node.values, node.values[1:], strict=False):
             if (
                 isinstance(number, ast.FormattedValue)
-                and not _CONSTANT.search(ast.unparse(number.value))
                 and isinstance(text, ast.Constant)
                 and _MANY.match(str(text.value))
+                and not _CONSTANT.search(ast.unparse(number.value))
             ):
                 yield node.lineno, ast.unparse(node)

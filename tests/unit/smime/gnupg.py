@@ -14,6 +14,9 @@ class GnuPG:
         self.home = home
         self.passphrase = passphrase
         home.chmod(0o700)
+        # Each derivation of a key from a passphrase would take a tenth of a second here, and
+        # seconds where it is read.
+        (home / "gpg-agent.conf").write_text("s2k-count 65536\n")
 
     def __call__(self, *arguments: str, data: bytes = b"", at: str = "") -> bytes:
         done = subprocess.run(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import downloads, parts_commands, printing
+from cli import downloads, mail_facts, parts_commands, printing
 from cli.api_commands import ApiCommands
 from cli.arguments import Words, searched
 from cli.client import Api
@@ -132,8 +132,9 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
     """Shows one mail and its path."""
     with Api.from_environment() as api:
         found = api.get(f"messages/{message_id}")
+        facts, missing = mail_facts.asked(api, message_id)
     if as_json:
-        printing.as_json(found)
+        printing.as_json(found | {"facts": facts})
         return
     security = found["security"] or {}
     printing.pairs(
@@ -148,6 +149,8 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("ambiguous", ", ".join(dict.fromkeys(one["kind"] for one in found["findings"]))),
             ("message-id", found["message_id"]),
             ("kind", found["kind"]),
+            *mail_facts.rows(facts),
+            ("facts", (missing, "yellow") if missing else None),
             ("attachments", found["attachments"]),
             ("thread", found["thread"]),
             ("size", sized(found["size"])),

@@ -35,9 +35,10 @@ from shared.field_descriptions import (
     Truth,
     Whole,
 )
-from shared.kinds import KINDS, Feature, MailboxKind
+from shared.kinds import KINDS, Feature, MailboxKind, Provider
 from shared.kinds import Mode as Mode  # the type of a field, and so is the next
 from shared.kinds import TransportSecurity as TransportSecurity
+from shared.mail.authentication import GMAIL, MICROSOFT
 
 
 class AfterDownload(StrEnum):
@@ -60,6 +61,10 @@ class Health(StrEnum):
     NEEDS_AUTHORISATION = "needs-authorisation"
     PENDING = "pending"  # enabled, not yet polled
     OVERDUE = "overdue"  # its turn is long over, and nobody took it
+
+
+#: Whose Authentication-Results a mailbox's own provider writes.
+_BELIEVED: Final = {None: (), Provider.GOOGLE: GMAIL, Provider.MICROSOFT: MICROSOFT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +221,12 @@ class Connection:
     def kind(self) -> MailboxKind:
         """What its mode is."""
         return KINDS[self.mode]
+
+    @property
+    def believed_servers(self) -> tuple[str, ...]:
+        """The authserv-ids whose Authentication-Results are believed: those of its provider, or
+        those that it names."""
+        return _BELIEVED[self.kind.provider] or tuple(self.trusted_servers.split())
 
     @property
     def mailbox(self) -> str:

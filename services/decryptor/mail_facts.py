@@ -13,8 +13,6 @@ import structlog
 
 from services.decryptor.private_folder import PrivateFolder
 from shared.connections import Connection
-from shared.kinds import Provider
-from shared.mail.authentication import GMAIL, MICROSOFT
 from shared.mail.facts import read_facts
 from shared.mail.region import Region, region
 from shared.mail.structure import Entity
@@ -22,8 +20,6 @@ from shared.mail.summary import findings_to_json
 
 _log = structlog.get_logger(__name__)
 
-#: Whose Authentication-Results a mailbox's own provider writes.
-_TRUSTED: Final = {None: (), Provider.GOOGLE: GMAIL, Provider.MICROSOFT: MICROSOFT}
 #: Large mails whose facts are remembered: some 20 kB each, mostly their text.
 _KEPT: Final = 200
 
@@ -95,6 +91,4 @@ class MailFactsReader:
 
 
 def _trusted(connection: Connection | None) -> tuple[str, ...]:
-    if connection is None:
-        return ()
-    return _TRUSTED[connection.kind.provider] or tuple(connection.trusted_servers.split())
+    return () if connection is None else connection.believed_servers

@@ -1,4 +1,5 @@
-"""`/api/v1/messages/{id}/parts`: the parts of a mail, and below it each of them, decoded."""
+"""`/api/v1/messages/{id}/parts`: the parts of a mail, and below it each of them, decoded; beside
+it, `/facts`: what else the mail says of itself."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import Response, StreamingResponse
 
 from services.admin.api.route_parameters import Ctx
-from services.admin.api.schemas.messages import PartsOut
+from services.admin.api.schemas.messages import FactsOut, PartsOut
 from services.admin.auth.route_permissions import READ_OWN_MAIL
 from services.admin.downloads import PartDownload
+from services.admin.operations.mail_facts import get_facts
 from services.admin.operations.parts import list_parts, read_part
 from services.admin.problems import problem, responses
 
@@ -20,6 +22,12 @@ router = APIRouter(prefix="/messages", tags=["messages"])
 _OCTETS: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 Original = Annotated[bool, Query(description="Of the mail as it was downloaded")]
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+@router.get("/{message_id}/facts", dependencies=[READ_OWN_MAIL], responses=responses(404))
+def facts(ctx: Ctx, message_id: uuid.UUID) -> FactsOut:
+    """What `data.mail` of the event says beside parts and text, read anew of the mail."""
+    return FactsOut.model_validate(get_facts(ctx, message_id).to_json())
 
 
 @router.get("/{message_id}/parts", dependencies=[READ_OWN_MAIL], responses=responses(404))

@@ -82,7 +82,7 @@ class ListedParts(NamedTuple):
 
 def list_parts(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> ListedParts:
     """Who may read the mail may see its parts. Raises NotFound, TryAgain as `read_part` does."""
-    with _readable(read_message(ctx, message_id, original=original)) as octets:
+    with readable(read_message(ctx, message_id, original=original)) as octets:
         return ListedParts(*part_facts(leaves(read_structure(region(octets)))))
 
 
@@ -97,7 +97,7 @@ def read_part(
         raise NotFound(f"There is no part {path[:100]!r}: a path is like 2.1.")
     mail = read_message(ctx, message_id, original=original)
     with ExitStack() as stack:
-        octets = stack.enter_context(_readable(mail))
+        octets = stack.enter_context(readable(mail))
         found = find_part(read_structure(region(octets)), path)
         if found is None:
             raise NotFound(f"The mail {message_id} has no part {path}.")
@@ -105,7 +105,8 @@ def read_part(
 
 
 @contextmanager
-def _readable(mail: RawMail) -> Iterator[bytes | mmap.mmap]:
+def readable(mail: RawMail) -> Iterator[bytes | mmap.mmap]:
+    """The octets of a mail, of a large one in a file. Raises TryAgain where too many are read."""
     if mail.size <= _SMALL:
         yield b"".join(mail.chunks)
         return

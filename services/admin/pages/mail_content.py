@@ -7,7 +7,7 @@ load from or go to, and the page shows it in a sandboxed frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import nh3
 
 from shared.mail import charsets
+from shared.mail.facts import MailFacts, read_facts
 from shared.mail.findings import Finding
 from shared.mail.html_bounds import bounded_formatting, not_too_deep
 from shared.mail.parts import PlacedPart, is_attached, leaves, unpacked
@@ -56,11 +57,15 @@ class ShownContent:
     html: str
     attachments: tuple[ShownAttachment, ...]
     whole: bool
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...]
+    facts: MailFacts
 
 
-def read(chunks: Iterable[bytes]) -> ShownContent:
-    """Reads the first `SHOWN_OCTETS` of a raw mail. Never raises for what a mail holds."""
+def read(chunks: Iterable[bytes], trusted: Sequence[str] = ()) -> ShownContent:
+    """Reads the first `SHOWN_OCTETS` of a raw mail. Never raises for what a mail holds.
+
+    `trusted`: authserv-ids of the servers whose results are believed.
+    """
     raw = bytearray()
     whole = True
     for chunk in chunks:
@@ -69,7 +74,8 @@ def read(chunks: Iterable[bytes]) -> ShownContent:
             del raw[SHOWN_OCTETS:]
             whole = False
             break
-    root = read_structure(region(bytes(raw)))
+    octets = region(bytes(raw))
+    root = read_structure(octets)
     texts: dict[str, str] = {}
     attachments: list[ShownAttachment] = []
     for one in _own_leaves(root):
@@ -90,6 +96,7 @@ def read(chunks: Iterable[bytes]) -> ShownContent:
         tuple(attachments),
         whole,
         root.all_findings,
+        read_facts(octets, trusted=trusted, text_limit=0),
     )
 
 

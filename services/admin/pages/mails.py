@@ -27,6 +27,7 @@ from services.admin.operations import messages as operations
 from services.admin.operations import quarantine
 from services.admin.operations.certificates import certificates_of
 from services.admin.operations.connection_list import find_connection
+from services.admin.operations.mail_facts import believed_servers
 from services.admin.operations.messages import MailKind, MessageFilter, MessageState
 from services.admin.operations.parts import read_part
 from services.admin.operations.quarantine import Quarantined
@@ -173,6 +174,7 @@ def detail(request: Request, message_id: uuid.UUID) -> Response:
         headers=headers,
         findings=list(dict.fromkeys((str(one.kind), one.detail) for one in findings)),
         content=content,
+        facts=content and content.facts,
         missing=missing,
         thread=operations.get_thread(ctx, found.message),
         states=STATES,
@@ -193,7 +195,8 @@ def _content(ctx: Context, message_id: uuid.UUID) -> tuple[mail_content.ShownCon
     """What a mail says, or why that cannot be shown: its path is shown all the same, and soon."""
     try:
         chunks = operations.read_message(ctx, message_id).chunks
-        reading = _READERS.submit(mail_content.read, chunks)
+        trusted = believed_servers(ctx, message_id)
+        reading = _READERS.submit(mail_content.read, chunks, trusted)
         try:
             return reading.result(_TIMEOUT_S), ""
         except TimeoutError:

@@ -26,6 +26,7 @@ from tests.rig.logins import browser_session, logins_and_principals
 CLOSED = [
     ("GET", "/api/v1/quarantine/{entry_id}/raw", Role.OPERATOR),
     ("GET", "/api/v1/messages/{message_id}/raw", Role.OPERATOR),
+    ("GET", "/api/v1/messages/{message_id}/facts", Role.OPERATOR),
     ("GET", "/api/v1/messages/{message_id}/parts", Role.OPERATOR),
     ("GET", "/api/v1/messages/{message_id}/parts/{path}", Role.OPERATOR),
     ("POST", "/api/v1/certificates", Role.ADMIN),

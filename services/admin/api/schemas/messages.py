@@ -70,6 +70,66 @@ class PartsOut(Out):
     left_off: int
 
 
+class AddressOut(Out):
+    name: str
+    address: str
+
+
+class EnvelopeRecipientOut(AddressOut):
+    tag: str = Field(description="4711 of support+4711@example.com")
+
+
+class EvidenceOut(Out):
+    """A header field that made a mail the kind that it is."""
+
+    field: str
+    value: str
+
+
+class BounceOut(Out):
+    """What could not be delivered, and why."""
+
+    action: str
+    status: str
+    recipient: str
+    diagnostic: str
+    original_message_id: str
+    diagnostic_is_from_text: bool
+
+
+class AuthenticationResultOut(Out):
+    method: str
+    result: str
+    domain: str
+
+
+class SpamOut(Out):
+    verdict: str
+    score: float | None
+
+
+class FactsOut(Out):
+    """As the fields of `data.mail` of an event that are called so."""
+
+    kind: str
+    evidence: list[EvidenceOut]
+    auto_reply_suppressed: bool
+    bounce: BounceOut | None
+    authentication: list[AuthenticationResultOut] = Field(
+        description="Of the servers that the connection trusts"
+    )
+    spam: SpamOut | None
+    reply_to: list[AddressOut]
+    sender: AddressOut | None
+    return_path: AddressOut | None = Field(
+        description="Null where no server noted one; its address is empty for the null return path"
+    )
+    delivered_to: list[EnvelopeRecipientOut]
+    list_id: str
+    in_reply_to: list[str]
+    references: list[str]
+
+
 class FindingOut(Out):
     """What of a mail's header other readers may read differently."""
 

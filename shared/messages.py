@@ -36,7 +36,8 @@ class NewMessage(NamedTuple):
     sha256: bytes
     raw: RawRef
     headers: MailHeaders
-    header_digest: bytes  # 16 octets: recognises the mail when UIDVALIDITY changes
+    #: 16 octets (`content_digest`): recognises the mail when UIDVALIDITY or its key changes.
+    header_digest: bytes
     arrived_at: datetime | None
     correlation_id: uuid.UUID | None = None
     gmail_id: int | None = None  # X-GM-MSGID (storage.labels), signed

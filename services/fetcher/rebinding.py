@@ -81,7 +81,7 @@ def without_known_content(
 ) -> tuple[Sequence[MailRef], Sequence[MailRef], Set[Key]]:
     """The new mails, those that came before and are to be settled, and the keys of which it is
     still to be found out whether they name other mails now."""
-    found = reused(run, listing.listed)
+    found = reused(run, listing)
     listing = replace(listing, new=(*found.other, *listing.new)) if found.other else listing
     new, already_known = _recognised(run, known, listing)
     return new, [*already_known, *found.back], found.left

@@ -6,22 +6,21 @@ does that counts its mails: by the key alone that would be had already, and neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from services.fetcher.mail_contents import MailContent, contents_of
 from services.fetcher.run import InDoubt, Run
 from services.fetcher.storing import Intake
 from shared.connections import AfterDownload
 from shared.mail.arrival_date import arrival_date
 from shared.mail.summary import (
     MailHeaders,
-    header_digest,
-    header_octets,
     is_telling,
     read_headers,
 )
-from shared.mailbox.base import MailRef
+from shared.mailbox.base import Listing, MailRef
 from shared.messages import Key
 from shared.storage import leases
 from shared.storage.key_contents import (
@@ -29,6 +28,7 @@ from shared.storage.key_contents import (
     add_contents,
     contents,
     give_up_settling,
+    listed_before,
     reappeared,
     rebind_keys,
     retire_keys,
@@ -39,6 +39,9 @@ from shared.storage.quarantine import left_on_server
 
 #: Mails whose headers are compared before time is asked for.
 _AT_ONCE: Final = 200
+#: Of mails whose keys are their places those that are looked at first: where none has moved up,
+#: none before them is gone.
+_LAST_ONES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,11 @@ class Reused:
     left: Set[Key] = frozenset()
 
 
-def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
-    """Compares the mails of keys that are `listed` again, those listed last first, until time is
+def reused(run: Run, listing: Listing) -> Reused:
+    """Compares the mails of keys that are listed again, those listed last first, until time is
     up. Where no key came back, it costs a question to Postgres.
+
+    So are compared those whose keys only say where in the list they stand (`Listing.by_place`).
 
     A server that showed an empty mailbox for an hour lists all of them again, as does one that
     takes deletions and keeps the mails. Once so many in a row are the same, the others are believed
@@ -62,41 +67,44 @@ def reused(run: Run, listed: Sequence[Key] | None) -> Reused:
 
     Where headers are not shown, so many of them are downloaded: see `same_as_before`.
     """
-    run.in_doubt = InDoubt()
+    run.in_doubt, listed = InDoubt(), listing.listed
     if not listed or not run.mailbox.capabilities.reuses_keys:
         return Reused()
     place = run.place
     with run.tools.database.autocommit() as session:
         before = reappeared(session, place, [str(key) for key in listed])
+    before |= _may_have_moved_up(run, listing)
     if not before:
         return Reused()
     again = _settled_again(run, before)
     left = [MailRef(key, 0) for key in listed if key in before]
     if not run.mailbox.capabilities.dates:
-        unshown = [ref for ref in left if _may_be_other(before[str(ref.key)])]
-        left = [ref for ref in left if not _may_be_other(before[str(ref.key)])]
+        unshown = [ref for ref in left if _is_in_doubt(before[str(ref.key)])]
+        left = [ref for ref in left if not _is_in_doubt(before[str(ref.key)])]
         run.in_doubt = InDoubt(
             {ref.key: before[str(ref.key)].content for ref in unshown[-_AT_ONCE:]},
             {ref.key for ref in unshown[:-_AT_ONCE]},
         )
     compared: list[MailRef] = []
     other: dict[Key, bytes] = {}
+    alike: set[Key] = set()
     while left and not (compared and run.is_over):
         piece, left = left[-_AT_ONCE:], left[:-_AT_ONCE]
         compared += piece
-        found = _other(run, before, piece)
-        other.update(found)
-        if not found:
+        found = _compared(run, before, piece, set(listing.by_place))
+        other.update(found.other)
+        alike |= found.alike
+        if not found.other:
             left = [ref for ref in left if ref.key in again]
             break
-    doubted = run.in_doubt.contents
-    same = {str(ref.key) for ref in compared if ref.key not in other and ref.key not in doubted}
+    unsure = other.keys() | alike | run.in_doubt.contents.keys()
+    same = {str(ref.key) for ref in compared if ref.key not in unsure}
     rebound, back = _record(run, listed, other, same & again)
     return Reused(
         [
             MailRef(key, 0)
             for key in listed
-            if (key in other and key not in rebound) or key in doubted
+            if (key in other and key not in rebound) or key in run.in_doubt.contents
         ],
         [MailRef(key, 0) for key in listed if key in back],
         {ref.key for ref in left},
@@ -131,11 +139,13 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
         return False
     with run.tools.database.autocommit() as session:
         before = contents(session, place, [str(key) for key in waiting])
-    other: dict[str, bytes] = {}
-    for ref, block in run.mailbox.headers([MailRef(key, 0) for key in before]):
-        head = header_octets(block)
-        if header_digest(head) != before[str(ref.key)]:
-            other[str(ref.key)] = _telling_digest(head)
+    refs = [MailRef(key, 0) for key in before]
+    now = _contents(run, refs, unshown=lambda ref: False)
+    other = {
+        str(key): content.digest if is_telling(content.header) else b""
+        for key, content in now.items()
+        if content.digest != before[str(key)]
+    }
     if other:
         every = run.mailbox.keys()
         listed = [str(key) for key in every]
@@ -159,22 +169,57 @@ def _settled_again(run: Run, before: Mapping[str, Vanished]) -> Set[str]:
     return frozenset()
 
 
-def _other(run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef]) -> dict[Key, bytes]:
-    """The digests of those that are other mails than `before`; empty where that tells nothing."""
-    blocks: dict[Key, bytes] = {}
+class _Compared(NamedTuple):
+    """The digests of those that are `other` mails than before; empty where they may have those of
+    others. `alike`: the keys of those that hold the same, which others may as well."""
+
+    other: dict[Key, bytes]
+    alike: Set[Key]
+
+
+def _compared(
+    run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef], by_place: Set[Key]
+) -> _Compared:
+    now = _contents(run, refs, unshown=lambda ref: ref.key in by_place)
     if run.mailbox.capabilities.dates:
-        blocks = {ref.key: header_octets(block) for ref, block in run.mailbox.headers(refs)}
         for ref in refs:
-            if ref.key not in blocks and _may_be_other(before[str(ref.key)]):
+            if ref.key not in now and _is_in_doubt(before[str(ref.key)]):
                 run.in_doubt.contents[ref.key] = before[str(ref.key)].content
-    never_had = {key for key in blocks if not before[str(key)].content}
-    quarantined = _quarantined(run, {str(key): blocks[key] for key in never_had})
-    return {
-        ref.key: _telling_digest(blocks.get(ref.key, b""))
+    never_had = {key for key in now if not before[str(key)].content}
+    quarantined = _quarantined(run, {str(key): now[key].header for key in never_had})
+    other = {
+        ref.key: _telling_digest(before[str(ref.key)], now.get(ref.key))
         for ref in refs
-        if _is_other(run, before[str(ref.key)], blocks.get(ref.key))
+        if _is_other(run, before[str(ref.key)], now.get(ref.key))
         and str(ref.key) not in quarantined
     }
+    untold = {key for key, content in now.items() if not is_telling(content.header)}
+    return _Compared(other, untold - other.keys())
+
+
+def _may_have_moved_up(run: Run, listing: Listing) -> dict[str, Vanished]:
+    """What the keys named that only say where their mails stand, where the last of those that were
+    had names another mail by now."""
+    if run.mailbox.capabilities.expires_days == 0:
+        return {}  # what was had is gone by itself; to look could confirm what was not
+    new = {ref.key for ref in listing.new}
+    had = [str(key) for key in listing.by_place if key not in new]
+    last = _listed_before(run, had[-_LAST_ONES:])
+    refs = [MailRef(key, 0) for key in had if key in last]
+    moved = refs and _compared(run, last, refs, set(had)).other
+    return _listed_before(run, had) if moved else {}
+
+
+def _listed_before(run: Run, keys: Sequence[str]) -> dict[str, Vanished]:
+    with run.tools.database.autocommit() as session:
+        return listed_before(session, run.place, keys)
+
+
+def _contents(
+    run: Run, refs: Sequence[MailRef], *, unshown: Callable[[MailRef], bool]
+) -> dict[Key, MailContent]:
+    limit = run.tools.settings.max_message_bytes
+    return contents_of(run.mailbox, refs, limit=limit, unshown=unshown)
 
 
 def _quarantined(run: Run, shown: Mapping[str, bytes]) -> Set[str]:
@@ -216,23 +261,30 @@ def _record(
     return rebound.keys, again | (rebound.unsettled if run.removes else rebound.keys)
 
 
-def _telling_digest(header: bytes) -> bytes:
-    """By which a mail is recognised under whatever key; empty where others may have the same."""
-    return header_digest(header) if is_telling(header) else b""
+def _telling_digest(before: Vanished, now: MailContent | None) -> bytes:
+    """By which a mail is recognised under whatever key; empty where others may have the same. One
+    that only moved up is recognised by all of its octets."""
+    if now is None or not (before.listed or is_telling(now.header)):
+        return b""
+    return now.digest
 
 
-def _may_be_other(before: Vanished) -> bool:
+def _is_in_doubt(before: Vanished) -> bool:
     """Whether only its content tells that a mail is the one of before: what we deleted is believed
     to be another one, and what was never had is left alone."""
-    return bool(before.content) and not before.deleted
+    return bool(before.content) and not before.deleted and not before.listed
 
 
-def _is_other(run: Run, before: Vanished, header: bytes | None) -> bool:
-    """Whether a mail with this header is another one than that of `before`."""
-    if header is None:  # not shown: where we deleted the mail, it is believed to be another one
+def _is_other(run: Run, before: Vanished, now: MailContent | None) -> bool:
+    """Whether a mail that holds this `now` is another one than that of `before`."""
+    if before.listed and (now is None or not before.content):
+        # As it is listed all the time, it was there when the others were passed over.
+        skipped, arrived = run.state.skipped_before, now and arrival_date(now.header)
+        return bool(skipped and arrived and arrived >= skipped)
+    if now is None:  # not shown: where we deleted the mail, it is believed to be another one
         deletes = run.connection.after_download is AfterDownload.DELETE
         return deletes if before.deleted is None else before.deleted
     if before.content:
-        return header_digest(header) != before.content
-    arrived, skipped_before = arrival_date(header), run.state.skipped_before
+        return now.digest != before.content
+    arrived, skipped_before = arrival_date(now.header), run.state.skipped_before
     return skipped_before is None or arrived is None or arrived >= skipped_before

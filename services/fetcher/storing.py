@@ -11,7 +11,7 @@ from shared.clock import new_id
 from shared.errors import MailFailure, PosthouseError
 from shared.mail.encoded_words import shortened
 from shared.mail.fields import HEADER_LIMIT, HeaderBlock, read_fields
-from shared.mail.summary import MESSAGE_ID_LIMIT, header_digest, summarise
+from shared.mail.summary import MESSAGE_ID_LIMIT, content_digest, summarise
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors.refused_mails import MailRefused, gave_nothing, is_blank
 from shared.mailbox.errors.unconverted_mails import ServerNote, is_server_note
@@ -133,14 +133,15 @@ class Intake:
     def _message(self, one: _Unread) -> NewMessage:
         ref, block, digest, raw = one
         detail = ref.detail
+        headers = summarise(block)
         return NewMessage(
             id=new_id(),
             native_key=str(ref.key),
             size=raw.size,
             sha256=digest,
             raw=raw,
-            headers=summarise(block),
-            header_digest=header_digest(block.octets),
+            headers=headers,
+            header_digest=content_digest(block.octets, digest, telling=bool(headers.message_id)),
             arrived_at=ref.arrived,
             correlation_id=self._correlation_id,
             gmail_id=detail.get("gmail_id"),

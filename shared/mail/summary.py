@@ -142,6 +142,15 @@ def is_telling(octets: bytes, *, by_date: bool = True) -> bool:
     return any(field.value.strip() for field in HeaderBlock(octets).select(wanted))
 
 
+def content_digest(header: bytes, sha256: bytes, *, telling: bool = False) -> bytes:
+    """16 octets that recognise a mail under whatever key: `header_digest` where its header block is
+    telling, which the caller may know; else one of all its octets (`sha256`) as well."""
+    digest = header_digest(header)
+    if telling or is_telling(header):
+        return digest
+    return blake2b(digest + sha256, digest_size=16).digest()
+
+
 def read_headers(start: bytes) -> MailHeaders:
     """The summary of a mail that begins with these octets."""
     return summarise(read_fields(start))

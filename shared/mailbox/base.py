@@ -124,6 +124,9 @@ class Listing:
     undated: Sequence[tuple[MailRef, PosthouseError]] = ()
     #: Keys now listed by the server; None where the listing did not cover the whole folder.
     listed: Sequence[Key] | None = None
+    #: Keys that say no more than where in the list a mail stands: they name others once one before
+    #: them is gone. In the order of the list.
+    by_place: Sequence[Key] = ()
     #: The reason where the folder counts mails that the server does not name: they may be new.
     not_listed: PosthouseError | None = None
 
@@ -212,7 +215,8 @@ class Capabilities:
     read_flag: bool  # mails can be marked read
     folders: bool
     stable_keys: bool = True  # False: POP3 without UIDL, identity from header and size
-    #: The server may give the key of a mail that is gone to another one (RFC 1939 section 7).
+    #: The key of a mail that is gone may be that of another one: the server gives it again
+    #: (RFC 1939 section 7), or it is made of a header that several mails have.
     reuses_keys: bool = False
     exact_delete: bool = True  # False: deleting could touch others' mails, so it only flags
     push: bool = False

@@ -29,11 +29,14 @@ class Rebound:
 
 @dataclass(frozen=True, slots=True)
 class Vanished:
-    """What a key named that the server had no more: the digest of the mail's header (empty where
-    none was kept), and whether we `deleted` it; None where that is not known."""
+    """What a key named that the server had no more, or may have no more: the digest that recognises
+    the mail (empty where none was kept), and whether we `deleted` it; None where that is not known.
+    """
 
     content: bytes
     deleted: bool | None
+    #: The server listed the key all the time, and may have given it to another mail.
+    listed: bool = False
 
 
 def rebind_keys(
@@ -89,6 +92,15 @@ def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dic
     return {
         by_digest[key]: Vanished(bytes(content or b""), deleted) for key, content, deleted in rows
     }
+
+
+def listed_before(session: Session, place: FolderRef, keys: Sequence[str]) -> dict[str, Vanished]:
+    """What those of the keys named that were had, and that the server listed the last time too."""
+    by_digest = {key_digest(key): key for key in keys}
+    if not by_digest:
+        return {}
+    rows = session.execute(_SQL["listed_before"], {**place.columns(), "digests": list(by_digest)})
+    return {by_digest[key]: Vanished(bytes(content or b""), False, True) for key, content in rows}
 
 
 def keep_vanished(session: Session, place: FolderRef, keys: Iterable[str]) -> None:

@@ -284,8 +284,8 @@ class RuledPop3:
                     if self.top_retrieves:
                         retrieved.add(number)
                     words = self.refuse_top(there[number])
-                    head = there[number].raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-                    talk.send(b"-ERR " + words + b"\r\n" if words else b"+OK\r\n" + stuffed(head))
+                    shown = _top(there[number].raw, int(rest.split()[1]))
+                    talk.send(b"-ERR " + words + b"\r\n" if words else b"+OK\r\n" + stuffed(shown))
                 case b"RETR":
                     if self.breaks(there[number]):
                         talk.hang_up()
@@ -340,6 +340,12 @@ class RuledPop3:
         words += [f"LOGIN-DELAY {self.login_delay}"] if self.login_delay else []
         words += ["X-GOOGLE-RICO"] if self.gmail else []
         return "".join(f"{word}\r\n" for word in words).encode()
+
+
+def _top(raw: bytes, lines: int) -> bytes:
+    """The header of a mail, and so many lines of its body (RFC 1939 section 7)."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n" + b"".join(body.splitlines(keepends=True)[:lines])
 
 
 def gmail_rules(**rules: object) -> RuledPop3:

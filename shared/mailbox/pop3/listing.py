@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from shared.mailbox.base import Cursor, Known
@@ -21,6 +22,8 @@ LAST_UNKNOWN = "?"
 #: More new mails than this are found faster by asking for the whole list.
 _MOST_FROM_TOP = 1000
 _LONGEST_UIDL = 500
+#: Lines of a mail that tell it from others of its header and size.
+_LINES = 50
 #: Without pipelining each question costs a round trip.
 _MOST_ONE_BY_ONE = 8
 #: Mails that a list lacks, asked for together; where the server has none of as many, it miscounts.
@@ -40,6 +43,8 @@ class Pop3List:
         self._live = live
         self.has_uidl: bool | None = has_uidl or None
         self.numbers: dict[Key, int] = {}
+        #: Of the whole list that was read last (`Listing.by_place`).
+        self.by_place: list[Key] = []
 
     def from_top(self, known: Known, status: Cursor, cursor: Cursor | None) -> list[Key] | None:
         """The new keys, oldest first, if exactly the mails at the top are new; else None.
@@ -61,7 +66,7 @@ class Pop3List:
             return None
         numbers = range(count - new, count + 1)
         keys = list(self.named(numbers).values())
-        if len(keys) < len(numbers):
+        if len(keys) < len(numbers) or _are_numbers(keys, numbers):
             return None
         missing = set(known.missing(keys))
         if keys[0] in missing or len(missing) != new or len(set(keys)) != len(keys):
@@ -97,7 +102,8 @@ class Pop3List:
             left_out = self._left_out(count, set(numbers))
             pairs = sorted([*zip(numbers, keys, strict=True), *left_out.items()])
             numbers, keys = [number for number, _ in pairs], [key for _, key in pairs]
-        keys = _unique(keys)
+        names, keys = keys, _unique(keys)
+        self.by_place = keys if _are_numbers(keys, numbers) else _of_equal_names(names, keys)
         self.numbers = dict(zip(keys, numbers, strict=True))
         return keys
 
@@ -156,8 +162,17 @@ class Pop3List:
         return found
 
     def last(self, count: int) -> str:
-        """The key of the last mail of so many, for a cursor."""
-        return str(self.named([count]).get(count, LAST_UNKNOWN))
+        """What the cursor says of the last mail of so many."""
+        return self.proved(count, str(self.named([count]).get(count, LAST_UNKNOWN)))
+
+    def proved(self, number: int, key: str) -> str:
+        """The key of the last mail; where that is only its number, with what the mail holds: else
+        one that came as another of its size was removed would not be seen."""
+        session = self._live()
+        if key != str(number) or session.expires_days == 0:
+            return key
+        answer = session.command(b"TOP %d %d" % (number, _LINES))
+        return f"{key} {hashlib.sha256(session.headers()).hexdigest()[:40]}" if answer.ok else key
 
     def sizes(self, keys: Sequence[Key], count: int) -> dict[Key, int]:
         numbers = [self.numbers[key] for key in keys]
@@ -224,6 +239,20 @@ def _key(uidl: bytes) -> str:
     if len(uidl) <= _LONGEST_UIDL and b"\0" not in uidl:
         return uidl.decode("latin-1")
     return "uidl:" + hashlib.sha256(uidl).hexdigest()[:40]
+
+
+def _are_numbers(keys: Sequence[Key], numbers: Sequence[int]) -> bool:
+    """Whether each key is the mail's number in the session and nothing else, as some servers have
+    it. So it looks where ids count the mails that ever came and none of them is gone, too."""
+    return bool(keys) and all(key == str(number) for key, number in zip(keys, numbers, strict=True))
+
+
+def _of_equal_names(names: Sequence[Key], keys: Sequence[Key]) -> list[Key]:
+    """Those of the keys whose mails share a name, so that only their order tells them apart."""
+    if len(set(names)) == len(names):
+        return []
+    times = Counter(names)
+    return [key for name, key in zip(names, keys, strict=True) if times[name] > 1]
 
 
 def _unique(keys: Sequence[Key]) -> list[Key]:

@@ -73,7 +73,7 @@ class Pop3Mailbox:
             read_flag=False,
             folders=False,
             stable_keys=self._list.has_uidl is not False,
-            reuses_keys=self._list.has_uidl is not False,
+            reuses_keys=True,
             keeps_open=False,
             settles_by_ending=True,
             dates=self._has_top,
@@ -143,7 +143,7 @@ class Pop3Mailbox:
         if not count:
             key = ""
         elif last is not None and count == expected and last.ok:
-            key = uidl_of(last) or ""
+            key = self._list.proved(count, uidl_of(last) or "")
         elif cursor is not None and (count, octets) != (expected, cursor.get("octets")):
             key = LAST_UNKNOWN  # it changed, whatever the last mail is; the listing will know
         else:
@@ -196,6 +196,7 @@ class Pop3Mailbox:
             more=len(new) - len(chosen),
             undated=undated,
             listed=listed,
+            by_place=self._list.by_place if listed is not None else (),
         )
 
     def keys(self) -> Sequence[Key]:

@@ -24,6 +24,13 @@ SELECT digest, content, deleted FROM unnest(%(digests)s::bytea[]) AS asked(liste
       AND k.digest = asked.listed AND k.vanished_on IS NOT NULL
     LIMIT 1) AS known;
 
+-- name: listed_before
+SELECT digest, content FROM unnest(%(digests)s::bytea[]) AS asked(listed) CROSS JOIN LATERAL (
+    SELECT k.digest, k.content FROM known_key AS k
+    WHERE k.connection_id = %(connection_id)s AND k.folder = %(folder)s
+      AND k.digest = asked.listed AND k.vanished_on IS NULL
+    LIMIT 1) AS known;
+
 -- name: keep_vanished
 UPDATE known_key SET vanished_on = current_date
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s

@@ -13,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from typing import IO, Final
 
-from shared.errors import MailFailure, NeedsPerson, PosthouseError, TryAgain
+from shared.errors import MailFailure, PosthouseError, TryAgain
 from shared.mailbox.base import HEADER_LIMIT, MailRef, Sink
+from shared.mailbox.errors.diagnoses import shortened
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails, gave_nothing
-from shared.mailbox.failures import mail_vanished
+from shared.mailbox.failures import Unreachable, mail_vanished
 from shared.mailbox.graph import items_without_mime
 from shared.mailbox.graph.http import GraphError, GraphHttp, judged
 from shared.mailbox.net import https
@@ -97,20 +98,33 @@ def download(
 
 
 def headers(graph: GraphHttp, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-    """The header block of each mail that still exists, with the empty line that ends it."""
-    for ref in refs:
-        try:
-            with _value(graph, ref) as chunks:
-                yield ref, _header_block(chunks)
-        except GraphError as failure:
-            if failure.status == 404:
-                continue
-            with judged("reading a header"):
-                if failure.status not in _NO_MIME:
+    """The header block, with the empty line that ends it, of each mail that still exists and whose
+    header Graph gives."""
+    given, refused = False, None
+    with judged("reading a header"):
+        for ref in refs:
+            try:
+                block = _header_of(graph, ref)
+            except GraphError as failure:
+                if not failure.is_about_one_request:
                     raise
-                spool = items_without_mime.rebuild(graph, ref, failure)
-            with spool:
-                yield ref, _header_block(iter(lambda file=spool: file.read(_CHUNK), b""))  # type: ignore[misc]
+                refused = None if failure.is_item_gone else failure
+                continue
+            given = True
+            yield ref, block
+        if refused is not None and not given:
+            raise refused  # all of them: that is about the mailbox
+
+
+def _header_of(graph: GraphHttp, ref: MailRef) -> bytes:
+    try:
+        with _value(graph, ref) as chunks:
+            return _header_block(chunks)
+    except GraphError as failure:
+        if failure.status not in _NO_MIME:
+            raise
+        with items_without_mime.rebuild(graph, ref, failure) as spool:
+            return _header_block(_pieces(spool))
 
 
 @contextmanager
@@ -243,23 +257,34 @@ def _without_mime(
         return mail_vanished()
     is_cause = not failure.passes or session.shows_cause(ref)
     session.refused(ref)
-    with judged("downloading"):
-        if failure.status not in _NO_MIME or not is_cause:
-            raise failure
+    if failure.status not in _NO_MIME or not is_cause:
+        return _refused(failure, "downloading")
     try:
-        with judged("reading the properties of a mail without MIME form"):
-            spool = items_without_mime.rebuild(graph, ref, failure)
-    except NeedsPerson as error:
-        if getattr(error, "code", "") == "graph-refused":
-            return MailRefused(
-                f"Graph gives neither the MIME form nor the properties of this item: {error}"
-            )
-        raise
+        spool = items_without_mime.rebuild(graph, ref, failure)
+    except GraphError as refusal:
+        return _refused(refusal, "reading the properties of a mail without MIME form")
     if spool.seek(0, 2) > limit:
         spool.close()
         return too_large(limit)
     spool.seek(0)
     return spool
+
+
+def _refused(failure: GraphError, doing: str) -> MailRefused:
+    """The reason to abandon a mail that Graph refuses in words that are not about the moment.
+
+    Whether they are about this item, or about all, shows beside others that are asked for, whatever
+    the status: an item that its own rights protect answers as a mailbox without any does. Raises
+    what says that it passes, and what is about the token.
+    """
+    error = failure.error(doing)
+    if not failure.is_about_one_request:
+        raise error from failure
+    return MailRefused(
+        f"Graph answered {failure.code or failure.status} while {doing}: "
+        f"{shortened(failure.words) or 'no words'}",
+        because=Unreachable(str(error), step="download", code=error.code, hint=error.hint),
+    )
 
 
 def _header_block(chunks: Iterator[bytes]) -> bytes:

@@ -61,6 +61,12 @@ class GraphError(Exception):
         return self.status in (404, 410) and about_item
 
     @property
+    def is_about_one_request(self) -> bool:
+        """Whether others may be answered all the same: no outage, no throttling, no token that is
+        refused."""
+        return not self.passes and self.status != 401
+
+    @property
     def forgets_link(self) -> bool:
         """Whether the server means a link that it once gave: beginning anew helps then.
 

@@ -135,3 +135,58 @@ def test_past_mails_are_delivered_by_a_button(site: Site, page: Page) -> None:
     expect(page.get_by_role("status").first).to_contain_text("1 mail is looked at once more")
     had = "SELECT count(*) FROM delivery WHERE message_id = %s AND handler_id = %s"
     site.stack.wait(lambda: site.stack.query(had, row[0], late)[0][0] == 1, "it is delivered")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "plain"])
+def test_a_rule_that_is_begun_or_taken_away_leaves_the_cursor_at_its_place(
+    site: Site, scripts: bool
+) -> None:
+    mark = uuid.uuid4().hex[:8]
+    made = {"name": f"cursor-{mark}", "rules": {"accept": [{"kind": "person"}]}}
+    number = site.api("POST", "/handlers", made)["id"]
+    with site.visitor(scripts=scripts) as page:
+        for path in (f"/handlers/{number}/rules", "/handlers/new"):
+            page.goto(site.url + path)
+            if path == "/handlers/new":
+                page.get_by_text("Rules: which mails it takes").click()
+            left_out = page.locator("section.rules").nth(1)
+            left_out.get_by_role("combobox").first.select_option("subject")
+            more = page.get_by_role("button", name="Add a rule that leaves mails out")
+            more.click()
+            expect(left_out.get_by_role("group")).to_have_count(2)
+            expect(left_out.get_by_role("group").last.get_by_role("combobox").first).to_be_focused()
+            left_out.get_by_role("button", name="away").click()
+            expect(left_out.get_by_role("group")).to_have_count(1)
+            expect(more).to_be_focused()
+
+
+def test_what_a_form_of_rules_gives_back_stands_there_once(site: Site, page: Page) -> None:
+    """Its lines close up where one was left empty."""
+    page.goto(f"{site.url}/handlers/new")
+    page.get_by_label("Name").fill("No Name")
+    page.get_by_text("Rules: which mails it takes").click()
+    taken = page.locator("section.rules").first
+    taken.get_by_role("combobox").nth(1).select_option("sender")
+    taken.get_by_role("textbox").nth(1).fill("ann@example.org")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("alert").first).to_be_visible()
+    expect(taken.get_by_role("textbox").nth(0)).to_have_value("ann@example.org")
+    expect(taken.get_by_role("textbox").nth(1)).to_have_value("")
+
+
+def test_long_words_of_a_rule_widen_no_page(site: Site, page: Page) -> None:
+    group = "g-" + uuid.uuid4().hex[:8] + "w" * 54
+    made = {"name": f"wide-{uuid.uuid4().hex[:8]}", "connections": [], "group": group}
+    number = site.api("POST", "/handlers", made)["id"]
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"{site.url}/handlers/{number}/rules")
+    page.get_by_role("combobox", name="Fact 1 of rule 1").first.select_option("size")
+    page.get_by_label("Values of fact 1 of rule 1").first.fill("w" * 300)
+    page.get_by_role("button", name="Save the rules").click()
+    expect(page.get_by_role("alert").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.goto(f"{site.url}/handlers")
+    expect(page.get_by_text(group)).to_be_visible()
+    assert page.evaluate(
+        "(box => box.scrollWidth <= box.clientWidth)(document.querySelector('.scroll'))"
+    )

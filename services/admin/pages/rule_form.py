@@ -22,11 +22,13 @@ class _Fact(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The form as it was written, right or not. Each rule is a list of facts."""
+    """The form as it was written, right or not. Each rule is a list of facts; `pressed` is the
+    button that was, without the number of a rule: `more-accept`, `drop-reject`."""
 
     accept: list[list[_Fact]]
     reject: list[list[_Fact]]
     expression: str
+    pressed: str = ""
 
 
 #: No rule at all.
@@ -42,10 +44,11 @@ def in_template(written: Written) -> dict[str, Any]:
     """What `handlers/_rule_fields.html` needs: each rule with room for one fact more."""
     return {
         "lists": {
-            name: [[*facts, _Fact()] for facts in (rules or [[_Fact()]])]
+            name: [[*(facts or [_Fact()]), _Fact()] for facts in (rules or [[]])]
             for name, rules in (("accept", written.accept), ("reject", written.reject))
         },
         "expression": written.expression,
+        "pressed": written.pressed,
         "first": {"accept": 1, "reject": 1 + len(written.accept)},
         "facts": FIELDS,
         "names": list(VARIABLES),
@@ -93,7 +96,7 @@ def changed(form: PostedForm, act: str) -> Written:
     }
     if verb == "more" and name in rules:
         rules[name].append([])
-    return Written(**rules, expression=form.text("expression"))
+    return Written(**rules, expression=form.text("expression"), pressed=f"{verb}-{name}")
 
 
 def to_rules(written: Written) -> dict[str, Any]:

@@ -80,9 +80,11 @@ export function show(page, enliven) {
   enliven(main);
 }
 
-// What was typed and does not come back: secrets, and files.
+// What was typed and does not come back: secrets, and files. The lines of a list come back, and not
+// always under the name that they had.
 function keepTyped(form, fresh) {
   for (const old of form.querySelectorAll("input, textarea")) {
+    if (old.closest("[data-comes-back]")) continue;
     const now = fresh.elements.namedItem(old.name);
     if (!(now instanceof HTMLElement) || ["checkbox", "radio", "hidden"].includes(old.type)) continue;
     if (old.type === "file") now.files = old.files;

@@ -24,7 +24,8 @@ _ADDRESS = rf"{_ATOM}(?:\.{_ATOM})*+@{_ATOM}(?:\.{_ATOM})*+"
 _QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\x20-\x7e])*+"'
 _COMMENT = r"\([^()\\<>@,;:\"\x00-\x08\x0a-\x1f\x7f]*+\)"
 _NAME = rf"(?:(?:{_QUOTED}|{_COMMENT}|{_ATOM}|\.)[ \t]*+)*+"
-_ANGLED = re.compile(rf"(?P<name>{_NAME})<(?P<address>{_ADDRESS})>")
+#: Python's `email` reads no field with a dot straight before the bracket.
+_ANGLED = re.compile(rf"(?P<name>{_NAME})(?<!\.)<(?P<address>{_ADDRESS})>")
 _PLAIN = re.compile(rf"(?P<address>{_ADDRESS})(?P<name>[ \t]++{_COMMENT})?")
 _LONGEST = 1000
 #: Findings about the header that leave open who the author is.

@@ -181,6 +181,7 @@ def test_every_label_of_a_character_set(
         "mallory(at)evil.example <boss@corp.example>",
         "boss@corp.example;",
         "*boss* `boss` <boss@corp.example>",
+        "The Boss J.<boss@corp.example>",
     ],
 )
 def test_odd_authors(author: str, forger: Forger, readers: ForeignReaders, tmp_path: Path) -> None:

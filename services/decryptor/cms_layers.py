@@ -38,7 +38,8 @@ from shared.mail.region import Region, made
 from shared.mail.structure import Entity
 from shared.mail_security import Status
 
-_PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+#: The last one is that of RFC 7193.
+_PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime", "application/cms")
 _PKCS7_SIGNATURE = ("application/pkcs7-signature", "application/x-pkcs7-signature")
 _CMS_TYPES = (
     oids.ENVELOPED_DATA,

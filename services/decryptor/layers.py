@@ -23,7 +23,12 @@ from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import payload_of
 from services.decryptor.openpgp.layers import OpenPGP
-from services.decryptor.openpgp.recognising import kind_of_text, may_have_armour
+from services.decryptor.openpgp.recognising import (
+    begins_with_armour,
+    is_other_text,
+    kind_of_text,
+    may_have_armour,
+)
 from services.decryptor.spool import Spool
 from services.decryptor.tnef_files import is_tnef, messages_in
 from services.decryptor.trust import TrustStore
@@ -43,6 +48,7 @@ _SIGNED_INSIDE: Final = "A forwarded mail in this one is signed, which says noth
 _MAY_BE_TEXT: Final = "The header of the signed part may be the first lines of a text."
 _TNEF: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
+_IN_TEXT: Final = "A text of another kind holds an encrypted message, which is not opened there."
 
 
 class LayerReader:
@@ -219,9 +225,10 @@ class LayerReader:
         if inner.media_type == "multipart/encrypted" and self.facts.signed:
             return  # what was to be encrypted is only signed, and did not open
         reason = _BESIDE
-        if inner.media_type == "text/html":
+        if is_other_text(inner):
             if kind_of_text(inner, self._spool) == "encryption":
-                self._encrypted_beside(inner, _IN_HTML)
+                is_html = inner.media_type == "text/html"
+                self._encrypted_beside(inner, _IN_HTML if is_html else _IN_TEXT)
             return
         if is_tnef(inner):
             if self._kind_of(inner) == "encryption":
@@ -250,7 +257,7 @@ class LayerReader:
             return "signature"
         if is_pkcs7(part):
             return self._cms.kind_of(part)
-        if may_have_armour(part) or part.media_type == "text/html":
+        if may_have_armour(part) or is_other_text(part) or begins_with_armour(part):
             return kind_of_text(part, self._spool)
         if is_tnef(part):
             kinds = map(self._kind_of, messages_in(part))

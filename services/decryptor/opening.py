@@ -20,7 +20,12 @@ from services.decryptor.coverage import content_doubt
 from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import SHOWN, compose, inner_fields
-from services.decryptor.openpgp.recognising import is_file, may_be_armoured
+from services.decryptor.openpgp.recognising import (
+    ARMOUR_MARK,
+    is_file,
+    is_other_text,
+    may_be_armoured,
+)
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
 from services.decryptor.tnef_files import TNEF_TYPES
@@ -37,16 +42,15 @@ _MULTIPARTS = ("multipart/signed", "multipart/encrypted")
 _NOTHING = Security()
 _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed.")
 _LIMITS = MailLimits()
-_ARMOUR = b"-----BEGIN PGP "
 #: How OpenPGP's lines begin in base64, at each of the three places of its first octet.
 _ENCODED_ARMOUR = tuple(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4] for n in (3, 4, 5))
 #: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64.
 _MARKS = (
-    b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", b"ms-tnef", b"winmail.dat", _ARMOUR.lower(),
+    b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", b"ms-tnef", b"winmail.dat",
+    b"application/cms", ARMOUR_MARK.lower(),
 )  # fmt: skip
-#: A mail that is nothing but another one, a text in which programs write OpenPGP's lines, or what
-#: Outlook packs.
-_ENCLOSING = ("message/rfc822", "text/html", *TNEF_TYPES)
+#: A mail that is nothing but another one, or what Outlook packs.
+_ENCLOSING = ("message/rfc822", *TNEF_TYPES)
 #: Longer than any of these marks.
 MARK_LENGTH = 32
 #: Octets that are looked through in one go.
@@ -97,12 +101,12 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     """
     if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
         return True
-    if whole.media_type == "text/html":
+    if is_other_text(whole):
         return _has_any(_MARKS[-1:], beginning)
     if _may_enclose(whole):
         return _has_any(_MARKS, beginning)
     if may_be_armoured(whole):
-        return _ARMOUR in beginning or whole.transfer_encoding == "base64" or is_file(whole)
+        return ARMOUR_MARK in beginning or whole.transfer_encoding == "base64" or is_file(whole)
     return False
 
 
@@ -113,7 +117,11 @@ def is_searched(whole: Entity) -> bool:
 
 def _may_enclose(whole: Entity) -> bool:
     """Whether something may lie inside that is encrypted or signed for itself."""
-    return whole.media_type.startswith("multipart/") or whole.media_type in _ENCLOSING
+    return (
+        whole.media_type.startswith("multipart/")
+        or whole.media_type in _ENCLOSING
+        or is_other_text(whole)
+    )
 
 
 def _has_any(marks: Sequence[bytes], octets: bytes) -> bool:

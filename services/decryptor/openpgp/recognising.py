@@ -8,16 +8,33 @@ from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
 from shared.mail.region import Region
 from shared.mail.structure import Entity
+from shared.mail.transfer_encodings import decode_start
 
 _LOOK = 1 << 12
 #: Where a message lies in the lines of the body, and not in a multipart.
 _TEXTS = ("text/plain", "application/pgp", "application/pgp-encrypted")
 _ENDINGS = (".asc", ".pgp", ".gpg")
+#: In its first line, without the hyphens: KMail writes the first one as `=2D`.
+ARMOUR_MARK = b"BEGIN PGP "
+_FIRST_LINE = 1 << 8
 
 
 def may_be_armoured(whole: Entity) -> bool:
     """Whether an entity is of a kind that OpenPGP messages are sent in."""
     return whole.media_type in _TEXTS or is_file(whole)
+
+
+def is_other_text(whole: Entity) -> bool:
+    """Whether an entity is a text in which no program sends messages, and anybody may paste one."""
+    return whole.media_type.startswith("text/") and whole.media_type != "text/plain"
+
+
+def begins_with_armour(whole: Entity) -> bool:
+    """Whether an entity of whatever kind is a message in its armour: names and types get lost."""
+    if whole.media_type.startswith(("multipart/", "message/")):
+        return False
+    beginning = decode_start(whole.body, whole.transfer_encoding, _FIRST_LINE)
+    return beginning.lstrip().startswith((ARMOUR_MESSAGE, ARMOUR_SIGNED))
 
 
 def is_file(whole: Entity) -> bool:
@@ -43,7 +60,7 @@ def may_have_armour(whole: Entity, *, everywhere: bool = True) -> bool:
         return True
     if not everywhere:
         end = min(end, start + _LOOK)
-    return buffer.find(b"-----BEGIN PGP ", start, end) >= 0
+    return buffer.find(ARMOUR_MARK, start, end) >= 0
 
 
 def kind_of_text(whole: Entity, spool: Spool) -> str:

@@ -42,6 +42,7 @@ PROTECTED = (
     ("header", "expected"),
     [
         (b"Content-Type: application/pkcs7-mime; name=x\r\n", True),
+        (b"Content-Type: application/cms; encapsulatingContent=envelopedData\r\n", True),
         (b"Subject: x\r\nCONTENT-TYPE : Application/X-PKCS7-MIME\r\n", True),
         (b'Content-Type: application/octet-stream;\r\n name="SMIME.P7M"\r\n', True),
         (

@@ -6,8 +6,9 @@ import base64
 from pathlib import Path
 
 import pytest
-from pysequoia import Tsk
+from pysequoia import SignatureMode, Tsk
 from pysequoia import encrypt as pgp_encrypt
+from pysequoia import sign as pgp_sign
 
 from services.decryptor.opening import MailLimits, may_be_secured
 from services.decryptor.trust import TrustStore
@@ -145,6 +146,16 @@ def beside(holders: dict[str, Holder], bob: Person) -> dict[str, bytes]:
         "lines of OpenPGP in html": mixed(
             b"Content-Type: text/html\r\n\r\n<pre>" + message + b"</pre>", FOOTER
         ),
+        "lines of OpenPGP in markdown": mixed(
+            b"Content-Type: text/markdown\r\n\r\nHello\r\n" + message, FOOTER
+        ),
+        "an armour without its type": mixed(
+            FOOTER, b"Content-Type: application/octet-stream\r\n"
+            b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(message),
+        ),
+        "the media type of RFC 7193": mixed(
+            sealed.replace(b"application/pkcs7-mime", b"application/cms"), FOOTER
+        ),
         "in a forwarded mail": mixed(
             FOOTER, b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n" + sealed
         ),
@@ -155,7 +166,8 @@ def beside(holders: dict[str, Holder], bob: Person) -> dict[str, bytes]:
 BESIDE = (
     "a footer", "a disclaimer before", "html", "deep", "the media type lost",
     "PGP/MIME and a footer", "rearranged PGP/MIME and a text", "lines of OpenPGP and a footer",
-    "lines of OpenPGP in base64", "lines of OpenPGP in html", "in a forwarded mail",
+    "lines of OpenPGP in base64", "lines of OpenPGP in html", "lines of OpenPGP in markdown",
+    "an armour without its type", "the media type of RFC 7193", "in a forwarded mail",
     "an unreadable structure",
 )  # fmt: skip
 
@@ -176,7 +188,7 @@ def test_what_is_encrypted_beside_other_parts_is_named(
         assert [one.kind for one in opened.security.layers] == ["encryption"]
 
 
-@pytest.mark.parametrize("shape", ["html", "html in base64", "a forwarded mail alone"])
+@pytest.mark.parametrize("shape", ["html", "html in base64", "enriched", "a forwarded mail alone"])
 def test_what_is_encrypted_in_a_mail_of_one_part_is_named(
     shape: str, pgp: Opener, bob: Person
 ) -> None:
@@ -189,6 +201,7 @@ def test_what_is_encrypted_in_a_mail_of_one_part_is_named(
             "html": b"Content-Type: text/html\r\n\r\n" + text,
             "html in base64": b"Content-Type: text/html\r\n"
             b"Content-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(text),
+            "enriched": b"Content-Type: text/enriched\r\n\r\n" + text,
             "a forwarded mail alone": b"Content-Type: message/rfc822\r\n\r\nSubject: x\r\n"
             + multipart_encrypted(message),
         }[shape]
@@ -199,6 +212,32 @@ def test_what_is_encrypted_in_a_mail_of_one_part_is_named(
         assert opened.security.status == "unsupported"
         assert "not opened" in opened.security.reason
         assert opened.content is None
+
+
+def test_lines_whose_hyphens_are_quoted(pgp: Opener, bob: Person, alice: Person) -> None:
+    """KMail writes the first hyphen of a line as `=2D` in quoted-printable."""
+    known = [str(alice.public).encode()]
+    pgp.trust = TrustStore.load(senders=known, system=False)
+    kind = (
+        b"Content-Type: text/plain; charset=utf-8\r\n"
+        b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+    )
+    signed = pgp_sign(alice.secret.signer(), b"Hello\n", mode=SignatureMode.CLEAR)
+    for message, status, word in (
+        (pgp_encrypt(b"Hello\n", [bob.public]), "decrypted", "none"),
+        (signed, "none", "valid"),
+    ):
+        lines = message.replace(b"=", b"=3D").replace(b"\n-", b"\n=2D").replace(b"-", b"=2D", 1)
+        raw = HEADER + kind + lines
+        assert may_be_secured(entity(region(raw)), raw)
+        with pgp(raw) as opened:
+            assert opened.security.status == status, opened.security
+            assert opened.security.signature == word, opened.security
+            assert isinstance(opened.content, bytes)
+            assert opened.content.endswith(b"\r\n\r\nHello\n")
+        with pgp(HEADER + mixed(kind + lines, FOOTER)) as opened:
+            assert opened.security.encrypted == (status == "decrypted")
+            assert opened.security.signature in ("none", "partial")
 
 
 def test_an_ordinary_html_text_and_a_forwarded_mail_have_nothing_to_tell(pgp: Opener) -> None:
@@ -222,9 +261,6 @@ def test_what_is_signed_beside_other_parts_is_partial(
         used, part = pgp, multipart_signed(bob)
         used.trust = TrustStore.load(senders=[str(bob.public).encode()], system=False)
         if kind == "lines":
-            from pysequoia import SignatureMode
-            from pysequoia import sign as pgp_sign
-
             part = b"Content-Type: text/plain\r\n\r\n" + pgp_sign(
                 bob.secret.signer(), b"Hello\n", mode=SignatureMode.CLEAR
             )

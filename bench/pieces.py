@@ -118,7 +118,7 @@ def _fetch(
     mailbox = open_mailbox(connection, Login("a", password="secret"), read_timeout_s=60)
     with clocks("open the folder"):
         status = mailbox.open("")
-    place = FolderRef(identifier, "", status.uid_validity)
+    folder_ref = FolderRef(identifier, "", status.uid_validity)
     known = KnownMails(database, identifier, "", status.uid_validity)
     with clocks("list what is new"):
         listing = mailbox.list_new(known, connection.selection, limit=mails)
@@ -132,10 +132,10 @@ def _fetch(
             with clocks("sync the pack and its folder"):
                 intake.keep()
             with clocks("commit the ledger"), database.transaction() as session:
-                ledger.commit_batch(session, lease, place, intake.messages)
+                ledger.commit_batch(session, lease, folder_ref, intake.messages)
             with clocks("set the flags"):
                 settled = mailbox.settle(intake.refs, connection.after_download)
             with clocks("commit that they are set"), database.transaction() as session:
                 keys = [ref.key for ref in settled]
-                settlements.all_settled(session, [Settled(place, keys, deleted=False)])
+                settlements.all_settled(session, [Settled(folder_ref, keys, deleted=False)])
     mailbox.close()

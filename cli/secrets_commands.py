@@ -57,8 +57,8 @@ def rotate() -> None:
     vault = Vault.from_settings([key.get_secret_value() for key in keys])
 
     def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes | None:
-        place = SecretPath(table, column, row)
-        return None if vault.is_current(sealed) else vault.seal(vault.open(sealed, place), place)
+        path = SecretPath(table, column, row)
+        return None if vault.is_current(sealed) else vault.seal(vault.open(sealed, path), path)
 
     unreadable = 0
     with Database(url, size=2) as database:

@@ -66,7 +66,7 @@ LOG_FIELDS: Final = {
     "octets": "size, in octets",
     "path": "path of the request",
     "pid": "id of the process",
-    "place": "mail server, or mailbox by who logs in",
+    "destination": "mail server, or mailbox by who logs in",
     "python": "version of Python",
     "queue": "queue of jobs",
     "reason": "why, in a sentence",
@@ -91,7 +91,7 @@ LABEL_VALUES: Final = {
         "outcome": "idle, mails, slow-lane, try-again, needs-person, needs-authorisation, "
         "lease-lost, internal"
     },
-    "forward_lanes": {"state": "working, waiting"},
+    "forward_workers": {"state": "working, waiting"},
     "forwarded_events_total": {"outcome": "delivered, failed, dead, paused"},
     "housekeeping_removed_total": {
         "what": "partition, object, spool, message, delivery, filtered, message_history, "

@@ -248,7 +248,7 @@ class Connection:
         host, _, port = (self.host_override or kind.host).partition(":")
         return (host, int(port or kind.port))
 
-    def session_places(self) -> tuple[str, ...]:
+    def session_destinations(self) -> tuple[str, ...]:
         """Where a session of it counts: at its server (the host), and at its mailbox there
         (`user at host`) where several connections, each to a folder, have sessions of one mailbox.
         """

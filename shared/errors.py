@@ -99,9 +99,9 @@ class Refusals:
             self.add(error)
 
     def finish(self, order: Iterable[str] = ()) -> None:
-        """Raises InvalidInput with all that was found, by the fields' places in `order`."""
-        places = {name: place for place, name in enumerate(order)}
-        found = sorted(self._found.values(), key=lambda one: places.get(one.field, len(places)))
+        """Raises InvalidInput with all that was found, in the `order` of the fields."""
+        numbers = {name: number for number, name in enumerate(order)}
+        found = sorted(self._found.values(), key=lambda one: numbers.get(one.field, len(numbers)))
         if found:
             first, *rest = found
             raise InvalidInput(str(first), field=first.field, hint=first.hint, more=rest)

@@ -286,5 +286,5 @@ class Logins:
             sealed = connections.sealed_client_certificate(session, connection_id)
         return self._opened(sealed, login_certificate_path(connection_id))
 
-    def _opened(self, sealed: bytes | None, place: SecretPath) -> str | None:
-        return None if sealed is None else self._vault.open(sealed, place).decode()
+    def _opened(self, sealed: bytes | None, path: SecretPath) -> str | None:
+        return None if sealed is None else self._vault.open(sealed, path).decode()

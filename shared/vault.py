@@ -109,8 +109,8 @@ class SecretKey:
         """`id:base64`, as `posthouse secrets new-key` prints it, or `id/table.column:base64`, as
         `posthouse secrets keys-of` does. Raises InvalidInput."""
         name, _, encoded = entry.partition(":")
-        key_id, slash, place = name.partition("/")
-        table, dot, column = place.partition(".")
+        key_id, slash, of = name.partition("/")
+        table, dot, column = of.partition(".")
         try:
             octets = base64.b64decode(encoded, validate=True)
         except binascii.Error:
@@ -132,8 +132,8 @@ class SecretKey:
 
     def __str__(self) -> str:
         """As `parse` takes it: this is the secret itself."""
-        place = f"/{'.'.join(self.column)}" if self.column else ""
-        return f"{self.id}{place}:{base64.b64encode(self.octets).decode()}"
+        of = f"/{'.'.join(self.column)}" if self.column else ""
+        return f"{self.id}{of}:{base64.b64encode(self.octets).decode()}"
 
 
 def _column_key(master: bytes, table: str, column: str) -> bytes:
@@ -159,27 +159,27 @@ class Vault:
         """`entries` are what `SecretKey.parse` takes."""
         return cls([SecretKey.parse(entry) for entry in entries])
 
-    def seal(self, secret: bytes, place: SecretPath) -> bytes:
+    def seal(self, secret: bytes, path: SecretPath) -> bytes:
         nonce = os.urandom(_NONCE)
         name = self._active.encode()
-        sealed = self._cipher(self._active, place).encrypt(nonce, secret, place.data(self._active))
+        sealed = self._cipher(self._active, path).encrypt(nonce, secret, path.data(self._active))
         return bytes([_VERSION, len(name)]) + name + nonce + sealed
 
-    def open(self, sealed: bytes, place: SecretPath) -> bytes:
+    def open(self, sealed: bytes, path: SecretPath) -> bytes:
         """Raises SecretKeyMissing where the key is not here, SecretUnreadable where the value is
-        not from this place or was changed."""
+        not from this row and column or was changed."""
         key_id, nonce, ciphertext = self._split(sealed)
         try:
-            return self._cipher(key_id, place).decrypt(nonce, ciphertext, place.data(key_id))
+            return self._cipher(key_id, path).decrypt(nonce, ciphertext, path.data(key_id))
         except InvalidTag as error:
             raise SecretUnreadable(
-                f"A secret in {place.table} (row {place.row}) was changed or moved; it is shut.",
+                f"A secret in {path.table} (row {path.row}) was changed or moved; it is shut.",
                 hint="Enter it again.",
             ) from error
 
-    def at(self, place: SecretPath) -> BoundVault:
+    def at(self, path: SecretPath) -> BoundVault:
         """This vault for one secret alone, for those who need not know where it lives."""
-        return BoundVault(self, place)
+        return BoundVault(self, path)
 
     def check(self) -> None:
         """Raises SecretKeyMissing where a key was missing lately: what it sealed waits."""
@@ -194,20 +194,20 @@ class Vault:
         """Whether the first key sealed this: `secrets rotate` seals the others anew."""
         return self._split(sealed)[0] == self._active
 
-    def _cipher(self, key_id: str, place: SecretPath) -> AESGCM:
-        slot = (key_id, place.table, place.column)
-        cipher = self._ciphers.get(slot)
+    def _cipher(self, key_id: str, path: SecretPath) -> AESGCM:
+        cipher_of = (key_id, path.table, path.column)
+        cipher = self._ciphers.get(cipher_of)
         if cipher is None:
             master = self._masters.get(key_id)
             if master is None:
                 self._missed[key_id] = time.monotonic()
                 raise SecretKeyMissing(
-                    f"A secret in {place.table} needs the key {key_id!r} for {place.column}, which "
+                    f"A secret in {path.table} needs the key {key_id!r} for {path.column}, which "
                     "is missing here.",
                     hint="Add it to POSTHOUSE_SECRET_KEYS (behind the first), or enter the secret "
                     "again.",
                 )
-            cipher = self._ciphers[slot] = AESGCM(_column_key(master, place.table, place.column))
+            cipher = self._ciphers[cipher_of] = AESGCM(_column_key(master, path.table, path.column))
         return cipher
 
     @staticmethod

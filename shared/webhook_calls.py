@@ -101,8 +101,8 @@ class WebhookCaller:
     def _opened(self, column: str, target: Target, sealed: bytes | None) -> str:
         if sealed is None:
             return ""
-        place = SecretPath(WEBHOOK_TABLE, column, str(target.id))
-        return self._vault.open(sealed, place).decode()
+        path = SecretPath(WEBHOOK_TABLE, column, str(target.id))
+        return self._vault.open(sealed, path).decode()
 
 
 def _refuse_other_schemes(url: str) -> None:

@@ -42,8 +42,8 @@ def done(api: Api, changes: Sequence[Change], *, quiet: bool) -> Failures:
         for outcomes in _outcomes(api, changes):
             progress.advance(task, len(outcomes))
             failures += [(change, error) for change, error in outcomes if error is not None]
-    places = {id(change): place for place, change in enumerate(changes)}
-    return sorted(failures, key=lambda one: places[id(one[0])])
+    order = {id(change): number for number, change in enumerate(changes)}
+    return sorted(failures, key=lambda one: order[id(one[0])])
 
 
 def _outcomes(api: Api, changes: Sequence[Change]) -> Iterator[Outcomes]:

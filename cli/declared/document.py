@@ -58,10 +58,10 @@ class _Entry(BaseModel):
     #: Its node in the text, with the file's name.
     _stands: tuple[str, yaml.Node | None] = PrivateAttr(("", None))
 
-    def place_of(self, *place: int | str) -> str:
+    def location_of(self, *location: int | str) -> str:
         """`file.yaml, line 3, column 5` of a field of it, or of an item of the field."""
         path, node = self._stands
-        return _at(path, fault_at(node, place, ""))
+        return _at(path, fault_at(node, location, ""))
 
 
 E = TypeVar("E", bound=_Entry)
@@ -224,7 +224,7 @@ class Document(BaseModel):
     webhooks: list[WebhookEntry] = []
 
 
-#: Whose fields are known at a place of the file, numbers left out.
+#: Whose fields are known at a location of the file, numbers left out.
 _FIELDS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): Document,
     ("credentials",): CredentialEntry,
@@ -333,8 +333,8 @@ def _faults_of(
         except ValidationError:
             continue
         for field, text in validation.faults(kind, entry):
-            place: tuple[int | str, ...] = (kind, at, field) if field else (kind, at)
-            yield fault_at(node, place, _place(loaded, place) + text)
+            location: tuple[int | str, ...] = (kind, at, field) if field else (kind, at)
+            yield fault_at(node, location, _location(loaded, location) + text)
 
 
 def _names(entries: Any) -> list[Any]:
@@ -356,17 +356,17 @@ def _twice(names: list[Any]) -> dict[int, str]:
 
 
 def _worded(loaded: dict[str, Any], one: Any) -> str:
-    place = _place(loaded, one["loc"])
+    location = _location(loaded, one["loc"])
     if one["type"] != "extra_forbidden":
         said = in_words(one["type"], str(one["msg"]))
-        return place.removesuffix(": ") + said if place else said.lstrip(": ")
+        return location.removesuffix(": ") + said if location else said.lstrip(": ")
     names = tuple(part for part in one["loc"][:-1] if isinstance(part, str))
     model, key = _FIELDS.get(names), str(one["loc"][-1])
     known = model.model_fields if model else ()
-    return f"{place}there is no such key{meant(key, known)}"
+    return f"{location}there is no such key{meant(key, known)}"
 
 
-def _place(loaded: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+def _location(loaded: dict[str, Any], loc: tuple[int | str, ...]) -> str:
     """`connections 'Billing', interval_minutes: ` rather than numbers."""
     parts: list[str] = [str(part) for part in loc if not isinstance(part, int)]
     if len(loc) >= 2 and isinstance(loc[1], int):

@@ -81,16 +81,18 @@ class Plan:
         for connection in self._document.connections:
             where = f"connections {connection.name!r}"
             for at, name in enumerate(connection.certificates):
-                place = connection.place_of("certificates", at)
-                missing += self._missing("certificates", name, f"{place}: {where}")
+                location = connection.location_of("certificates", at)
+                missing += self._missing("certificates", name, f"{location}: {where}")
             if connection.credential:
-                place = connection.place_of("credential")
-                missing += self._missing("credentials", connection.credential, f"{place}: {where}")
+                location = connection.location_of("credential")
+                missing += self._missing(
+                    "credentials", connection.credential, f"{location}: {where}"
+                )
         for handler in self._document.handlers:
             for at, name in enumerate(handler.connections if handler.connections != "all" else ()):
-                where = f"{handler.place_of('connections', at)}: handlers {handler.name!r}"
+                where = f"{handler.location_of('connections', at)}: handlers {handler.name!r}"
                 missing += self._missing("connections", name, where)
-            where = f"{handler.place_of('rules')}: handlers {handler.name!r}, rules"
+            where = f"{handler.location_of('rules')}: handlers {handler.name!r}, rules"
             for name in read_rules(handler.rules).connections:
                 missing += self._missing("connections", name, where)
         if missing:

@@ -185,9 +185,9 @@ def problem_body(error: PosthouseError) -> dict[str, Any]:
 
 
 def _misformed(error: Mapping[str, Any]) -> InvalidInput:
-    """What pydantic found at one place of a request."""
-    place = [str(part) for part in error["loc"][1:]]
-    name = ".".join(place)
+    """What pydantic found of one field of a request."""
+    path = [str(part) for part in error["loc"][1:]]
+    name = ".".join(path)
     if error["type"] == "extra_forbidden":
         return InvalidInput(f"There is no field {name!r} here.", field=name)
     about = repr(name) if name else "The body"

@@ -19,17 +19,17 @@ class EventSigningKeys:
     def keys_of(self, target: DeliveryTarget) -> list[str]:
         """The present key, and the former one in a renewal. Raises SecretUnreadable,
         SecretKeyMissing."""
-        places = (
+        sealed_keys = (
             (target.signing_key, signing_key_path),
             (target.former_signing_key, former_signing_key_path),
         )
         keys = []
-        for sealed, place in places:
+        for sealed, path in sealed_keys:
             if sealed is None:
                 continue
             known = self._opened.get((target.handler_id, sealed))
             if known is None:
-                known = self._vault.open(sealed, place(target.handler_id)).decode()
+                known = self._vault.open(sealed, path(target.handler_id)).decode()
                 if len(self._opened) >= _KEPT:
                     self._opened.clear()
                 self._opened[target.handler_id, sealed] = known

@@ -110,9 +110,9 @@ class Keyring:
     def _load(self, sealed: Sequence[SealedKey]) -> IdentityIndex:
         readable: list[tuple[str, Literal["smime", "openpgp"], bytes, bytes]] = []
         for key in sealed:
-            place = SecretPath("certificate", "private_key", str(key.id))
+            path = SecretPath("certificate", "private_key", str(key.id))
             try:
-                private = self._vault.open(key.private_key, place)
+                private = self._vault.open(key.private_key, path)
                 kind: Literal["smime", "openpgp"] = "openpgp" if key.kind == "openpgp" else "smime"
                 IdentityIndex.load([(str(key.id), kind, key.certificate, private)])
             except (SecretUnreadable, InvalidInput) as error:

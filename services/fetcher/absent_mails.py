@@ -28,19 +28,19 @@ class AbsentMails:
         self._most = most
         self._keys: OrderedDict[FolderRef, frozenset[Key]] = OrderedDict()
 
-    def of(self, place: FolderRef) -> Set[Key]:
+    def of(self, folder_ref: FolderRef) -> Set[Key]:
         with self._lock:
-            return self._keys.get(place, frozenset())
+            return self._keys.get(folder_ref, frozenset())
 
-    def remember(self, place: FolderRef, keys: Set[Key]) -> None:
+    def remember(self, folder_ref: FolderRef, keys: Set[Key]) -> None:
         """All that are to be passed in this folder."""
         with self._lock:
-            self._keys.pop(place, None)
+            self._keys.pop(folder_ref, None)
             if keys:
-                self._keys[place] = frozenset(keys)
+                self._keys[folder_ref] = frozenset(keys)
             while sum(map(len, self._keys.values())) > self._most:
                 self._keys.popitem(last=False)
 
-    def forget(self, place: FolderRef) -> None:
+    def forget(self, folder_ref: FolderRef) -> None:
         with self._lock:
-            self._keys.pop(place, None)
+            self._keys.pop(folder_ref, None)

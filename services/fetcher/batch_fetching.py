@@ -248,9 +248,9 @@ def _failed_downloads(
         return {}
     listed = {ref.key for ref in refs}
     with run.tools.database.transaction() as session:
-        failed = download_failures.of_place(session, run.place)
+        failed = download_failures.of_folder(session, run.folder_ref)
         if complete:
-            download_failures.forget(session, run.place, failed.keys() - listed)
+            download_failures.forget(session, run.folder_ref, failed.keys() - listed)
     return {key: failure for key, failure in failed.items() if key in listed}
 
 

@@ -1,4 +1,4 @@
-"""Sessions that are being closed: each has its place until its server has closed it as well."""
+"""Sessions that are being closed: each has its permit until its server has closed it as well."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ def side_by_side(act: Callable[[Item], Result], items: Iterable[Item]) -> list[R
 
 
 class ClosingSessions:
-    """By place, under `lock`; `count` has the other sessions of this fetcher."""
+    """By destination, under `lock`; `count` has the other sessions of this fetcher."""
 
     def __init__(self, lock: threading.Lock, count: Mapping[str, int]) -> None:
         self._closing: Counter[str] = Counter()
         self._closed = threading.Condition(lock)
         self._count = count
 
-    def at(self, place: str) -> int:
-        return self._closing[place]
+    def at(self, destination: str) -> int:
+        return self._closing[destination]
 
-    def begin(self, places: Sequence[str]) -> None:
+    def begin(self, destinations: Sequence[str]) -> None:
         with self._closed:
-            self._closing.update(places)
+            self._closing.update(destinations)
 
-    def end(self, places: Sequence[str]) -> None:
+    def end(self, destinations: Sequence[str]) -> None:
         with self._closed:
-            for place in places:
-                self._closing[place] -= 1
-                if not self._closing[place]:
-                    del self._closing[place]
+            for destination in destinations:
+                self._closing[destination] -= 1
+                if not self._closing[destination]:
+                    del self._closing[destination]
             self._closed.notify_all()
 
-    def leave_room(self, places: Sequence[str], limit: Callable[[str], int]) -> bool:
+    def leave_room(self, destinations: Sequence[str], limit: Callable[[str], int]) -> bool:
         """Waits until there is room for those that are open beside them; whether there is."""
 
         def has_room() -> bool:
             return all(
-                not self._closing[place]
-                or self._count[place] + self._closing[place] <= limit(place)
-                for place in places
+                not self._closing[destination]
+                or self._count[destination] + self._closing[destination] <= limit(destination)
+                for destination in destinations
             )
 
         with self._closed:

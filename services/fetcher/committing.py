@@ -89,7 +89,7 @@ def _alone(ready: Ready) -> Committed:
     def record(session: Session) -> Committed:
         committed = _commit(run, session, intake)
         if ready.failed_before and intake.messages:
-            download_failures.note_given(session, run.place, [ref.key for ref in intake.refs])
+            download_failures.note_given(session, run.folder_ref, [ref.key for ref in intake.refs])
         return committed
 
     with traces.span(
@@ -130,17 +130,17 @@ def _settle_next(ready: Ready) -> None:
 def _is_one_statement(ready: Ready) -> bool:
     """Whether its commit is nothing but `ledger.commit_batches`, and that one statement."""
     run, intake = ready.run, ready.intake
-    batch = Batch(run.lease, run.place, intake.messages, intake.refused)
+    batch = Batch(run.lease, run.folder_ref, intake.messages, intake.refused)
     return _joins(ready) and ledger.is_one_statement(batch)
 
 
 def _commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch but for mails that are known already and show it only now."""
-    if (run.rebinding and run.place.uid_validity is None) or run.in_doubt.contents:
+    if (run.rebinding and run.folder_ref.uid_validity is None) or run.in_doubt.contents:
         return rebinding.commit(run, session, intake)
     if any(message.gmail_id is not None for message in intake.messages):
         return gmail_dedupe.commit(run, session, intake)
-    ledger.commit_batch(session, run.lease, run.place, intake.messages, intake.refused)
+    ledger.commit_batch(session, run.lease, run.folder_ref, intake.messages, intake.refused)
     return Committed(intake.messages, intake.refs)
 
 
@@ -172,7 +172,7 @@ def _together(batches: Sequence[Ready]) -> list[Committed | None]:
 
 def _record(batches: Sequence[Ready], messages: Sequence[Sequence[NewMessage]]) -> list[bool]:
     found = [
-        Batch(ready.run.lease, ready.run.place, mails, ready.intake.refused)
+        Batch(ready.run.lease, ready.run.folder_ref, mails, ready.intake.refused)
         for ready, mails in zip(batches, messages, strict=True)
     ]
     with batches[0].run.tools.database.transaction() as session:

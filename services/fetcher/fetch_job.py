@@ -179,7 +179,7 @@ class Dispatcher:
             else:
                 run.changed = answer is PollAnswer.CHANGED
                 over_open.append(run)
-        # Not before all sessions are back in their places: Postgres may be away.
+        # Not before all sessions are back in the pool: Postgres may be away.
         for run in idle:
             self.ends.succeeded(run)
         self.ends.finish(idle)

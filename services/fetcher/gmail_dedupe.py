@@ -34,7 +34,7 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Duplicates:
     with run.tools.database.transaction() as session:
         found = gmail_labels.find_duplicates(session, run.connection, ids)
         if found.duplicates:
-            gmail_labels.mark_known(session, run.lease, run.place, found.duplicates)
+            gmail_labels.mark_known(session, run.lease, run.folder_ref, found.duplicates)
     already_known = {duplicate.uid for duplicate in found.duplicates}
     return Duplicates(
         [ref for ref in refs if ref.key not in already_known and ref.key not in found.waiting],
@@ -45,14 +45,14 @@ def without_duplicates(run: Run, refs: Sequence[MailRef]) -> Duplicates:
 
 def commit(run: Run, session: Session, intake: Intake) -> Committed:
     """Records a batch (`ledger.commit_batch`) but for the duplicates in it. Raises LeaseLost."""
-    lease, place = run.lease, run.place
+    lease, folder_ref = run.lease, run.folder_ref
     ids = {int(m.native_key): m.gmail_id for m in intake.messages if m.gmail_id is not None}
     gmail_labels.lock(session, run.connection)
     found = gmail_labels.find_duplicates(session, run.connection, ids)
     left_out = {duplicate.uid for duplicate in found.duplicates} | found.waiting
     messages = [m for m in intake.messages if int(m.native_key) not in left_out]
-    ledger.commit_batch(session, lease, place, messages, intake.refused, found.only_for)
+    ledger.commit_batch(session, lease, folder_ref, messages, intake.refused, found.only_for)
     if found.duplicates:
-        gmail_labels.mark_known(session, lease, place, found.duplicates)
+        gmail_labels.mark_known(session, lease, folder_ref, found.duplicates)
     already_known = [ref for ref in intake.refs if ref.key not in found.waiting]
     return Committed(messages, already_known)

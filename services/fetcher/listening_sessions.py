@@ -25,11 +25,11 @@ _NEVER_LISTENING = 5
 @dataclass(frozen=True, slots=True)
 class Kept:
     """An open session, the connection it is of, as that was edited last, and where it counts
-    (`Connection.session_places`)."""
+    (`Connection.session_destinations`)."""
 
     mailbox: Mailbox
     connection: Connection
-    places: tuple[str, ...]
+    destinations: tuple[str, ...]
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -38,10 +38,11 @@ class Kept:
 
 
 class Listeners:
-    """Sessions that listen, by the connection's id, and how many do at each place.
+    """Sessions that listen, by the connection's id, and how many do at each destination.
 
-    `most`: how many may listen; `limit`: how many sessions a place may have. `end` closes a session
-    that broke. `on_push` and `on_lost` are called from the loop's thread, or within `listen`.
+    `most`: how many may listen; `limit`: how many sessions a destination may have. `end` closes a
+    session that broke. `on_push` and `on_lost` are called from the loop's thread, or within
+    `listen`.
     """
 
     def __init__(
@@ -102,7 +103,10 @@ class Listeners:
         while another session of the connection is being ended: the loop knows both by its id."""
         if connection_id in self._ending or len(self._sessions) >= self._most:
             return False
-        if any(self._count[place] >= _share(self._limit(place)) for place in kept.places):
+        if any(
+            self._count[destination] >= _share(self._limit(destination))
+            for destination in kept.destinations
+        ):
             return False
         self._beginning.add(connection_id)
         return True
@@ -161,10 +165,10 @@ class Listeners:
 
     def _add(self, kept: Kept, by: int) -> None:
         with self._lock:
-            for place in kept.places:
-                self._count[place] += by
-                if not self._count[place]:
-                    del self._count[place]
+            for destination in kept.destinations:
+                self._count[destination] += by
+                if not self._count[destination]:
+                    del self._count[destination]
         metrics.PUSH_SESSIONS.inc(by)
 
 

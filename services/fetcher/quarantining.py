@@ -21,7 +21,7 @@ def quarantine(run: Run, refused: Sequence[LeftOnServer]) -> None:
     """Leaves these mails on their server, and says why."""
     if refused:
         with run.tools.database.transaction() as session:
-            ledger.commit_batch(session, run.lease, run.place, (), refused)
+            ledger.commit_batch(session, run.lease, run.folder_ref, (), refused)
 
 
 def blame(
@@ -50,7 +50,7 @@ def blame(
     with run.tools.database.transaction() as session:
         known = download_failures.note(
             session,
-            run.place,
+            run.folder_ref,
             keys,
             alone=alone,
             octets=octets,
@@ -60,7 +60,7 @@ def blame(
             return False
         if not final:
             return False
-        download_failures.forget(session, run.place, [refs[0].key])
+        download_failures.forget(session, run.folder_ref, [refs[0].key])
     quarantine(run, [_unreadable(refs[0], reason, known.alone, octets)])
     return True
 

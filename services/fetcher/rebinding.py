@@ -33,21 +33,25 @@ _FEW: Final = 10
 
 def note_uid_validity(run: Run, now: Cursor) -> None:
     """Decides whether mails are to be rebound, as the folder was re-created."""
-    state, place = run.state, run.place
+    state, folder_ref = run.state, run.folder_ref
     run.rebinding = state.validity_changed_at is not None
-    if place.uid_validity is None:
+    if folder_ref.uid_validity is None:
         return
     if state.uid_validity is None:
         # Noted before anything is committed under it: this run may break off, and the folder may
         # be another one when the next run comes.
         with run.tools.database.autocommit() as session:
             look = scheduling.first_validity(
-                session, run.lease, place.connection_id, place.folder, place.uid_validity
+                session,
+                run.lease,
+                folder_ref.connection_id,
+                folder_ref.folder,
+                folder_ref.uid_validity,
             )
         run.nothing_known = look.nothing_known and not state.skip_existing
         if look.knows_earlier:  # the connection read it once, and another folder in between
             _begin_rebinding(run)
-    elif state.uid_validity != place.uid_validity:
+    elif state.uid_validity != folder_ref.uid_validity:
         _begin_rebinding(run)
     elif state.cursor is not None and is_another_folder(state.cursor, now):
         _begin_rebinding(run, another_folder=True)
@@ -57,20 +61,20 @@ def _begin_rebinding(run: Run, *, another_folder: bool = False) -> None:
     """From now on mails are compared, also in a fresh session of this run: with the state of before
     it would retire the keys of what was committed, or take those that were rebound for unchanged
     ones. Raises LeaseLost, as after an edit, which decides it anew."""
-    place = run.place
+    folder_ref = run.folder_ref
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
-        if another_folder and place.uid_validity is not None:
+        if another_folder and folder_ref.uid_validity is not None:
             scheduling.another_folder(
-                session, place.connection_id, place.folder, place.uid_validity
+                session, folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity
             )
         else:
-            scheduling.validity_changed(session, place.connection_id, place.uid_validity)
+            scheduling.validity_changed(session, folder_ref.connection_id, folder_ref.uid_validity)
     run.rebinding = True
     run.state = replace(
         run.state,
         cursor=None,
-        uid_validity=place.uid_validity,
+        uid_validity=folder_ref.uid_validity,
         validity_changed_at=utc_now(),
         skipped_known=False,
     )
@@ -90,7 +94,7 @@ def without_known_content(
 def _recognised(
     run: Run, known: Known, listing: Listing
 ) -> tuple[Sequence[MailRef], Sequence[MailRef]]:
-    if run.place.uid_validity is not None:
+    if run.folder_ref.uid_validity is not None:
         return (_rebind_uids(run, listing.new) if run.rebinding else listing.new), ()
     if run.rebinding:
         return _rebind_keys(run, listing)
@@ -115,10 +119,10 @@ def commit(run: Run, session: Session, intake: Intake) -> Committed:
         and message.native_key not in same
         and (message.headers.message_id or message.headers.date)
     }
-    rebound = rebind_keys(session, run.place, (), contents)
+    rebound = rebind_keys(session, run.folder_ref, (), contents)
     known = rebound.keys | same
     new = [m for m in intake.messages if m.native_key not in known]
-    ledger.commit_batch(session, run.lease, run.place, new, intake.refused)
+    ledger.commit_batch(session, run.lease, run.folder_ref, new, intake.refused)
     kept = known - rebound.unsettled if run.removes else frozenset[str]()
     return Committed(
         new,
@@ -133,11 +137,11 @@ def end_rebinding(run: Run) -> None:
 
     Where only unread mails are seen, others may be set unread at any time, and are compared then.
     """
-    sees_all = run.connection.selection is Selection.ALL or run.place.uid_validity is None
+    sees_all = run.connection.selection is Selection.ALL or run.folder_ref.uid_validity is None
     with run.tools.database.transaction() as session:
-        settlements.drop_stale_settlements(session, run.place, scheduling.REBINDING_DAYS)
+        settlements.drop_stale_settlements(session, run.folder_ref, scheduling.REBINDING_DAYS)
         if sees_all:
-            scheduling.rebinding_over(session, run.place.connection_id, run.place.folder)
+            scheduling.rebinding_over(session, run.folder_ref.connection_id, run.folder_ref.folder)
     if not sees_all:
         end_skipping(run)
 
@@ -192,7 +196,7 @@ def _rebind_changed(run: Run, listing: Listing) -> tuple[list[MailRef], list[Mai
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]
-        rebound = rebind_keys(session, run.place, listed, digests, just_now=True)
+        rebound = rebind_keys(session, run.folder_ref, listed, digests, just_now=True)
     to_settle = rebound.unsettled if run.removes else rebound.keys
     return (
         [ref for ref in listing.new if ref.key not in rebound.keys],
@@ -222,11 +226,11 @@ def _rebind_keys(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRe
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]
-        rebound = rebind_keys(session, run.place, listed, digests)
+        rebound = rebind_keys(session, run.folder_ref, listed, digests)
         passed_over = [key for key in skipped if key not in rebound.keys]
         if passed_over:
             known_sets.add_known(
-                session, run.place.connection_id, run.place.folder, None, passed_over
+                session, run.folder_ref.connection_id, run.folder_ref.folder, None, passed_over
             )
     left_out = {*rebound.keys, *passed_over}
     to_settle = rebound.unsettled if run.removes else rebound.keys
@@ -244,8 +248,8 @@ def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
 
     Mails skipped when the connection was enabled have no digest; they are told by their arrival.
     """
-    place = run.place
-    assert place.uid_validity is not None
+    folder_ref = run.folder_ref
+    assert folder_ref.uid_validity is not None
     digests: dict[int, bytes] = {}
     for ref, block in run.mailbox.headers([*refs, *_maybe_flagged(run, refs)]):
         head = header_octets(block)
@@ -256,7 +260,7 @@ def _rebind_uids(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     unread = {
         ref.key for ref in refs if marks and isinstance(ref.key, int) and ref.seen is not True
     }
-    where = (place.connection_id, place.folder, place.uid_validity)
+    where = (folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity)
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         known = known_sets.rebind(session, *where, digests, unread)
@@ -269,7 +273,7 @@ def _maybe_flagged(run: Run, refs: Sequence[MailRef]) -> list[MailRef]:
     """The mails beside `refs`, where we flagged some deleted that could not be removed: no listing
     shows those as new, and taken for somebody else's they would end all deletion for ever."""
     with run.tools.database.transaction() as session:
-        if not settlements.has_flagged_elsewhere(session, run.place):
+        if not settlements.has_flagged_elsewhere(session, run.folder_ref):
             return []
     everything, listed = run.mailbox.keys(), {ref.key for ref in refs}
     return [MailRef(key, 0) for key in everything if key not in listed]

@@ -23,7 +23,7 @@ def released_beside(run: Run, known: Known, listed: Sequence[MailRef]) -> list[M
     if not run.state.has_failed_downloads:
         return []
     with run.tools.database.autocommit() as session:
-        found = download_failures.released(session, run.place)
+        found = download_failures.released(session, run.folder_ref)
     there = {ref.key for ref in listed}
     return [MailRef(key, 0) for key in known.missing([key for key in found if key not in there])]
 
@@ -33,4 +33,4 @@ def forget_gone(run: Run, keys: Sequence[Key]) -> None:
     if keys:
         _log.warning("released mails are gone from their server", mails=len(keys))
         with run.tools.database.transaction() as session:
-            download_failures.forget(session, run.place, keys)
+            download_failures.forget(session, run.folder_ref, keys)

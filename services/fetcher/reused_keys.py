@@ -70,9 +70,9 @@ def reused(run: Run, listing: Listing) -> Reused:
     run.in_doubt, listed = InDoubt(), listing.listed
     if not listed or not run.mailbox.capabilities.reuses_keys:
         return Reused()
-    place = run.place
+    folder_ref = run.folder_ref
     with run.tools.database.autocommit() as session:
-        before = reappeared(session, place, [str(key) for key in listed])
+        before = reappeared(session, folder_ref, [str(key) for key in listed])
     before |= _may_have_moved_up(run, listing)
     if not before:
         return Reused()
@@ -123,8 +123,8 @@ def same_as_before(run: Run, session: Session, intake: Intake) -> set[Key]:
     }
     other = (shown.keys() | {item.key for item in intake.refused}) & doubted.keys() - same.keys()
     run.in_doubt.changed = run.in_doubt.changed or bool(other)
-    retire_keys(session, run.place, [str(key) for key in other])
-    add_contents(session, run.place, {str(key): content for key, content in same.items()})
+    retire_keys(session, run.folder_ref, [str(key) for key in other])
+    add_contents(session, run.folder_ref, {str(key): content for key, content in same.items()})
     return set(same)
 
 
@@ -132,13 +132,13 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
     """Whether keys of mails that an earlier run committed and did not settle name other mails by
     now, which settling would remove unseen. Those become new; where one of them is a mail that
     waited under another key, it waits under this one."""
-    capabilities, place = run.mailbox.capabilities, run.place
+    capabilities, folder_ref = run.mailbox.capabilities, run.folder_ref
     if not (waiting and capabilities.reuses_keys and capabilities.dates):
         return False
     if not (run.removes or capabilities.expires_days == 0):
         return False
     with run.tools.database.autocommit() as session:
-        before = contents(session, place, [str(key) for key in waiting])
+        before = contents(session, folder_ref, [str(key) for key in waiting])
     refs = [MailRef(key, 0) for key in before]
     now = _contents(run, refs, unshown=lambda ref: False)
     other = {
@@ -151,10 +151,10 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
         listed = [str(key) for key in every]
         with run.tools.database.transaction() as session:
             leases.assert_held(session, run.lease)
-            give_up_settling(session, place, list(other))
-            retire_keys(session, place, list(other))
+            give_up_settling(session, folder_ref, list(other))
+            retire_keys(session, folder_ref, list(other))
             rebind_keys(
-                session, place, listed, {k: digest for k, digest in other.items() if digest}
+                session, folder_ref, listed, {k: digest for k, digest in other.items() if digest}
             )
     return bool(other)
 
@@ -212,7 +212,7 @@ def _may_have_moved_up(run: Run, listing: Listing) -> dict[str, Vanished]:
 
 def _listed_before(run: Run, keys: Sequence[str]) -> dict[str, Vanished]:
     with run.tools.database.autocommit() as session:
-        return listed_before(session, run.place, keys)
+        return listed_before(session, run.folder_ref, keys)
 
 
 def _contents(
@@ -227,7 +227,7 @@ def _quarantined(run: Run, shown: Mapping[str, bytes]) -> Set[str]:
     if not shown:
         return frozenset()
     with run.tools.database.autocommit() as session:
-        entries = left_on_server(session, run.place, list(shown))
+        entries = left_on_server(session, run.folder_ref, list(shown))
     said = {key: read_headers(header) for key, header in shown.items()}
     return {
         key
@@ -255,9 +255,9 @@ def _record(
     digests = {str(key): digest for key, digest in other.items() if digest}
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
-        settle_again(session, run.place, again)
-        retire_keys(session, run.place, [str(key) for key in other])
-        rebound = rebind_keys(session, run.place, [str(key) for key in listed], digests)
+        settle_again(session, run.folder_ref, again)
+        retire_keys(session, run.folder_ref, [str(key) for key in other])
+        rebound = rebind_keys(session, run.folder_ref, [str(key) for key in listed], digests)
     return rebound.keys, again | (rebound.unsettled if run.removes else rebound.keys)
 
 

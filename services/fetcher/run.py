@@ -206,21 +206,21 @@ class Run:
     in_doubt: InDoubt = field(default_factory=InDoubt)
     report: RunReport = field(default_factory=RunReport)
     _mailbox: Mailbox | None = None
-    _place: FolderRef | None = None
+    _folder_ref: FolderRef | None = None
     _deadline: float = 0.0
 
     def known_mails(self) -> KnownMails:
         """What it had before. What needs not be asked for that is true once: then the run itself
         has mails."""
-        place, unknown_from = self.place, self.unknown_from
+        folder_ref, unknown_from = self.folder_ref, self.unknown_from
         self.unknown_from = None
-        if self.rebinding or place.uid_validity != self.state.uid_validity:
+        if self.rebinding or folder_ref.uid_validity != self.state.uid_validity:
             unknown_from = None
         return KnownMails(
             self.tools.database,
-            place.connection_id,
-            place.folder,
-            place.uid_validity,
+            folder_ref.connection_id,
+            folder_ref.folder,
+            folder_ref.uid_validity,
             unknown_from=unknown_from,
         )
 
@@ -235,19 +235,19 @@ class Run:
 
     @mailbox.setter
     def mailbox(self, mailbox: Mailbox) -> None:
-        self._mailbox, self._place = mailbox, None
+        self._mailbox, self._folder_ref = mailbox, None
         self.rebinding = self.nothing_known = False
         self.report.session_broke = False
 
     @property
-    def place(self) -> FolderRef:
-        assert self._place is not None, "the folder is open by now"
-        return self._place
+    def folder_ref(self) -> FolderRef:
+        assert self._folder_ref is not None, "the folder is open by now"
+        return self._folder_ref
 
-    @place.setter
-    def place(self, place: FolderRef) -> None:
-        self._place = place
-        self.report.uid_validity = place.uid_validity
+    @folder_ref.setter
+    def folder_ref(self, folder_ref: FolderRef) -> None:
+        self._folder_ref = folder_ref
+        self.report.uid_validity = folder_ref.uid_validity
 
     @property
     def removes(self) -> bool:

@@ -104,7 +104,7 @@ def _open(run: Run) -> None:
             count_known=state.looks_at_all,
         )
     status = mailbox.open(run.connection.folder)
-    run.place = FolderRef(run.connection.id, run.connection.folder, status.uid_validity)
+    run.folder_ref = FolderRef(run.connection.id, run.connection.folder, status.uid_validity)
     note_uid_validity(run, status.cursor)
 
 
@@ -119,16 +119,22 @@ def _check_start(run: Run) -> None:
 
 
 def _skip_existing(run: Run) -> None:
-    place = run.place
+    folder_ref = run.folder_ref
     # Over POP3 a date would cost the header of each mail: there it is what the first look finds.
     since = None if run.connection.kind.start_depends else run.state.start_since
     keys = set(run.mailbox.keys())
     if since is not None:
         keys -= _arrived_since(run, since)
     with run.tools.database.transaction() as session:
-        ledger.commit_batch(session, run.lease, place, ())
-        add_known(session, place.connection_id, place.folder, place.uid_validity, list(keys))
-        scheduling.skipped_existing(session, place.connection_id, before=since)
+        ledger.commit_batch(session, run.lease, folder_ref, ())
+        add_known(
+            session,
+            folder_ref.connection_id,
+            folder_ref.folder,
+            folder_ref.uid_validity,
+            list(keys),
+        )
+        scheduling.skipped_existing(session, folder_ref.connection_id, before=since)
     run.unknown_from = None  # they are known now
     # Not what comes until a fresh session.
     run.state = replace(run.state, skip_existing=False, start_since=None)
@@ -147,10 +153,10 @@ def _arrived_since(run: Run, since: datetime) -> set[Key]:
 def _fetch_listings(run: Run) -> None:
     """Lists and fetches until everything is handled, time is up, or a mail must be tried again."""
     run.set_deadline()
-    run.report.absent |= run.tools.absent.of(run.place)
+    run.report.absent |= run.tools.absent.of(run.folder_ref)
     known = run.known_mails()
     # An IMAP server is asked for all of it, and goes on from there; others begin anew.
-    anew = run.state.looks_at_all and run.place.uid_validity is None
+    anew = run.state.looks_at_all and run.folder_ref.uid_validity is None
     while True:
         with traces.span("list", connection=run.connection.id) as span:
             listing = run.mailbox.list_new(
@@ -193,9 +199,9 @@ def _fetch_listing(run: Run, known: Known, listing: Listing) -> bool:
     settle(run, [*already_known, *labelled.duplicates])
     handled = Batches(run, new, more=not listing.complete).fetch()
     if run.is_over and not (handled and listing.complete):
-        run.tools.absent.remember(run.place, run.report.absent)
+        run.tools.absent.remember(run.folder_ref, run.report.absent)
     else:
-        run.tools.absent.forget(run.place)
+        run.tools.absent.forget(run.folder_ref)
     left = left | run.in_doubt.left
     undecided = labelled.undecided or bool(left)
     refused = [(ref, error) for ref, error in listing.undated if isinstance(error, MailFailure)]
@@ -246,28 +252,28 @@ def _forget_vanished(run: Run, known: Known, listing: Listing, left: Set[Key]) -
     What is known of IMAP mails is packed once a day, too. Of a folder in which nothing is known and
     nothing is found there is neither (`first_validity` says when it was looked at).
     """
-    place, listed, once_a_day = run.place, listing.listed, run.state.prune_due
+    folder_ref, listed, once_a_day = run.folder_ref, listing.listed, run.state.prune_due
     if (listed is None and not once_a_day) or (run.nothing_known and not run.report.found):
         return
     if listed is None and _has_piled_up(run, known, listing):
         listed = run.mailbox.keys()
-    where = (place.connection_id, place.folder, place.uid_validity)
+    where = (folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity)
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         if listed is None:
-            drop_vanished(session, place.connection_id, place.folder)
+            drop_vanished(session, folder_ref.connection_id, folder_ref.folder)
         else:
             if left:
-                keep_vanished(session, place, map(str, left))
+                keep_vanished(session, folder_ref, map(str, left))
                 listed = [key for key in listed if key not in left]
             prune(session, *where, listed, packing=once_a_day)
         if once_a_day:
-            scheduling.pruned(session, place.connection_id)
+            scheduling.pruned(session, folder_ref.connection_id)
 
 
 def _has_piled_up(run: Run, known: Known, listing: Listing) -> bool:
     """Whether it is worth asking for the key of every mail in the folder, which at Graph takes a
     request for each thousand."""
-    if run.place.uid_validity is not None:
+    if run.folder_ref.uid_validity is not None:
         return True
     return known.count() > listing.total + _FORGET_BEYOND

@@ -83,12 +83,12 @@ def concerns_host(error: StepFailed) -> bool:
     return error.step in _BEFORE_LOGIN
 
 
-def log_limit(place: str, allowed: int) -> None:
+def log_limit(destination: str, allowed: int) -> None:
     """Tells people of a limit that was met."""
     metrics.SESSION_REFUSALS.inc()
     _log.warning(
         "session limit of a mail server reached",
-        place=place,
+        destination=destination,
         allowed=allowed,
         hint=TOO_MANY.hint,
     )
@@ -104,9 +104,9 @@ class PoolLimits:
     per_host: int
     per_mailbox: int
 
-    def at(self, place: str) -> int:
-        """How many sessions all fetchers together may have there (`Connection.session_places`)."""
-        return self.per_mailbox if is_mailbox(place) else self.per_host
+    def at(self, destination: str) -> int:
+        """How many sessions all fetchers together may have at a destination."""
+        return self.per_mailbox if is_mailbox(destination) else self.per_host
 
 
 class Reservations:
@@ -116,18 +116,18 @@ class Reservations:
         self._lock = threading.Lock()
         self._reserved: dict[str, tuple[int, float]] = {}
 
-    def at(self, place: str, allowed: int) -> int:
+    def at(self, destination: str, allowed: int) -> int:
         """How many sessions of the `allowed` ones others may have there."""
         with self._lock:
-            reserved, until = self._reserved.get(place, (allowed, 0.0))
+            reserved, until = self._reserved.get(destination, (allowed, 0.0))
         return min(allowed, reserved) if time.monotonic() < until else allowed
 
-    def reserve(self, place: str, allowed: int, seconds: float) -> None:
-        """For the time of a second try `place` takes so many."""
+    def reserve(self, destination: str, allowed: int, seconds: float) -> None:
+        """For the time of a second try `destination` takes so many."""
         with self._lock:
-            self._reserved[place] = (allowed, time.monotonic() + seconds)
+            self._reserved[destination] = (allowed, time.monotonic() + seconds)
 
-    def release(self, place: str) -> None:
+    def release(self, destination: str) -> None:
         """The second try is over."""
         with self._lock:
-            self._reserved.pop(place, None)
+            self._reserved.pop(destination, None)

@@ -21,9 +21,9 @@ from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import StepFailed
 from shared.storage.session_shares import is_mailbox
 
-#: Seconds until the place of a session that was closed is taken again by the server.
+#: Seconds until a server takes another session after one that was closed.
 _UNTIL_FREE_S = (0.3, 1.2)
-#: How often in a row a connection waits for a place (some seconds each time) at a server that ends
+#: How often in a row a connection waits for a permit (some seconds each time) at a server that ends
 #: its sessions without a word, where a known limit or other sessions of ours explain that.
 _TURNED_AWAY = 12
 #: Seconds that the room made for a session is kept for it.
@@ -37,10 +37,10 @@ class HostBusy(TryAgain):
 
 
 class SessionOpener:
-    """Opens sessions; `count` has those of this fetcher by place, under `lock`.
+    """Opens sessions; `count` has those of this fetcher by destination, under `lock`.
 
-    `give_way` ends so many sessions at a place that nobody uses, and says of each whether it was
-    alive.
+    `give_way` ends so many sessions at a destination that nobody uses; of each it says whether it
+    was alive.
     `crowded` is told a host that turned us away although no session of this fetcher is open there,
     and says whether other fetchers have some that may give way.
     """
@@ -67,7 +67,7 @@ class SessionOpener:
         self._wait = wait
         self._turned_away: Counter[int] = Counter()
 
-    def open(self, connection: Connection, places: tuple[str, ...]) -> Mailbox:
+    def open(self, connection: Connection, destinations: tuple[str, ...]) -> Mailbox:
         """Opens a session; where the server takes no more of them, kept ones give way."""
         try:
             mailbox = self._opener(connection)
@@ -77,46 +77,48 @@ class SessionOpener:
             if not may_be_too_many(error):
                 raise
             failure = error
-        place = places[0] if concerns_host(failure) else self._crowded(places)
+        destination = destinations[0] if concerns_host(failure) else self._crowded(destinations)
         with self._lock:
-            have = self._count[place] - 1
+            have = self._count[destination] - 1
         if have < 1:
-            known = self._shares.knows(places[0]) or (
-                ends_without_word(failure) and self._crowded_host(places[0])
+            known = self._shares.knows(destinations[0]) or (
+                ends_without_word(failure) and self._crowded_host(destinations[0])
             )
-            raise self._turned_away_by(connection, places[0], failure, explained=known)
+            raise self._turned_away_by(connection, destinations[0], failure, explained=known)
         stated = says_too_many(failure)
-        # At a mailbox one place more is left: for the person whose mailbox it is.
-        spare = max(1, have // 10) if is_mailbox(place) else have // 10
+        # At a mailbox one session more is left: for the person whose mailbox it is.
+        spare = max(1, have // 10) if is_mailbox(destination) else have // 10
         if stated:
-            self._shares.learn(place, max(1, have - spare))
+            self._shares.learn(destination, max(1, have - spare))
         going = max(1, have // 10) if stated else 1
-        if stated and is_mailbox(place) and have > 1:
+        if stated and is_mailbox(destination) and have > 1:
             going += 1
         if ends_without_word(failure):
             # Else a run that comes in between takes the room, and is not even refused.
-            self._reservations.reserve(place, have, _RESERVED_S)
-        alive = self._give_way(place, going)
+            self._reservations.reserve(destination, have, _RESERVED_S)
+        alive = self._give_way(destination, going)
         if not alive:
             if is_unexplained(failure):
-                raise self._turned_away_by(connection, place, failure, explained=True)
-            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+                raise self._turned_away_by(connection, destination, failure, explained=True)
+            raise HostBusy(f"{destination} takes no more sessions: {failure}") from failure
         # Who refuses beside sessions of ours that live may mean their number. A server that starts
         # anew has lost them, and one to which no network leads refuses nothing.
         meant = not stated and all(alive) and failure.code != "unreachable"
-        limit = max(1, have - is_mailbox(place)) if meant else None
-        opened = self._open_once_free(connection, place, limit)
+        limit = max(1, have - is_mailbox(destination)) if meant else None
+        opened = self._open_once_free(connection, destination, limit)
         if opened is not None:
             self._turned_away.pop(connection.id, None)
             return opened
         if stated:
-            raise HostBusy(f"{place} takes no more sessions: {failure}") from failure
+            raise HostBusy(f"{destination} takes no more sessions: {failure}") from failure
         # Another run may have taken the room that was made, or the server has another reason.
         explained = not is_unexplained(failure)
-        raise self._turned_away_by(connection, place, failure, explained=explained) from failure
+        raise self._turned_away_by(
+            connection, destination, failure, explained=explained
+        ) from failure
 
     def _open_once_free(
-        self, connection: Connection, place: str, limit: int | None
+        self, connection: Connection, destination: str, limit: int | None
     ) -> Mailbox | None:
         """Opens a session where a kept one gave way, None where the server still refuses it.
 
@@ -131,16 +133,16 @@ class SessionOpener:
                         raise
                     continue
                 if limit is not None:
-                    self._shares.learn(place, limit)
+                    self._shares.learn(destination, limit)
                 return mailbox
         finally:
-            self._reservations.release(place)
+            self._reservations.release(destination)
         return None
 
     def _turned_away_by(
         self,
         connection: Connection,
-        place: str,
+        destination: str,
         failure: StepFailed,
         *,
         explained: bool,
@@ -151,10 +153,10 @@ class SessionOpener:
         tries = _TURNED_AWAY if explained else 0
         without_word = ends_without_word(failure) or is_unexplained(failure)
         if without_word and self._turned_away[connection.id] <= tries:
-            return HostBusy(f"{place} takes no more sessions for now: {failure}")
+            return HostBusy(f"{destination} takes no more sessions for now: {failure}")
         return failure
 
-    def _crowded(self, places: tuple[str, ...]) -> str:
+    def _crowded(self, destinations: tuple[str, ...]) -> str:
         """Where a refusal after the login belongs: the mailbox, if it has other sessions."""
         with self._lock:
-            return places[-1] if self._count[places[-1]] > 1 else places[0]
+            return destinations[-1] if self._count[destinations[-1]] > 1 else destinations[0]

@@ -115,7 +115,7 @@ class SessionPool:
 
         Raises HostBusy, or whatever opening a mailbox raises.
         """
-        places = connection.session_places()
+        destinations = connection.session_destinations()
         with self._lock:
             if not self._listeners.settled(connection.id, _BEGIN_S):
                 raise HostBusy("The session of this mailbox begins to listen just now.")
@@ -129,11 +129,11 @@ class SessionPool:
             if answers and self._is_current(kept, connection):
                 return kept.mailbox, True
             self._end(kept)
-        self._make_room(places)
+        self._make_room(destinations)
         try:
-            mailbox = self._opener.open(connection, places)
+            mailbox = self._opener.open(connection, destinations)
         except BaseException:
-            self._forget(places)
+            self._forget(destinations)
             raise
         # Those that were opened together are not renewed together.
         self._until[connection.id] = time.monotonic() + self._longest * random.uniform(0.75, 1.25)  # noqa: S311
@@ -177,7 +177,7 @@ class SessionPool:
 
     def give_back(self, connection: Connection, mailbox: Mailbox, *, healthy: bool) -> None:
         """Keeps the session for the next poll where that is of use, else closes it."""
-        kept = Kept(mailbox, connection, connection.session_places())
+        kept = Kept(mailbox, connection, connection.session_destinations())
         useful = (
             healthy
             and self._limits.kept > 0
@@ -189,8 +189,8 @@ class SessionPool:
         )
         closing = [] if useful else [kept]
         with self._lock:
-            if useful and any(self._count[place] > self._limit(place) for place in kept.places):
-                closing, useful = [kept], False  # another fetcher waits for its place
+            if useful and any(self._count[one] > self._limit(one) for one in kept.destinations):
+                closing, useful = [kept], False  # another fetcher waits for its permit
             if useful:
                 self._waiting[connection.id] = kept
                 if len(self._waiting) > self._limits.kept:
@@ -199,7 +199,7 @@ class SessionPool:
 
     def discard(self, connection: Connection, mailbox: Mailbox) -> None:
         """Closes a session that was taken and turned out broken."""
-        self._end(Kept(mailbox, connection, connection.session_places()))
+        self._end(Kept(mailbox, connection, connection.session_destinations()))
 
     # ---- listening
 
@@ -294,77 +294,76 @@ class SessionPool:
 
     # ---- counting
 
-    def _make_room(self, places: tuple[str, ...]) -> None:
-        """Counts one more session at each place, and ends those that have to go for that."""
+    def _make_room(self, destinations: tuple[str, ...]) -> None:
+        """Counts one more session at each destination, and ends those that have to go for that."""
         while True:
             with self._lock:
-                needed = {place: self._count[place] + 1 for place in places}
-            shares = {place: self._has_share(place, number) for place, number in needed.items()}
+                needed = {one: self._count[one] + 1 for one in destinations}
+            shares = {one: self._has_share(one, number) for one, number in needed.items()}
             victims: dict[int, Kept] = {}
             with self._lock:
-                if any(shares[place] and self._count[place] >= needed[place] for place in places):
+                if any(shares[one] and self._count[one] >= needed[one] for one in destinations):
                     continue  # Others were quicker: nobody has to go where the share can grow.
-                for place in places:
-                    limit = self._limit(place)  # a share may have been given up meanwhile
-                    going = sum(place in kept.places for kept in victims.values())
-                    if self._count[place] - going < limit:
+                for destination in destinations:
+                    limit = self._limit(destination)  # a share may have been given up meanwhile
+                    going = sum(destination in kept.destinations for kept in victims.values())
+                    if self._count[destination] - going < limit:
                         continue
-                    found = next(self._evictable(place), None)
+                    found = next(self._evictable(destination), None)
                     if found is None:
-                        have = counted(self._count[place], "session")
-                        raise HostBusy(
-                            f"{place} already has {have} of this fetcher.", retry_after=2
-                        )
+                        have = counted(self._count[destination], "session")
+                        words = f"{destination} already has {have} of this fetcher."
+                        raise HostBusy(words, retry_after=2)
                     victims[found[0]] = found[1]
                 taken = self._take_out(victims)
-                self._count.update(places)
-                for place in places:
-                    self.shares.opens(place, self._count[place])
+                self._count.update(destinations)
+                for destination in destinations:
+                    self.shares.opens(destination, self._count[destination])
             side_by_side(self._end_taken, taken)
             try:
-                self._wait_for_closing(places)
+                self._wait_for_closing(destinations)
             except BaseException:
-                self._forget(places)
+                self._forget(destinations)
                 raise
             return
 
-    def _wait_for_closing(self, places: tuple[str, ...]) -> None:
+    def _wait_for_closing(self, destinations: tuple[str, ...]) -> None:
         """Waits until those that are being closed have left room for the one that was counted."""
-        for place in places:
-            if self._closing.at(place):  # where there is room for all of them, nobody waits
-                self._has_share(place, self._open_at(place))
-        if not self._closing.leave_room(places, self._limit):
-            raise HostBusy(f"A session at {places[0]} is still being closed.", retry_after=2)
+        for destination in destinations:
+            if self._closing.at(destination):  # where there is room for all of them, nobody waits
+                self._has_share(destination, self._open_at(destination))
+        if not self._closing.leave_room(destinations, self._limit):
+            raise HostBusy(f"A session at {destinations[0]} is still being closed.", retry_after=2)
 
-    def _open_at(self, place: str) -> int:
+    def _open_at(self, destination: str) -> int:
         """With those that are being closed."""
-        return self._count[place] + self._closing.at(place)
+        return self._count[destination] + self._closing.at(destination)
 
-    def _has_share(self, place: str, needed: int) -> bool:
+    def _has_share(self, destination: str, needed: int) -> bool:
         """Whether so many sessions may be open there, if necessary with a larger share."""
-        if self.shares.has(place, needed):
+        if self.shares.has(destination, needed):
             return True
         try:
-            return self.shares.request(place, needed)
+            return self.shares.request(destination, needed)
         except DatabaseUnavailable as outage:
-            raise HostBusy(f"Sessions at {place} cannot be counted: {outage}") from outage
+            raise HostBusy(f"Sessions at {destination} cannot be counted: {outage}") from outage
 
-    def _evictable(self, place: str) -> Iterator[tuple[int, Kept]]:
-        """Sessions at `place` that nobody uses, those that wait longest first."""
+    def _evictable(self, destination: str) -> Iterator[tuple[int, Kept]]:
+        """Sessions at `destination` that nobody uses, those that wait longest first."""
         for connection_id, kept in [*self._waiting.items(), *self._listeners.items()]:
-            if place in kept.places and not self._listeners.is_beginning(connection_id):
+            if destination in kept.destinations and not self._listeners.is_beginning(connection_id):
                 yield connection_id, kept
 
-    def _limit(self, place: str) -> int:
+    def _limit(self, destination: str) -> int:
         """This fetcher's share there, less what is reserved."""
-        return self._reservations.at(place, self.shares.allowed(place))
+        return self._reservations.at(destination, self.shares.allowed(destination))
 
     def give_up_shares(self) -> None:
-        """Ends sessions at places where other fetchers wait for one, and leaves them the places.
+        """Ends sessions where other fetchers wait for a permit, less those that are being closed.
         Raises DatabaseUnavailable."""
 
-        def close(place: str, count: int) -> None:
-            self._give_way(place, max(0, count - self._closing.at(place)))  # those are on their way
+        def close(destination: str, count: int) -> None:
+            self._give_way(destination, max(0, count - self._closing.at(destination)))
 
         self.shares.give_up(self._open_at, close)
 
@@ -372,29 +371,30 @@ class SessionPool:
         """Ends a session at `host` that nobody uses, for another fetcher; whether there was one."""
         return bool(self._give_way(host, 1))
 
-    def _give_way(self, place: str, count: int) -> list[bool]:
+    def _give_way(self, destination: str, count: int) -> list[bool]:
         """Ends so many sessions there that nobody uses, as `drop` does; of each, was it alive?"""
-        return [alive for one in side_by_side(self._end_oldest, [place] * count) for alive in one]
+        ended = side_by_side(self._end_oldest, [destination] * count)
+        return [alive for one in ended for alive in one]
 
-    def _end_oldest(self, place: str) -> list[bool]:
+    def _end_oldest(self, destination: str) -> list[bool]:
         with self._lock:
-            oldest = [connection_id for connection_id, _ in self._evictable(place)][:1]
+            oldest = [connection_id for connection_id, _ in self._evictable(destination)][:1]
             taken = self._take_out(oldest)
         alive = all(listens or kept.mailbox.is_alive() for _, kept, listens in taken)
         return [answers and alive for answers in side_by_side(self._end_taken, taken)]
 
     def _end(self, kept: Kept) -> None:
         self._until.pop(kept.connection.id, None)
-        self._closing.begin(kept.places)
-        self._forget(kept.places)
+        self._closing.begin(kept.destinations)
+        self._forget(kept.destinations)
         try:
             kept.mailbox.close()
         finally:
-            self._closing.end(kept.places)
+            self._closing.end(kept.destinations)
 
-    def _forget(self, places: tuple[str, ...]) -> None:
+    def _forget(self, destinations: tuple[str, ...]) -> None:
         with self._lock:
-            for place in places:
-                self._count[place] -= 1
-                if not self._count[place]:
-                    del self._count[place]
+            for destination in destinations:
+                self._count[destination] -= 1
+                if not self._count[destination]:
+                    del self._count[destination]

@@ -69,7 +69,7 @@ def settle_leftovers(run: Run) -> None:
 
 def _waiting(run: Run) -> list[Key]:
     with run.tools.database.transaction() as session:
-        return settlements.unsettled(session, run.place, _UNSETTLED_AT_ONCE)
+        return settlements.unsettled(session, run.folder_ref, _UNSETTLED_AT_ONCE)
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
     the run. Whoever dies before that is told the same by the server once more."""
     if not refs:
         return []
-    tools, place = run.tools, run.place
+    tools, folder_ref = run.tools, run.folder_ref
     after_download = run.connection.after_download
     deleted = after_download is AfterDownload.DELETE
     only_flags = deleted and not run.mailbox.capabilities.exact_delete
@@ -108,7 +108,7 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         # What could only be flagged before is ours as well, and goes with these.
         asked = {ref.key for ref in refs}
         with tools.database.transaction() as session:
-            earlier = settlements.flagged(session, place)
+            earlier = settlements.flagged(session, folder_ref)
         refs = [*refs, *(MailRef(key, 0) for key in earlier if key not in asked)]
     if deleted or run.mailbox.capabilities.expires_days == 0:
         # Not where somebody just chose to keep the mails, or other ones: that takes the lease away.
@@ -116,7 +116,7 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
             leases.assert_held(session, run.lease)
     span = traces.span(
         "settle",
-        connection=place.connection_id,
+        connection=folder_ref.connection_id,
         mails=len(refs),
         action=after_download.value,
     )
@@ -126,14 +126,14 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
     done = {ref.key for ref in settled}
     left = [ref.key for ref in refs if ref.key not in done] if only_flags else []
     marks = run.mailbox.capabilities.read_flag
-    confirmed = Settled(place, list(done), deleted, marks)
+    confirmed = Settled(folder_ref, list(done), deleted, marks)
     if last and not left:
         run.report.confirmed.append(confirmed)
     else:
         with tools.database.transaction() as session:
             settlements.all_settled(session, [confirmed])
             if left:
-                settlements.only_flagged(session, place, left)
+                settlements.only_flagged(session, folder_ref, left)
         tools.reached("settled")
     if left:
         _log.warning("mails flagged deleted, not removed yet", mails=len(left))

@@ -30,16 +30,16 @@ def end_skipping(run: Run) -> None:
 
     To be called once all that is new was handled. Raises LeaseLost, and what listing raises.
     """
-    state, place = run.state, run.place
-    if state.skipped_before is None or state.skipped_known or place.uid_validity is None:
+    state, folder_ref = run.state, run.folder_ref
+    if state.skipped_before is None or state.skipped_known or folder_ref.uid_validity is None:
         return
     changed_at = state.validity_changed_at
     if changed_at is None or utc_now() - changed_at < timedelta(days=scheduling.REBINDING_DAYS):
         return
     listed = run.mailbox.list_new(run.known_mails(), Selection.ALL).new
     keys = [ref.key for ref in listed if was_skipped(run, ref)]
-    where = (place.connection_id, place.folder, place.uid_validity)
+    where = (folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity)
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         known_sets.add_known(session, *where, keys)
-        scheduling.skipped_are_known(session, place.connection_id)
+        scheduling.skipped_are_known(session, folder_ref.connection_id)

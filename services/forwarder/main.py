@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.forwarder.attempt_log import AttemptLog
-from services.forwarder.lane import ForwardLane
-from services.forwarder.lanes import Lanes
+from services.forwarder.forward_worker import ForwardWorker
+from services.forwarder.forward_workers import ForwardWorkers
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.allowed_hosts import HostRules
@@ -36,7 +36,7 @@ class Forwarder:
     database: Database
     vault: Vault
     output: Output
-    lanes: Lanes
+    workers: ForwardWorkers
     log: AttemptLog
     heartbeat: Heartbeat
     #: Told of each step of a delivery.
@@ -49,7 +49,7 @@ class Forwarder:
         """
         sent = threading.Event()
         threads = ServiceThreads()
-        threads.add("lanes", self.lanes.run, stop)
+        threads.add("workers", self.workers.run, stop)
         threads.add("log", self.log.run, sent)
         checks: dict[str, Check] = {
             "database": partial(schema.check, self.database),
@@ -65,13 +65,13 @@ class Forwarder:
             heartbeat=self.heartbeat,
             checks=checks,
         )
-        raise_limit()  # each lane has connections to the broker and to its endpoint
+        raise_limit()  # each worker has connections to the broker and to its endpoint
         with self.database, health:
             threads.start()
             while not (ended := threads.ended(stop)) and not stop.wait(1.0):
                 pass
             stop.set()
-            threads.join(["lanes"])
+            threads.join(["workers"])
             sent.set()
             threads.join()
             self.output.close()
@@ -88,16 +88,16 @@ def build(settings: ForwarderSettings) -> Forwarder:
     hosts = HostRules.of(settings)
     retries, log, heartbeat = Retries(database), AttemptLog(database), Heartbeat()
 
-    def lane(forward: SealedForward, lanes: Lanes) -> ForwardLane:
-        return ForwardLane(
+    def worker(forward: SealedForward, workers: ForwardWorkers) -> ForwardWorker:
+        return ForwardWorker(
             forward,
             settings=settings,
             vault=vault,
             hosts=hosts,
             retries=retries,
             log=log,
-            gone=lanes.pause,
-            gave_up=lanes.alert_given_up,
+            gone=workers.pause,
+            gave_up=workers.alert_given_up,
             reached=lambda step: forwarder.reached(step),
         )
 
@@ -106,10 +106,10 @@ def build(settings: ForwarderSettings) -> Forwarder:
         database=database,
         vault=vault,
         output=open_output(settings.effective_output_url),
-        lanes=Lanes(
+        workers=ForwardWorkers(
             database,
             retries,
-            lane,
+            worker,
             settings.forward_check_seconds,
             heartbeat.beat,
             # What a dead forwarder had in hand is there to be taken over before its lease ends.

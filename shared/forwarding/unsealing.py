@@ -38,12 +38,12 @@ def open_endpoint(sealed: SealedForward, vault: Vault) -> Endpoint:
 def open_signing_keys(sealed: SealedForward, vault: Vault) -> list[str]:
     """The keys that the handler's events are signed with, the present one first. Raises as
     `open_endpoint` does."""
-    places = (
+    sealed_keys = (
         (sealed.signing_key, signing_key_path),
         (sealed.former_signing_key, former_signing_key_path),
     )
     return [
-        vault.open(key, place(sealed.handler_id)).decode()
-        for key, place in places
+        vault.open(key, path(sealed.handler_id)).decode()
+        for key, path in sealed_keys
         if key is not None
     ]

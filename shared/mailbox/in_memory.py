@@ -92,11 +92,11 @@ class MemoryAccount:
     ) -> int:
         """A new mail; returns its UID."""
         with self._lock:
-            place = self.folders[folder]
-            uid = place.uid_next
-            place.uid_next += 1
-            place.changes += 1
-            place.mails[uid] = StoredMail(uid, raw, arrived or utc_now(), seen)
+            found = self.folders[folder]
+            uid = found.uid_next
+            found.uid_next += 1
+            found.changes += 1
+            found.mails[uid] = StoredMail(uid, raw, arrived or utc_now(), seen)
             return uid
 
     def change(
@@ -110,12 +110,12 @@ class MemoryAccount:
     ) -> None:
         """Somebody else sets flags (or the mail is damaged); a mail that is gone stays gone."""
         with self._lock:
-            place = self.folders[folder]
-            mail = place.mails.get(uid)
+            found = self.folders[folder]
+            mail = found.mails.get(uid)
             if mail is None:
                 return
-            place.changes += 1
-            place.mails[uid] = replace(
+            found.changes += 1
+            found.mails[uid] = replace(
                 mail,
                 seen=mail.seen if seen is None else seen,
                 deleted=mail.deleted if deleted is None else deleted,
@@ -125,8 +125,8 @@ class MemoryAccount:
     def remove(self, uid: int, folder: str = "INBOX") -> None:
         """Somebody else removes a mail for good."""
         with self._lock:
-            place = self.folders[folder]
-            place.changes += place.mails.pop(uid, None) is not None
+            found = self.folders[folder]
+            found.changes += found.mails.pop(uid, None) is not None
 
     def fail(self, step: str, error: Exception, *, after_octets: int = 0, times: int = 1) -> None:
         """The next `times` attempts at `step` raise `error`.
@@ -140,8 +140,8 @@ class MemoryAccount:
     def snapshot(self, folder: str) -> MemoryFolder | None:
         """A copy of a folder as it is now."""
         with self._lock:
-            place = self.folders.get(folder)
-            return None if place is None else replace(place, mails=dict(place.mails))
+            found = self.folders.get(folder)
+            return None if found is None else replace(found, mails=dict(found.mails))
 
     def due(self, step: str) -> _Fault | None:
         with self._lock:
@@ -212,8 +212,8 @@ class MemoryMailbox:
         count_known: bool = False,
     ) -> Listing:
         self._say("list", f"list {selection}")
-        place = self._place()
-        mails = [place.mails[uid] for uid in sorted(place.mails)]
+        found = self._opened_folder()
+        mails = [found.mails[uid] for uid in sorted(found.mails)]
         wanted = [
             mail for mail in mails if selection is Selection.ALL or not (mail.seen or mail.deleted)
         ]
@@ -241,7 +241,7 @@ class MemoryMailbox:
         )
 
     def keys(self) -> Sequence[Key]:
-        return sorted(self._place().mails)
+        return sorted(self._opened_folder().mails)
 
     def cursor_after(
         self, cursor: Cursor, settled: Sequence[MailRef], action: AfterDownload
@@ -249,9 +249,9 @@ class MemoryMailbox:
         return {**cursor, "changes": int(cursor["changes"]) + len(settled)}
 
     def headers(self, refs: Sequence[MailRef]) -> Iterator[tuple[MailRef, bytes]]:
-        place = self._place()
+        found = self._opened_folder()
         for ref in refs:
-            mail = place.mails.get(int(ref.key))
+            mail = found.mails.get(int(ref.key))
             if mail is not None:
                 end = mail.raw.find(b"\r\n\r\n")
                 block = mail.raw[: end + 4] if end >= 0 else mail.raw
@@ -259,11 +259,11 @@ class MemoryMailbox:
 
     def download(self, refs: Sequence[MailRef], sink: Sink, *, limit: int) -> None:
         self._say("download", f"download {counted(len(refs), 'mail')}", check=False)
-        place = self._place()
+        found = self._opened_folder()
         fault = self._account.due("download")
         left = fault.after_octets if fault else 0
         for ref in refs:
-            mail = place.mails.get(int(ref.key))
+            mail = found.mails.get(int(ref.key))
             if mail is None:
                 sink.abandon(ref, mail_vanished())
             elif mail.damaged:
@@ -286,7 +286,7 @@ class MemoryMailbox:
 
     def settle(self, refs: Sequence[MailRef], action: AfterDownload) -> list[MailRef]:
         self._say("settle", f"settle {counted(len(refs), 'mail')}: {action}")
-        self._place()
+        self._opened_folder()
         assert self._folder is not None
         for ref in refs:
             if action is AfterDownload.DELETE:
@@ -309,26 +309,26 @@ class MemoryMailbox:
 
     def _snapshot(self, folder: str) -> tuple[str, FolderStatus]:
         name = "INBOX" if not folder or folder.upper() == "INBOX" else folder
-        place = self._account.snapshot(name)
-        if place is None:
+        found = self._account.snapshot(name)
+        if found is None:
             raise FolderMissing(name, get_close_matches(name, self._account.folders))
         return name, FolderStatus(
             folder,
-            len(place.mails),
-            sum(not mail.seen for mail in place.mails.values()),
-            place.uid_validity,
-            {"uid_validity": place.uid_validity, "changes": place.changes},
+            len(found.mails),
+            sum(not mail.seen for mail in found.mails.values()),
+            found.uid_validity,
+            {"uid_validity": found.uid_validity, "changes": found.changes},
         )
 
-    def _place(self) -> MemoryFolder:
+    def _opened_folder(self) -> MemoryFolder:
         if self._folder is None:
             raise AssertionError("no folder is open")
         if self._broken:
             raise SessionLost("The session is over.")
-        place = self._account.snapshot(self._folder)
-        if place is None or place.uid_validity != self._uid_validity:
+        found = self._account.snapshot(self._folder)
+        if found is None or found.uid_validity != self._uid_validity:
             raise SessionLost("The folder was re-created.", code="uid-validity-changed")
-        return place
+        return found
 
     def _say(self, step: str, line: str, *, check: bool = True) -> None:
         if self._broken:

@@ -132,15 +132,15 @@ class RedisJobs(RedisBroker):
             return []
         answers = self._pipelined(commands)
         unknown = [
-            place
-            for place, answer in enumerate(answers)
+            index
+            for index, answer in enumerate(answers)
             if isinstance(answer, redis.exceptions.NoScriptError)
         ]
         if unknown:
             self.client.script_load(self.scripts["dispatch"].script)
-            again = self._pipelined([commands[place] for place in unknown])
-            for place, answer in zip(unknown, again, strict=True):
-                answers[place] = answer
+            again = self._pipelined([commands[index] for index in unknown])
+            for index, answer in zip(unknown, again, strict=True):
+                answers[index] = answer
         return answers
 
     def _pipelined(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:

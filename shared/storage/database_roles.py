@@ -78,7 +78,7 @@ _TABLES: Final[Mapping[str, Mapping[str, str]]] = {
         "request_slot": "rawd",  # by fetchers of release 0.1, while they are replaced
         "request_pause": "rawd",
         "request_process": "rawd",
-        "request_place": "rawd",
+        "request_permit": "rawd",
         "request_budget": "raw",
         "message": "a",
         "outbox": "raw",

@@ -63,20 +63,20 @@ class DownloadFailure:
         return self.others and (alike or self.alone >= MOST)
 
 
-def of_place(session: Session, place: FolderRef) -> dict[Key, DownloadFailure]:
+def of_folder(session: Session, folder_ref: FolderRef) -> dict[Key, DownloadFailure]:
     """The mails of a folder that are to be asked for alone; those of a folder re-created since are
     forgotten."""
-    session.execute(_SQL["forget_elsewhere"], place.columns())
-    rows = session.execute(_SQL["of_place"], place.columns())
+    session.execute(_SQL["forget_elsewhere"], folder_ref.columns())
+    rows = session.execute(_SQL["of_folder"], folder_ref.columns())
     return {
-        int(key) if place.uid_validity is not None else key: DownloadFailure(*rest)
+        int(key) if folder_ref.uid_validity is not None else key: DownloadFailure(*rest)
         for key, *rest in rows
     }
 
 
 def note(
     session: Session,
-    place: FolderRef,
+    folder_ref: FolderRef,
     keys: Sequence[Key],
     *,
     alone: bool,
@@ -91,36 +91,36 @@ def note(
     session.execute(
         _SQL["note"],
         {
-            **place.columns(),
+            **folder_ref.columns(),
             "native_keys": text_array(str(key) for key in keys),
             "alone": alone,
             "octets": octets,
             "others": others,
         },
     )
-    return of_place(session, place)[keys[0]]
+    return of_folder(session, folder_ref)[keys[0]]
 
 
-def release(session: Session, place: FolderRef, key: Key) -> None:
+def release(session: Session, folder_ref: FolderRef, key: Key) -> None:
     """A person released this mail from quarantine: it is to be fetched."""
-    session.execute(_SQL["release"], {**place.columns(), "native_key": str(key)})
+    session.execute(_SQL["release"], {**folder_ref.columns(), "native_key": str(key)})
 
 
-def released(session: Session, place: FolderRef) -> list[Key]:
+def released(session: Session, folder_ref: FolderRef) -> list[Key]:
     """Mails that were released and are neither had nor quarantined since."""
-    rows = session.execute(_SQL["released"], place.columns())
-    return [int(key) if place.uid_validity is not None else key for (key,) in rows]
+    rows = session.execute(_SQL["released"], folder_ref.columns())
+    return [int(key) if folder_ref.uid_validity is not None else key for (key,) in rows]
 
 
-def note_given(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
+def note_given(session: Session, folder_ref: FolderRef, keys: Collection[Key]) -> None:
     """These mails were had: they are not the cause, and the server gives mails."""
-    forget(session, place, keys)
-    session.execute(_SQL["others_given"], place.columns())
+    forget(session, folder_ref, keys)
+    session.execute(_SQL["others_given"], folder_ref.columns())
 
 
-def forget(session: Session, place: FolderRef, keys: Collection[Key]) -> None:
+def forget(session: Session, folder_ref: FolderRef, keys: Collection[Key]) -> None:
     """These mails were quarantined, or are no longer there."""
     session.execute(
         _SQL["forget"],
-        {**place.columns(), "native_keys": text_array(str(key) for key in keys)},
+        {**folder_ref.columns(), "native_keys": text_array(str(key) for key in keys)},
     )

@@ -79,7 +79,7 @@ def lock(session: Session, connection: Connection) -> None:
 
 
 def mark_known(
-    session: Session, lease: Lease, place: FolderRef, duplicates: Sequence[Duplicate]
+    session: Session, lease: Lease, folder_ref: FolderRef, duplicates: Sequence[Duplicate]
 ) -> None:
     """Makes duplicates known in this folder, to be settled as if they had come through it.
 
@@ -88,13 +88,15 @@ def mark_known(
     leases.assert_held(session, lease)
     uids = [duplicate.uid for duplicate in duplicates]
     values = {
-        **place.columns(),
+        **folder_ref.columns(),
         "uids": uids,
         "ids": [duplicate.message_id for duplicate in duplicates],
         "digests": [duplicate.digest for duplicate in duplicates],
         "gmail_ids": [duplicate.gmail_id for duplicate in duplicates],
     }
-    known_sets.add_known(session, place.connection_id, place.folder, place.uid_validity, uids)
+    known_sets.add_known(
+        session, folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity, uids
+    )
     session.execute(_SQL["add_content"], values)
     session.execute(_SQL["insert_settlements"], values)
 

@@ -52,26 +52,26 @@ def pack(
     `listed` is the whole folder as it is now (`uid_validity`). Only for who holds the lease: a
     commit that came in between would be forgotten.
     """
-    place = {"connection_id": connection_id, "folder": folder}
-    row = session.execute(_SQL["has_loose"], place).fetchone()
+    columns = {"connection_id": connection_id, "folder": folder}
+    row = session.execute(_SQL["has_loose"], columns).fetchone()
     adds = bool(row and row[0])
-    row = session.execute(_SQL["last_number"], place).fetchone()
-    writer = _Writer(session, place, row[0] if row else 0)
+    row = session.execute(_SQL["last_number"], columns).fetchone()
+    writer = _Writer(session, columns, row[0] if row else 0)
     there = sorted(listed)
-    for validity, number, runs, digests in _rows(session, "all", place):
+    for validity, number, runs, digests in _rows(session, "all", columns):
         uids = _uids(runs)
         lost = validity == uid_validity and not _all_in(uids, there)
         if not lost and not (adds and writer.has_room(runs, digests)):
             continue
-        key = {**place, "uid_validity": validity, "number": number}
+        key = {**columns, "uid_validity": validity, "number": number}
         session.execute(_SQL["remove"], key)
         for uid, digest in zip(uids, _cut(digests), strict=True):
             if not lost or _all_in([uid], there):
                 writer.add(validity, uid, digest)
     if adds:
-        for validity, uid, digest in _rows(session, "loose", place):
+        for validity, uid, digest in _rows(session, "loose", columns):
             writer.add(validity, uid, short(bytes(digest)))
-        session.execute(_SQL["forget_loose"], place)
+        session.execute(_SQL["forget_loose"], columns)
     writer.finish()
 
 
@@ -82,9 +82,9 @@ def matches(
 
     Reads all of them, 10 octets each (1,000,000 in some tenths of a second), some rows at a time.
     """
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    columns = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     found: list[Match] = []
-    for validity, number, runs, digests in _rows(session, "of_earlier", place):
+    for validity, number, runs, digests in _rows(session, "of_earlier", columns):
         cut = _cut(digests)
         if not wanted.isdisjoint(cut):
             pairs = zip(_uids(runs), cut, strict=True)
@@ -100,8 +100,8 @@ def take_out(
     for validity, number, uid in taken:
         by_row[validity, number].add(uid)
     for (validity, number), gone in sorted(by_row.items()):
-        place = {"connection_id": connection_id, "folder": folder}
-        key = {**place, "uid_validity": validity, "number": number}
+        columns = {"connection_id": connection_id, "folder": folder}
+        key = {**columns, "uid_validity": validity, "number": number}
         row = session.execute(_SQL["one"], key).fetchone()
         if row is None:
             continue
@@ -113,11 +113,11 @@ def take_out(
 class _Writer:
     """Cuts what is added into rows; at most one of each UIDVALIDITY is not full."""
 
-    def __init__(self, session: Session, place: Mapping[str, Any], number: int) -> None:
+    def __init__(self, session: Session, columns: Mapping[str, Any], number: int) -> None:
         self._session = session
-        self._place = place
+        self._columns = columns
         self._number = number
-        self._room = max(_LEAST, _ROW - _AROUND - len(str(place["folder"]).encode()))
+        self._room = max(_LEAST, _ROW - _AROUND - len(str(columns["folder"]).encode()))
         self._waiting: dict[int, dict[int, bytes]] = defaultdict(dict)
 
     def has_room(self, runs: bytes, digests: bytes) -> bool:
@@ -142,7 +142,7 @@ class _Writer:
             if count == len(pairs) and not whole:
                 break
             self._number += 1
-            key = {**self._place, "uid_validity": uid_validity, "number": self._number}
+            key = {**self._columns, "uid_validity": uid_validity, "number": self._number}
             self._session.execute(*_statement("write", key, pairs[:count]))
             pairs = pairs[count:]
         self._waiting[uid_validity] = dict(pairs)
@@ -164,11 +164,11 @@ class _Writer:
         return len(pairs)
 
 
-def _rows(session: Session, name: str, place: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+def _rows(session: Session, name: str, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Of a portal in the server, so that not all are here at once."""
     with session.cursor(name=f"packed_{name}") as cursor:
         cursor.itersize = _ROWS if name != "loose" else 20 * _ROWS
-        yield from cursor.execute(_SQL[name], place)
+        yield from cursor.execute(_SQL[name], columns)
 
 
 def _statement(

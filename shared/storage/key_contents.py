@@ -41,7 +41,7 @@ class Vanished:
 
 def rebind_keys(
     session: Session,
-    place: FolderRef,
+    folder_ref: FolderRef,
     listed: Sequence[str],
     digests: Mapping[str, bytes],
     *,
@@ -55,7 +55,7 @@ def rebind_keys(
     """
     if not digests:
         return Rebound()
-    columns = place.columns()
+    columns = folder_ref.columns()
     now = [key_digest(key) for key in {*listed, *digests}]
     # Not prepared, as in `known.rebind`: only a plan that sees the arrays hashes them.
     rows = session.execute(
@@ -76,72 +76,78 @@ def rebind_keys(
     if not moved:
         return Rebound()
     session.execute(_SQL["give_up"], {**columns, "digests": [old for _, old in moved.values()]})
-    add_contents(session, place, {key: digests[key] for key in moved})
-    waiting = _move_settlements(session, place, {old: key for key, (_, old) in moved.items()})
+    add_contents(session, folder_ref, {key: digests[key] for key in moved})
+    waiting = _move_settlements(session, folder_ref, {old: key for key, (_, old) in moved.items()})
     again = {key for key, (deleted, _) in moved.items() if deleted}
-    settle_again(session, place, again - waiting)
+    settle_again(session, folder_ref, again - waiting)
     return Rebound(set(moved), again | waiting)
 
 
-def reappeared(session: Session, place: FolderRef, listed: Sequence[str]) -> dict[str, Vanished]:
+def reappeared(
+    session: Session, folder_ref: FolderRef, listed: Sequence[str]
+) -> dict[str, Vanished]:
     """Which of the listed keys the server had no more for a while, and what they named."""
     by_digest = {key_digest(key): key for key in listed}
     if not by_digest:
         return {}
-    rows = session.execute(_SQL["vanished"], {**place.columns(), "digests": list(by_digest)})
+    rows = session.execute(_SQL["vanished"], {**folder_ref.columns(), "digests": list(by_digest)})
     return {
         by_digest[key]: Vanished(bytes(content or b""), deleted) for key, content, deleted in rows
     }
 
 
-def listed_before(session: Session, place: FolderRef, keys: Sequence[str]) -> dict[str, Vanished]:
+def listed_before(
+    session: Session, folder_ref: FolderRef, keys: Sequence[str]
+) -> dict[str, Vanished]:
     """What those of the keys named that were had, and that the server listed the last time too."""
     by_digest = {key_digest(key): key for key in keys}
     if not by_digest:
         return {}
-    rows = session.execute(_SQL["listed_before"], {**place.columns(), "digests": list(by_digest)})
+    rows = session.execute(
+        _SQL["listed_before"], {**folder_ref.columns(), "digests": list(by_digest)}
+    )
     return {by_digest[key]: Vanished(bytes(content or b""), False, True) for key, content in rows}
 
 
-def keep_vanished(session: Session, place: FolderRef, keys: Iterable[str]) -> None:
+def keep_vanished(session: Session, folder_ref: FolderRef, keys: Iterable[str]) -> None:
     """These keys are listed again, and what they name is still to be compared: not forgotten, as
     vanished keys are after a while."""
     digests = [key_digest(key) for key in keys]
-    session.execute(_SQL["keep_vanished"], {**place.columns(), "digests": digests})
+    session.execute(_SQL["keep_vanished"], {**folder_ref.columns(), "digests": digests})
 
 
-def contents(session: Session, place: FolderRef, keys: Sequence[str]) -> dict[str, bytes]:
+def contents(session: Session, folder_ref: FolderRef, keys: Sequence[str]) -> dict[str, bytes]:
     """The header digests of the mails that these keys named, where they were fetched."""
     by_digest = {key_digest(key): key for key in keys}
-    rows = session.execute(_SQL["contents"], {**place.columns(), "digests": list(by_digest)})
+    rows = session.execute(_SQL["contents"], {**folder_ref.columns(), "digests": list(by_digest)})
     return {by_digest[bytes(key)]: bytes(content) for key, content in rows}
 
 
-def give_up_settling(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
+def give_up_settling(session: Session, folder_ref: FolderRef, keys: Sequence[str]) -> None:
     """These mails were to be settled, and are not on the server under these keys any more: where
     they come back, they are as good as deleted."""
     digests = [key_digest(key) for key in keys]
-    session.execute(_SQL["to_be_deleted"], {**place.columns(), "digests": digests})
-    session.execute(_SQL["give_up_settling"], {**place.columns(), "keys": text_array(keys)})
+    session.execute(_SQL["to_be_deleted"], {**folder_ref.columns(), "digests": digests})
+    session.execute(_SQL["give_up_settling"], {**folder_ref.columns(), "keys": text_array(keys)})
 
 
-def retire_keys(session: Session, place: FolderRef, keys: Sequence[str]) -> None:
+def retire_keys(session: Session, folder_ref: FolderRef, keys: Sequence[str]) -> None:
     """These keys name other mails now: what they named stays known by its content alone."""
-    values = {**place.columns(), "digests": [key_digest(key) for key in keys]}
+    values = {**folder_ref.columns(), "digests": [key_digest(key) for key in keys]}
     session.execute(_SQL["drop_retired"], values)
     session.execute(_SQL["retire_keys"], values)
 
 
-def settle_again(session: Session, place: FolderRef, keys: Iterable[str]) -> None:
+def settle_again(session: Session, folder_ref: FolderRef, keys: Iterable[str]) -> None:
     """These mails were settled, and are on their server as before."""
     if wanted := sorted(keys):
         session.execute(
             _SQL["settle_again"],
-            {**place.columns(), "keys": text_array(wanted), "message_id": new_id()},
+            {**folder_ref.columns(), "keys": text_array(wanted), "message_id": new_id()},
         )
 
 
-def add_contents(session: Session, place: FolderRef, contents: Mapping[str, bytes]) -> None:
+def add_contents(session: Session, folder_ref: FolderRef, contents: Mapping[str, bytes]) -> None:
     """Adds keys to the known set, with the digests of their mails' headers."""
     if contents:
         # In order, so that two that write at the same time do not wait for each other.
@@ -149,16 +155,18 @@ def add_contents(session: Session, place: FolderRef, contents: Mapping[str, byte
         session.execute(
             _SQL["add"],
             {
-                **place.columns(),
+                **folder_ref.columns(),
                 "digests": octets_array(digest for digest, _ in rows),
                 "contents": octets_array(content for _, content in rows),
             },
         )
 
 
-def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, str]) -> set[str]:
+def _move_settlements(
+    session: Session, folder_ref: FolderRef, moved: Mapping[bytes, str]
+) -> set[str]:
     """Returns the new keys of those that wait."""
-    rows = session.execute(_SQL["settlements"], place.columns()).fetchall()
+    rows = session.execute(_SQL["settlements"], folder_ref.columns()).fetchall()
     old_keys, new_keys = [], []
     for (native_key,) in rows:
         new = moved.get(key_digest(native_key))
@@ -168,6 +176,6 @@ def _move_settlements(session: Session, place: FolderRef, moved: Mapping[bytes, 
     if old_keys:
         session.execute(
             _SQL["move_settlements"],
-            {**place.columns(), "old_keys": old_keys, "new_keys": new_keys},
+            {**folder_ref.columns(), "old_keys": old_keys, "new_keys": new_keys},
         )
     return set(new_keys)

@@ -53,7 +53,7 @@ class KnownMails:
     ) -> None:
         self._database = database
         self._unknown_from = unknown_from
-        self._place = {
+        self._columns = {
             "connection_id": connection_id,
             "folder": folder,
             "uid_validity": uid_validity or 0,
@@ -69,19 +69,19 @@ class KnownMails:
             return list(keys)
         with self._database.autocommit() as session:
             if isinstance(keys[0], int):
-                rows = session.execute(_SQL["unknown_uids"], {**self._place, "uids": _uids(keys)})
+                rows = session.execute(_SQL["unknown_uids"], {**self._columns, "uids": _uids(keys)})
                 return [row[0] for row in rows]
             digests = {key: key_digest(str(key)) for key in keys}
             rows = session.execute(
-                _SQL["known_keys"], {**self._place, "digests": list(digests.values())}
+                _SQL["known_keys"], {**self._columns, "digests": list(digests.values())}
             )
             known = {row[0] for row in rows}
             return [key for key in keys if digests[key] not in known]
 
     def count(self) -> int:
         with self._database.autocommit() as session:
-            name = "count_uids" if self._place["uid_validity"] else "count_keys"
-            row = session.execute(_SQL[name], self._place).fetchone()
+            name = "count_uids" if self._columns["uid_validity"] else "count_keys"
+            row = session.execute(_SQL[name], self._columns).fetchone()
             return int(row[0]) if row else 0
 
 
@@ -89,26 +89,26 @@ def add_known(
     session: Session, connection_id: int, folder: str, uid_validity: int | None, keys: Sequence[Key]
 ) -> None:
     """Marks keys as had: they are never new again."""
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
+    columns = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
     uids = [key for key in keys if isinstance(key, int)]
     digests = sorted({key_digest(key) for key in keys if isinstance(key, str)})
     if uids:
-        session.execute(_SQL["add_uids"], {**place, "uids": _uids(uids)})
+        session.execute(_SQL["add_uids"], {**columns, "uids": _uids(uids)})
     if digests:
-        session.execute(_SQL["add_keys"], {**place, "digests": digests})
+        session.execute(_SQL["add_keys"], {**columns, "digests": digests})
 
 
 def forget(
     session: Session, connection_id: int, folder: str, uid_validity: int | None, keys: Sequence[Key]
 ) -> None:
     """Makes keys new again: a quarantined mail that shall be fetched after all."""
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
+    columns = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
     uids = [key for key in keys if isinstance(key, int)]
     digests = [key_digest(key) for key in keys if isinstance(key, str)]
     if uids:
-        session.execute(_SQL["forget_uids"], {**place, "uids": uids})
+        session.execute(_SQL["forget_uids"], {**columns, "uids": uids})
     if digests:
-        session.execute(_SQL["forget_keys"], {**place, "digests": digests})
+        session.execute(_SQL["forget_keys"], {**columns, "digests": digests})
 
 
 def prune(
@@ -124,23 +124,23 @@ def prune(
 
     `packing`: once a day, what is known of IMAP mails is packed; only for who holds the lease.
     """
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
+    columns = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity or 0}
     if uid_validity is not None:
-        session.execute(_SQL["prune_content"], {**place, "uids": _uids(listed)})
+        session.execute(_SQL["prune_content"], {**columns, "uids": _uids(listed)})
         if packing:
             uids = [key for key in listed if isinstance(key, int)]
             header_digests.pack(session, connection_id, folder, uid_validity, uids)
         return
     digests = [key_digest(str(key)) for key in listed]
     session.execute(_SQL["room_to_hash"])
-    session.execute(_SQL["prune_keys"], {**place, "digests": digests})
+    session.execute(_SQL["prune_keys"], {**columns, "digests": digests})
     drop_vanished(session, connection_id, folder)
 
 
 def drop_vanished(session: Session, connection_id: int, folder: str) -> None:
     """Forgets the keys that the server stopped listing long ago (`VANISHED_DAYS`)."""
-    place = {"connection_id": connection_id, "folder": folder}
-    session.execute(_SQL["drop_vanished_keys"], {**place, "days": VANISHED_DAYS})
+    columns = {"connection_id": connection_id, "folder": folder}
+    session.execute(_SQL["drop_vanished_keys"], {**columns, "days": VANISHED_DAYS})
 
 
 def rebind(
@@ -159,7 +159,7 @@ def rebind(
     """
     if not digests:
         return set()
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    columns = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     wanted = {uid: short(digest) for uid, digest in digests.items()}
     earlier = _earlier_mails(session, connection_id, folder, uid_validity, set(wanted.values()))
     moves = [
@@ -170,7 +170,7 @@ def rebind(
     session.execute(
         _SQL["move_content"],
         {
-            **place,
+            **columns,
             "old_validities": [move[0] for move in moves],
             "old_uids": [move[1] for move in moves],
             "new_uids": [move[3] for move in moves],
@@ -183,9 +183,9 @@ def rebind(
         header_digests.take_out(session, connection_id, folder, taken)
         uids = array(str(move[3]) for move in packed)
         contents = octets_array(wanted[move[3]] for move in packed)
-        session.execute(_SQL["unpack"], {**place, "uids": uids, "digests": contents})
+        session.execute(_SQL["unpack"], {**columns, "uids": uids, "digests": contents})
     unsettled = sorted(rebound & again)
-    session.execute(_SQL["settle_rebound"], {**place, "uids": unsettled, "unknown": new_id()})
+    session.execute(_SQL["settle_rebound"], {**columns, "uids": unsettled, "unknown": new_id()})
     add_known(session, connection_id, folder, uid_validity, sorted(rebound))
     return rebound
 
@@ -195,11 +195,11 @@ def _earlier_mails(
 ) -> defaultdict[bytes, list[tuple[int, int, int]]]:
     """(UIDVALIDITY, UID, number in its pack or 0) of the mails with these digests that are known
     from an earlier UIDVALIDITY; the next one to stand for a mail is the last of its list."""
-    place = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
+    columns = {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     # Not prepared: only a plan that sees the array makes a hash table of it, a cached one compares
     # each mail of the folder with each digest.
     rows = session.execute(
-        _SQL["rebind"], {**place, "digests": list(digests)}, prepare=False
+        _SQL["rebind"], {**columns, "digests": list(digests)}, prepare=False
     ).fetchall()
     found = [(validity, uid, bytes(digest), 0) for validity, uid, digest in rows]
     found += [

@@ -47,7 +47,7 @@ class Batch:
     """What one fetch commits: mails whose octets are durable, and refused ones."""
 
     lease: Lease
-    place: FolderRef
+    folder_ref: FolderRef
     messages: Sequence[NewMessage]
     refused: Sequence[LeftOnServer] = ()
 
@@ -64,25 +64,25 @@ def commit_batches(session: Session, batches: Sequence[Batch]) -> list[bool]:
         wait_briefly(session)
     ours = _commit_few(session, batches) if _are_few(batches) else _commit_many(session, batches)
     for batch in batches:
-        place = batch.place
-        if place.connection_id not in ours:
+        folder_ref = batch.folder_ref
+        if folder_ref.connection_id not in ours:
             continue
         keys: list[Key] = [item.key for item in batch.refused]
-        if place.uid_validity is None:
+        if folder_ref.uid_validity is None:
             contents = {message.native_key: message.header_digest for message in batch.messages}
-            key_contents.add_contents(session, place, contents)
+            key_contents.add_contents(session, folder_ref, contents)
         if keys:
             known_sets.add_known(
-                session, place.connection_id, place.folder, place.uid_validity, keys
+                session, folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity, keys
             )
         for item in batch.refused:
-            _quarantine(session, place, item)
-    return [batch.place.connection_id in ours for batch in batches]
+            _quarantine(session, folder_ref, item)
+    return [batch.folder_ref.connection_id in ours for batch in batches]
 
 
 def is_one_statement(batch: Batch) -> bool:
     """Whether `commit_batches` needs no transaction around what it does for this one."""
-    return _are_few([batch]) and not batch.refused and batch.place.uid_validity is not None
+    return _are_few([batch]) and not batch.refused and batch.folder_ref.uid_validity is not None
 
 
 def _are_few(batches: Sequence[Batch]) -> bool:
@@ -92,7 +92,7 @@ def _are_few(batches: Sequence[Batch]) -> bool:
 def _commit_few(session: Session, batches: Sequence[Batch]) -> set[int]:
     """By one statement; returns the connections whose lease is held."""
     mails = [
-        (b.place, m, len(b.messages) - n) for b in batches for n, m in enumerate(b.messages, 1)
+        (b.folder_ref, m, len(b.messages) - n) for b in batches for n, m in enumerate(b.messages, 1)
     ]
     return single_statement_commit.commit(session, _begun(batches), mails, batches=len(batches))
 
@@ -101,7 +101,7 @@ def _commit_many(session: Session, batches: Sequence[Batch]) -> set[int]:
     """The same by COPY."""
     rows = session.execute(_SQL["begin_batches"], _begun(batches)).fetchall()
     last = {connection_id: sequence for connection_id, sequence, _ in rows}
-    held = [batch for batch in batches if batch.place.connection_id in last]
+    held = [batch for batch in batches if batch.folder_ref.connection_id in last]
     if any(batch.messages for batch in held):
         _copy(session, held, last, str(rows[0][2]))
         _record(session, held)
@@ -114,7 +114,7 @@ def _begun(batches: Sequence[Batch]) -> dict[str, Any]:
         "owner": batches[0].lease.owner,
         "mailboxes": text_array(batch.lease.mailbox for batch in batches),
         "fences": array(str(batch.lease.fence) for batch in batches),
-        "connections": array(str(batch.place.connection_id) for batch in batches),
+        "connections": array(str(batch.folder_ref.connection_id) for batch in batches),
         "counts": array(str(len(batch.messages)) for batch in batches),
     }
 
@@ -122,7 +122,7 @@ def _begun(batches: Sequence[Batch]) -> dict[str, Any]:
 def commit_batch(
     session: Session,
     lease: Lease,
-    place: FolderRef,
+    folder_ref: FolderRef,
     messages: Sequence[NewMessage],
     refused: Sequence[LeftOnServer] = (),
     only_for: Mapping[int, tuple[Sequence[int], Sequence[int]]] | None = None,
@@ -133,7 +133,7 @@ def commit_batch(
     some had them under another label. Raises LeaseLost where somebody took the mailbox over, or
     deleted the connection.
     """
-    (is_held,) = commit_batches(session, [Batch(lease, place, messages, refused)])
+    (is_held,) = commit_batches(session, [Batch(lease, folder_ref, messages, refused)])
     if not is_held:
         raise LeaseLost(f"Another fetcher has taken over {lease.mailbox}, or it was deleted.")
     for message in messages if only_for else ():
@@ -145,13 +145,13 @@ def commit_batch(
 
 
 def _record(session: Session, batches: Sequence[Batch]) -> None:
-    mails = [(batch.place, message) for batch in batches for message in batch.messages]
+    mails = [(batch.folder_ref, message) for batch in batches for message in batch.messages]
     session.execute(
         _SQL["record_batches"],
         {
             "grace": RESEND_GRACE,
             "ids": array(message.id.hex for _, message in mails),
-            **columns_of_all(place for place, _ in mails),
+            **columns_of_all(folder_ref for folder_ref, _ in mails),
             "native_keys": text_array(message.native_key for _, message in mails),
             "digests": octets_array(short(message.header_digest) for _, message in mails),
             "gmail_ids": array(str(message.gmail_id or "NULL") for _, message in mails),
@@ -165,20 +165,20 @@ def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], n
     `last` is the number of a connection's last mail; `now` is when the transaction began.
     """
     numbered = [
-        (number, batch.place, message)
+        (number, batch.folder_ref, message)
         for batch in batches
         for number, message in enumerate(
-            batch.messages, last[batch.place.connection_id] - len(batch.messages) + 1
+            batch.messages, last[batch.folder_ref.connection_id] - len(batch.messages) + 1
         )
     ]
     with session.cursor() as cursor, cursor.copy(_SQL["copy_messages"]) as copy:
-        for number, place, message in numbered:
+        for number, folder_ref, message in numbered:
             header = message.headers
             copy.write_row(
                 (
-                    place.connection_id,
-                    place.folder,
-                    place.uid_validity,
+                    folder_ref.connection_id,
+                    folder_ref.folder,
+                    folder_ref.uid_validity,
                     message.correlation_id and message.correlation_id.hex,
                     message.id.hex,
                     message.native_key,
@@ -206,7 +206,7 @@ def _copy(session: Session, batches: Sequence[Batch], last: Mapping[int, int], n
             )
 
 
-def _quarantine(session: Session, place: FolderRef, item: LeftOnServer) -> None:
+def _quarantine(session: Session, folder_ref: FolderRef, item: LeftOnServer) -> None:
     """Keeps the reason why a mail was left on its server."""
     entry = quarantine.NewEntry(
         id=new_id(),
@@ -215,7 +215,7 @@ def _quarantine(session: Session, place: FolderRef, item: LeftOnServer) -> None:
         reason=item.reason,
         size=item.size,
         headers=item.headers,
-        **place.columns(),
+        **folder_ref.columns(),
     )
     quarantine.add(session, entry)
 

@@ -168,10 +168,10 @@ def never_downloaded(
 
 
 def left_on_server(
-    session: Session, place: FolderRef, keys: Sequence[str]
+    session: Session, folder_ref: FolderRef, keys: Sequence[str]
 ) -> dict[str, MailHeaders]:
     """What is known of the headers of mails that were quarantined without their octets, by key."""
-    values = {**place.columns(), "keys": list(keys)}
+    values = {**folder_ref.columns(), "keys": list(keys)}
     return {
         key: MailHeaders(message_id=message_id, sender=sender, subject=subject, date=sent_at)
         for key, message_id, sender, subject, sent_at in session.execute(

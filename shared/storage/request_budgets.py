@@ -56,7 +56,7 @@ class _Taken:
 
 
 class RequestBudgets:
-    """What this process has taken, by place. Thread-safe."""
+    """What this process has taken, by budget. Thread-safe."""
 
     def __init__(
         self, database: Database, limit: RequestLimit, wait: Callable[[float], None] = time.sleep
@@ -68,49 +68,49 @@ class RequestBudgets:
         self._taken: dict[str, _Taken] = {}
         self._swept = time.monotonic()
 
-    def spend(self, place: str, requests: int, within: float) -> None:
+    def spend(self, budget: str, requests: int, within: float) -> None:
         """Counts `requests` that are made now, after waiting for at most `within` seconds. Raises
         NoRequestsLeft, DatabaseUnavailable."""
         with self._lock:
-            taken = self._taken.setdefault(place, _Taken())
+            taken = self._taken.setdefault(budget, _Taken())
             taken.used = time.monotonic()
             self._sweep(taken.used)
         with taken.taking:
             if taken.left < requests:
                 many = max(requests - taken.left, self._limit.at_a_time)
-                taken.covered = time.monotonic() + self._take(place, many, within)
+                taken.covered = time.monotonic() + self._take(budget, many, within)
                 taken.left += many
             pause = taken.covered - time.monotonic()
             if pause > within:
-                raise _none_left(place, pause)
+                raise _none_left(budget, pause)
             taken.left -= requests
         if pause > 0:
             self._wait(pause)
 
-    def _take(self, place: str, many: int, within: float) -> float:
+    def _take(self, budget: str, many: int, within: float) -> float:
         """Seconds until these are covered."""
         cost = many * self._limit.interval
         advance = self._limit.in_advance * self._limit.interval
-        values = {"place": place, "cost": cost, "most": advance + within}
+        values = {"budget": budget, "cost": cost, "most": advance + within}
         with self._database.autocommit() as session:
             row = session.execute(_SQL["take"], values).fetchone()
         assert row is not None
         ahead, was_taken = row
         pause = max(0.0, float(ahead) + cost - advance)
         if not was_taken:
-            raise _none_left(place, pause)
+            raise _none_left(budget, pause)
         return pause
 
     def _sweep(self, now: float) -> None:
         if now < self._swept + _UNUSED:
             return
         self._swept = now
-        for place in [p for p, taken in self._taken.items() if taken.used < now - _UNUSED]:
-            del self._taken[place]
+        for budget in [p for p, taken in self._taken.items() if taken.used < now - _UNUSED]:
+            del self._taken[budget]
 
 
-def _none_left(place: str, pause: float) -> NoRequestsLeft:
+def _none_left(budget: str, pause: float) -> NoRequestsLeft:
     return NoRequestsLeft(
-        f"As many requests as its provider allows were made for the {place}.",
+        f"As many requests as its provider allows were made for the {budget}.",
         retry_after=pause,
     )

@@ -1,10 +1,10 @@
-"""Sessions at a place, counted over all fetchers: what each may have open there is a row.
+"""Sessions at a destination, counted over all fetchers: what each may have open there is a row.
 
-A place is a mail server (its host), or a mailbox there (`user at host`). The sum of the shares at a
-place is never more than the limit, whatever fetchers believe: shares of one place change under one
-lock. A share belongs to a fetcher for as long as that says that it lives (`affinity.heartbeat`).
-Who wants more than there is waits, and others give up what is above the fair part, the limit
-divided by those who want to be there.
+A destination is a mail server (its host), or a mailbox there (`user at host`). The sum of the
+shares of one is never more than the limit, whatever fetchers believe: they change under one lock. A
+share belongs to a fetcher for as long as that says that it lives (`affinity.heartbeat`). Who wants
+more than there is waits, and others give up what is above the fair part, the limit divided by those
+who want to be there.
 
 Most mailboxes have one connection, which has one session: they have no shares.
 """
@@ -26,27 +26,27 @@ WAITS: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Of one fetcher at one place. `waits` is in seconds, None where it wants no more."""
+    """Of one fetcher at one destination. `waits` is in seconds, None where it wants no more."""
 
     held: int
     waits: float | None
 
 
 def request(
-    session: Session, owner: str, place: str, *, held: int, many: int, limit: int, ttl: float
+    session: Session, owner: str, destination: str, *, held: int, many: int, limit: int, ttl: float
 ) -> tuple[int, bool]:
     """Raises the share of `owner`, which is `held`, by up to `many`; (by how many, whether it was
-    not known to live, so that its shares at other places are lost).
+    not known to live, so that its shares at other destinations are lost).
 
     0: nothing is free, and the others are told by that row. `ttl`: seconds that a fetcher lives
     which is not known yet.
     """
-    session.execute(_SQL["lock"], {"place": place})
-    shares = _shares(session, owner, place)
+    session.execute(_SQL["lock"], {"destination": destination})
+    shares = _shares(session, owner, destination)
     mine = shares.pop(owner, Share(held, None))
-    others = [*shares.values(), *_without_share(session, owner, place, shares)]
-    granted = min(many, _free(mine, held, others, _learned(session, place, limit)))
-    values = {"owner": owner, "place": place, "ttl": ttl, "held": held + granted}
+    others = [*shares.values(), *_without_share(session, owner, destination, shares)]
+    granted = min(many, _free(mine, held, others, _learned(session, destination, limit)))
+    values = {"owner": owner, "destination": destination, "ttl": ttl, "held": held + granted}
     lost = session.execute(_SQL["arrive"], values).rowcount == 1
     if granted:
         session.execute(_SQL["set"], values)
@@ -55,90 +55,92 @@ def request(
     return granted, lost
 
 
-def is_counted(session: Session, place: str) -> bool:
+def is_counted(session: Session, destination: str) -> bool:
     """Whether shares are needed there: at a server, and where a mailbox has two connections."""
-    return not is_mailbox(place) or len(_connections_at(session, place)) > 1
+    return not is_mailbox(destination) or len(_connections_at(session, destination)) > 1
 
 
-def is_mailbox(place: str) -> bool:
-    """Whether it is a mailbox, and not a server (`Connection.session_places`)."""
-    return " at " in place
+def is_mailbox(destination: str) -> bool:
+    """Whether it is a mailbox, and not a server (`Connection.session_destinations`)."""
+    return " at " in destination
 
 
 def learn(
-    session: Session, owner: str, place: str, *, held: int, seconds: float, ttl: float
+    session: Session, owner: str, destination: str, *, held: int, seconds: float, ttl: float
 ) -> int:
     """A server refused more than `held` of this fetcher beside what others have: that is the limit
-    of the place for the next `seconds`. Returns it."""
-    session.execute(_SQL["lock"], {"place": place})
-    shares = _shares(session, owner, place)
+    of the destination for the next `seconds`. Returns it."""
+    session.execute(_SQL["lock"], {"destination": destination})
+    shares = _shares(session, owner, destination)
     shares.pop(owner, None)
     allowed = max(1, held + sum(other.held for other in shares.values()))
-    session.execute(_SQL["learn"], {"place": place, "allowed": allowed, "seconds": seconds})
-    hold(session, owner, {place: held}, ttl)
+    session.execute(
+        _SQL["learn"], {"destination": destination, "allowed": allowed, "seconds": seconds}
+    )
+    hold(session, owner, {destination: held}, ttl)
     return allowed
 
 
 def contested(session: Session) -> list[str]:
-    """Places at which somebody waits, or had a share that was given to others."""
+    """Destinations at which somebody waits, or had a share that was given to others."""
     return [row[0] for row in session.execute(_SQL["contested"])]
 
 
 def wanted_by_others(
-    session: Session, owner: str, places: Sequence[str], limit: Callable[[str], int]
+    session: Session, owner: str, destinations: Sequence[str], limit: Callable[[str], int]
 ) -> dict[str, int]:
-    """Those of the contested `places` at which `owner` has more than its fair part → that part,
-    where another fetcher waits for it, or all have more together than is allowed."""
+    """Those of the contested `destinations` at which `owner` has more than its fair part → that
+    part, where another fetcher waits for it, or all have more together than is allowed."""
     fair = {}
-    for place in places:
-        shares = _shares(session, owner, place)
+    for destination in destinations:
+        shares = _shares(session, owner, destination)
         mine = shares.pop(owner, None)
         if mine is None or not mine.held:
             continue
-        allowed = _learned(session, place, limit(place))
+        allowed = _learned(session, destination, limit(destination))
         part = allowed // (1 + len(shares))
         total = mine.held + sum(other.held for other in shares.values())
         short = total > allowed or any(
             other.waits is not None and other.held < max(part, 1) for other in shares.values()
         )
         if short and mine.held > part:
-            fair[place] = part
+            fair[destination] = part
     return fair
 
 
 def hold(
     session: Session, owner: str, held: Mapping[str, int], ttl: float, *, anew: bool = False
 ) -> None:
-    """What `owner` has at these places from now on; `anew`: others may have been given it."""
+    """What `owner` has at these destinations from now on; `anew`: others may have been given it."""
     if held:
         session.execute(_SQL["arrive"], {"owner": owner, "ttl": ttl})
-        places = sorted(held)
+        destinations = sorted(held)
         values = {
-            "places": places,
-            "owners": [owner] * len(places),
-            "held": [held[place] for place in places],
+            "destinations": destinations,
+            "owners": [owner] * len(destinations),
+            "held": [held[destination] for destination in destinations],
         }
         session.execute(_SQL["hold"], {**values, "anew": anew, "seconds": WAITS})
 
 
-def drop(session: Session, owner: str, places: Sequence[str]) -> None:
-    """`owner` wants nothing at these places any more."""
-    session.execute(_SQL["delete"], {"owner": owner, "places": sorted(places)})
+def drop(session: Session, owner: str, destinations: Sequence[str]) -> None:
+    """`owner` wants nothing at these destinations any more."""
+    session.execute(_SQL["delete"], {"owner": owner, "destinations": sorted(destinations)})
 
 
-def _shares(session: Session, owner: str, place: str) -> dict[str, Share]:
-    rows = session.execute(_SQL["at"], {"place": place, "owner": owner})
+def _shares(session: Session, owner: str, destination: str) -> dict[str, Share]:
+    rows = session.execute(_SQL["at"], {"destination": destination, "owner": owner})
     return {who: Share(held, waits) for who, held, waits in rows if held or waits is not None}
 
 
 def _without_share(
-    session: Session, owner: str, place: str, shares: Collection[str]
+    session: Session, owner: str, destination: str, shares: Collection[str]
 ) -> list[Share]:
     """Sessions that others opened at a mailbox while it had one connection: for the run that has
     its lease, or kept since."""
-    if not is_mailbox(place):
+    if not is_mailbox(destination):
         return []
-    found = _connections_at(session, place)
+    found = _connections_at(session, destination)
     leased: dict[str, str] = dict(
         session.execute(_SQL["leased"], {"mailboxes": [key for key, _ in found]})
     )
@@ -166,18 +168,18 @@ def _connections_at(session: Session, mailbox: str) -> list[tuple[str, str | Non
         )
         for mode, server, port, override, user, folder, affinity in rows
     ]
-    return [(one.lease_key(), who) for one, who in found if mailbox in one.session_places()]
+    return [(one.lease_key(), who) for one, who in found if mailbox in one.session_destinations()]
 
 
-def known_limit(session: Session, place: str) -> int | None:
+def known_limit(session: Session, destination: str) -> int | None:
     """Sessions that a server, or a mailbox there, was found to take of all fetchers; None where
     none was refused of late."""
-    row = session.execute(_SQL["limit"], {"place": place}).fetchone()
+    row = session.execute(_SQL["limit"], {"destination": destination}).fetchone()
     return int(row[0]) if row else None
 
 
-def _learned(session: Session, place: str, limit: int) -> int:
-    known = known_limit(session, place)
+def _learned(session: Session, destination: str, limit: int) -> int:
+    known = known_limit(session, destination)
     return limit if known is None else min(limit, known)
 
 

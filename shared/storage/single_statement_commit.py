@@ -42,13 +42,13 @@ def commit(
     return {row[0] for row in session.execute(statement, values)}
 
 
-def _described(place: FolderRef, message: NewMessage, before_last: int) -> dict[str, Any]:
+def _described(folder_ref: FolderRef, message: NewMessage, before_last: int) -> dict[str, Any]:
     header = message.headers
     return {
-        "connection_id": place.connection_id,
+        "connection_id": folder_ref.connection_id,
         "before_last": before_last,
-        "folder": place.folder,
-        "uid_validity": place.uid_validity,
+        "folder": folder_ref.folder,
+        "uid_validity": folder_ref.uid_validity,
         "correlation_id": message.correlation_id,
         "id": message.id,
         "native_key": message.native_key,

@@ -16,9 +16,9 @@ from shared.storage.queries import Queries
 
 _QUERIES = Queries("webhooks")
 
-#: Where a webhook's secrets lie: seal and open them at `Place("webhook", column, str(id))`.
+#: Where a webhook's secrets lie: seal and open them at `SecretPath("webhook", column, str(id))`.
 WEBHOOK_TABLE: Final = "webhook"
-#: (column, row id, plain text) → sealed value: what `Vault.seal` gives for that place.
+#: (column, row id, plain text) → sealed value: what `Vault.seal` gives for that row.
 Seal = Callable[[str, int, str], bytes]
 
 

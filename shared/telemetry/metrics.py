@@ -199,8 +199,8 @@ FORWARDED_EVENTS: Final = _counter(
 FORWARD_SECONDS: Final = _histogram(
     "forward_seconds", "How long the endpoint took to answer one attempt.", _SECONDS, "kind"
 )
-FORWARD_LANES: Final = _gauge(
-    "forward_lanes",
+FORWARD_WORKERS: Final = _gauge(
+    "forward_workers",
     "Handlers whose events this process passes on. waiting: the endpoint fails.",
     "state",
 )

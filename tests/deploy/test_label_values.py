@@ -103,7 +103,7 @@ def of_code() -> Labels:
         ("fetch_runs_total", "outcome"): counted("FETCH_RUNS", 1)
         | texts("services/fetcher/main.py", r'^        \w+: "([\w-]+)",$')
         | texts("services/fetcher/main.py", r'\), "(internal)"\n'),
-        ("forward_lanes", "state"): counted("FORWARD_LANES", 0),
+        ("forward_workers", "state"): counted("FORWARD_WORKERS", 0),
         ("forwarded_events_total", "outcome"): given(delivering, Delivering._note.__name__, 2),
         ("housekeeping_removed_total", "what"): {*rows, "message", "partition", "object", "spool"},
         ("published_events_total", "kind"): counted("PUBLISHED_EVENTS", 0),

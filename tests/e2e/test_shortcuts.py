@@ -25,7 +25,7 @@ def press(page: Page, *keys: str) -> None:
 
 
 def typed(page: Page, text: str) -> Locator:
-    """The place that is chosen once `text` was typed into the box."""
+    """The page that is chosen once `text` was typed into the box."""
     box(page).get_by_role("combobox").fill(text)
     return box(page).get_by_role("option", selected=True)
 
@@ -104,7 +104,7 @@ def test_without_scripts_jumping_is_a_page(site: Site) -> None:
         page.get_by_role("link", name="Jump to").click()
         page.get_by_label("Name, or the id of a mail").fill("quar")
         page.get_by_role("button", name="Find").click()
-        page.get_by_role("list", name="Places").get_by_role("link", name="Quarantine").click()
+        page.get_by_role("list", name="Results").get_by_role("link", name="Quarantine").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Quarantine")
 
 
@@ -125,9 +125,9 @@ def test_the_box_shows_what_may_be_opened_alone(site: Site) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text("Connections")
         for text in (mark, "setting", "add", str(number)):
             page.goto(f"{site.url}/jump?q={text}")
-            found = page.get_by_role("list", name="Places").get_by_role("link")
-            for place in found.all():
-                address = str(place.get_attribute("href"))
+            found = page.get_by_role("list", name="Results").get_by_role("link")
+            for link in found.all():
+                address = str(link.get_attribute("href"))
                 assert address != f"/connections/{hidden}"
                 assert page.request.get(site.url + address).status == 200, address
         page.goto(f"{site.url}/jump?q={mark}")
@@ -137,7 +137,7 @@ def test_the_box_shows_what_may_be_opened_alone(site: Site) -> None:
 def test_the_box_knows_every_page_of_the_menu(site: Site, page: Page) -> None:
     menu = page.locator("#menu li a").evaluate_all("all => all.map(one => one.pathname)")
     page.goto(f"{site.url}/jump")
-    places = page.get_by_role("list", name="Places").get_by_role("link")
-    known = places.evaluate_all("all => all.map(one => one.pathname)")
+    links = page.get_by_role("list", name="Results").get_by_role("link")
+    known = links.evaluate_all("all => all.map(one => one.pathname)")
     assert len(menu) > 10
     assert {*menu} <= {*known}

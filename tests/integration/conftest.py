@@ -39,7 +39,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def place(database: Database) -> FolderRef:
+def folder_ref(database: Database) -> FolderRef:
     """The inbox of an IMAP connection that was not polled yet."""
     fields = {"name": "c", "mode": "imap", "host": "h", "username": "u", "password": "p"}
     with database.transaction() as session:

@@ -24,15 +24,15 @@ from tests.rig.leasing import acquire
 Use = Callable[[Session, Lease, FolderRef], None]
 
 
-def _commits(session: Session, held: Lease, place: FolderRef) -> None:
-    ledger.commit_batch(session, held, place, [message(1)])
+def _commits(session: Session, held: Lease, folder_ref: FolderRef) -> None:
+    ledger.commit_batch(session, held, folder_ref, [message(1)])
 
 
-def _commits_many(session: Session, held: Lease, place: FolderRef) -> None:
-    ledger.commit_batch(session, held, place, [message(key) for key in range(ledger.FEW + 1)])
+def _commits_many(session: Session, held: Lease, folder_ref: FolderRef) -> None:
+    ledger.commit_batch(session, held, folder_ref, [message(key) for key in range(ledger.FEW + 1)])
 
 
-def _relies_on_it(session: Session, held: Lease, place: FolderRef) -> None:
+def _relies_on_it(session: Session, held: Lease, folder_ref: FolderRef) -> None:
     leases.assert_held(session, held)
 
 
@@ -55,25 +55,25 @@ def _restored(database: Database, held: Lease) -> None:
 @pytest.mark.parametrize("lose", [_edited, _restored])
 @USES
 def test_nothing_is_done_under_a_lease_that_was_lost(
-    database: Database, place: FolderRef, use: Use, lose: Callable[[Database, Lease], None]
+    database: Database, folder_ref: FolderRef, use: Use, lose: Callable[[Database, Lease], None]
 ) -> None:
     held = lease(database, "me")
     lose(database, held)
     with pytest.raises(LeaseLost), database.transaction() as session:
-        use(session, held, place)
+        use(session, held, folder_ref)
     assert (count(database, "message"), count(database, "known_uid")) == (0, 0)
 
 
 @pytest.mark.promise("I4")
 @USES
 def test_nobody_takes_a_mailbox_over_while_something_is_committed(
-    database: Database, place: FolderRef, use: Use
+    database: Database, folder_ref: FolderRef, use: Use
 ) -> None:
     """Both would have the same mails: the one knows nothing yet of what the other commits."""
     held = lease(database, "me", ttl=0)
     locked = "SELECT mailbox FROM lease FOR UPDATE SKIP LOCKED"
     with database.transaction() as session:
-        use(session, held, place)
+        use(session, held, folder_ref)
         with database.transaction() as other:
             assert other.execute(locked).fetchall() == []
     with database.transaction() as other:
@@ -99,15 +99,15 @@ def test_who_lost_a_lease_neither_prolongs_nor_gives_back_that_of_another(
 @pytest.mark.promise("I9")
 @pytest.mark.parametrize("more", [1, ledger.FEW + 1], ids=["few", "many"])
 def test_what_was_had_before_a_batch_is_known_after_it(
-    database: Database, place: FolderRef, more: int
+    database: Database, folder_ref: FolderRef, more: int
 ) -> None:
     held = lease(database, "me")
     with database.transaction() as session:
-        ledger.commit_batch(session, held, place, [message(1)])
+        ledger.commit_batch(session, held, folder_ref, [message(1)])
     with database.transaction() as session:
         later = [message(10 + number) for number in range(more)]
-        ledger.commit_batch(session, held, place, later)
-    known = KnownMails(database, place.connection_id, "", 100)
+        ledger.commit_batch(session, held, folder_ref, later)
+    known = KnownMails(database, folder_ref.connection_id, "", 100)
     assert known.missing([1, 2, 10]) == [2]
 
 
@@ -115,10 +115,10 @@ def test_what_was_had_before_a_batch_is_known_after_it(
 @pytest.mark.parametrize("uid_validity", [100, None], ids=["imap", "pop3"])
 @pytest.mark.parametrize("more", [0, ledger.FEW], ids=["few", "many"])
 def test_a_key_that_was_given_again_keeps_no_batch_from_being_committed(
-    database: Database, place: FolderRef, uid_validity: int | None, more: int
+    database: Database, folder_ref: FolderRef, uid_validity: int | None, more: int
 ) -> None:
     """What was to be settled under it is still open: the commit would fail each time."""
-    where = FolderRef(place.connection_id, place.folder, uid_validity)
+    where = FolderRef(folder_ref.connection_id, folder_ref.folder, uid_validity)
     held = lease(database, "me")
     for content in ("first", "second"):
         others = [message(10 + number) for number in range(more)]
@@ -129,7 +129,7 @@ def test_a_key_that_was_given_again_keeps_no_batch_from_being_committed(
 
 @pytest.mark.promise("I3")
 def test_what_stands_in_the_way_of_another_is_done_once_more(
-    database: Database, database_url: str, place: FolderRef
+    database: Database, database_url: str, folder_ref: FolderRef
 ) -> None:
     """Events were confirmed by then: what is not recorded comes twice."""
     locked, tries = "SELECT FROM connection_state FOR UPDATE NOWAIT", []
@@ -157,14 +157,14 @@ LEFT = LeftOnServer(key=9, code="too-large", reason="big", size=1)
 )
 def test_a_batch_is_committed_whole_or_not_at_all(
     database: Database,
-    place: FolderRef,
+    folder_ref: FolderRef,
     uid_validity: int | None,
     refused: list[LeftOnServer],
     table: str,
 ) -> None:
     """Postgres has no space left in the middle: what was written of it would come twice, or be
     known and in no quarantine."""
-    where = FolderRef(place.connection_id, place.folder, uid_validity)
+    where = FolderRef(folder_ref.connection_id, folder_ref.folder, uid_validity)
     batch = Batch(lease(database, "me"), where, [message(1)], refused)
     with database.transaction() as session:
         session.execute(

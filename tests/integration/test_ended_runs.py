@@ -35,25 +35,25 @@ def begun(database: Database) -> list[tuple[Lease, FolderRef]]:
         for number, mode in enumerate(("imap", "imap", "pop3", "pop3")):
             fields = {"name": f"c{number}", "mode": mode, "host": "h", "username": f"u{number}"}
             made = connections.insert(session, edit(None, {**fields, "password": "p"}).connection)
-            place = FolderRef(made, "", 100 if mode == "imap" else None)
+            folder_ref = FolderRef(made, "", 100 if mode == "imap" else None)
             (lease,) = acquire(session, [f"box{number}"], "me", 60)
-            ledger.commit_batch(session, lease, place, [message(1)])
-            found.append((lease, place))
+            ledger.commit_batch(session, lease, folder_ref, [message(1)])
+            found.append((lease, folder_ref))
     return found
 
 
-def ended(lease: Lease, place: FolderRef, *, deleted: bool, marks: bool) -> EndedRun:
-    key = 1 if place.uid_validity else "1"
+def ended(lease: Lease, folder_ref: FolderRef, *, deleted: bool, marks: bool) -> EndedRun:
+    key = 1 if folder_ref.uid_validity else "1"
     return EndedRun(
         lease=lease,
-        connection_id=place.connection_id,
+        connection_id=folder_ref.connection_id,
         duration_ms=7,
         lane="fetch",
-        cursor=CURSOR if place.uid_validity else None,
-        keep_cursor=place.uid_validity is not None,
-        uid_validity=place.uid_validity,
-        settled=[Settled(place, [key], deleted, marks)],
-        noted=NotedRun(place.connection_id, 7, 1, 1, 10),
+        cursor=CURSOR if folder_ref.uid_validity else None,
+        keep_cursor=folder_ref.uid_validity is not None,
+        uid_validity=folder_ref.uid_validity,
+        settled=[Settled(folder_ref, [key], deleted, marks)],
+        noted=NotedRun(folder_ref.connection_id, 7, 1, 1, 10),
     )
 
 
@@ -63,8 +63,8 @@ def test_each_way_of_settling_is_recorded_with_the_end(
 ) -> None:
     ways = [(False, True), (True, True), (False, False), (True, False)]
     runs = [
-        ended(lease, place, deleted=deleted, marks=marks)
-        for (lease, place), (deleted, marks) in zip(begun, ways, strict=True)
+        ended(lease, folder_ref, deleted=deleted, marks=marks)
+        for (lease, folder_ref), (deleted, marks) in zip(begun, ways, strict=True)
     ]
     ended_runs.record(database, runs, of_several=of_several)
     assert rows(database, "SELECT settled_as FROM message ORDER BY connection_id") == [
@@ -75,7 +75,7 @@ def test_each_way_of_settling_is_recorded_with_the_end(
     ]
     assert rows(database, "SELECT count(*) FROM settlement") == [(0,)]
     assert rows(database, "SELECT connection_id, downloaded FROM fetch_run ORDER BY 1") == [
-        (place.connection_id, 1) for _, place in begun
+        (folder_ref.connection_id, 1) for _, folder_ref in begun
     ]
     assert rows(database, "SELECT cursor, health FROM connection_state ORDER BY connection_id") == [
         (CURSOR, "working"),
@@ -111,7 +111,7 @@ def test_an_end_waits_for_no_disk_and_nothing_after_it_does_without(
     def waits(session: Session) -> bool:
         return session.execute("SHOW synchronous_commit").fetchall() == [("on",)]
 
-    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun]
+    runs = [ended(lease, folder_ref, deleted=False, marks=True) for lease, folder_ref in begun]
     with database.transaction() as session:
         session.execute("SET synchronous_commit = on")  # as it is by default; not of these tests
         session.commit()
@@ -125,7 +125,7 @@ def test_an_end_waits_for_no_disk_and_nothing_after_it_does_without(
 def test_runs_of_several_threads_wait_for_no_locked_row(
     database: Database, begun: list[tuple[Lease, FolderRef]]
 ) -> None:
-    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun[:2]]
+    runs = [ended(lease, folder_ref, deleted=False, marks=True) for lease, folder_ref in begun[:2]]
     with database.transaction() as session:
         session.execute(
             "SELECT FROM connection_state WHERE connection_id = %s FOR UPDATE",
@@ -148,22 +148,22 @@ def test_a_run_whose_lease_was_taken_away_says_nothing_of_its_end(
         leases.take_away(session, begun[0][0].mailbox)
     asked = f"SELECT row_to_json(s)::text FROM connection_state AS s WHERE connection_id = {edited}"
     before = rows(database, asked)
-    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun]
+    runs = [ended(lease, folder_ref, deleted=False, marks=True) for lease, folder_ref in begun]
     ended_runs.record(database, runs)
     assert rows(database, asked) == before
     noted = "SELECT connection_id FROM fetch_run ORDER BY 1"
-    assert rows(database, noted) == [(place.connection_id,) for _, place in begun[1:]]
+    assert rows(database, noted) == [(folder_ref.connection_id,) for _, folder_ref in begun[1:]]
 
 
 def test_a_connection_that_was_deleted_keeps_no_other_end_from_being_recorded(
     database: Database, begun: list[tuple[Lease, FolderRef]]
 ) -> None:
-    deleted, *others = [place.connection_id for _, place in begun]
+    deleted, *others = [folder_ref.connection_id for _, folder_ref in begun]
     with database.transaction() as session:
         leases.take_away(session, begun[0][0].mailbox)
         session.execute("DELETE FROM outbox")
         connections.delete(session, deleted)
-    runs = [ended(lease, place, deleted=False, marks=True) for lease, place in begun]
+    runs = [ended(lease, folder_ref, deleted=False, marks=True) for lease, folder_ref in begun]
     ended_runs.record(database, runs)
     assert rows(database, "SELECT connection_id FROM fetch_run ORDER BY 1") == [
         (other,) for other in others

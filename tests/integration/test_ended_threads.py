@@ -79,7 +79,7 @@ def ends(*_: object) -> None:
         ("fetcher", "services.fetcher.lease_renewer.LeaseRenewer.run", "leases"),
         ("fetcher", "shared.mailbox.push_loop.PushLoop._run", "that waits for pushed mails"),
         ("scheduler", "services.scheduler.main.Scheduler._emit", "emit"),
-        ("forwarder", "services.forwarder.lanes.Lanes.run", "lanes"),
+        ("forwarder", "services.forwarder.forward_workers.ForwardWorkers.run", "workers"),
         ("admin", "uvicorn.Server.run", "http"),
         ("admin", "shared.storage.request_limits.PostgresLimiter.run", "requests"),
     ],

@@ -32,12 +32,12 @@ OTHER = uuid.uuid4()
 
 
 @pytest.fixture
-def mail_id(database: Database, place: FolderRef) -> uuid.UUID:
+def mail_id(database: Database, folder_ref: FolderRef) -> uuid.UUID:
     """A mail that was just committed, and `archive`, a handler that takes it."""
     held, one = lease(database, "a"), message(1)
     with database.transaction() as session:
         handlers.insert(session, Handler(name="archive"))
-        ledger.commit_batch(session, held, place, [one])
+        ledger.commit_batch(session, held, folder_ref, [one])
     return one.id
 
 
@@ -51,11 +51,11 @@ def asked(database: Database, mail: Claimed) -> Standing:
 
 
 def test_a_claim_says_of_the_handlers_what_would_be_asked(
-    database: Database, place: FolderRef, mail_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+    database: Database, folder_ref: FolderRef, mail_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with database.transaction() as session:
         theirs = (add_connection(session, "theirs"),)
-        ours = (place.connection_id,)
+        ours = (folder_ref.connection_id,)
         handlers.insert(session, Handler(name="disabled", enabled=False))
         handlers.insert(session, Handler(name="theirs", connection_ids=theirs))
         chosen = handlers.insert(
@@ -124,7 +124,7 @@ def test_what_somebody_began_with_is_asked_for(
 
 
 def test_of_several_at_once_and_of_one_that_nobody_takes_it_is_asked(
-    database: Database, place: FolderRef, mail_id: uuid.UUID
+    database: Database, folder_ref: FolderRef, mail_id: uuid.UUID
 ) -> None:
     with database.transaction() as session:
         session.execute("UPDATE handler SET enabled = false")

@@ -84,11 +84,11 @@ def test_a_lease_that_was_given_back_is_not_renewed(database: Database) -> None:
 
 
 @pytest.mark.promise("I4")
-def test_who_lost_the_lease_commits_nothing(database: Database, place: FolderRef) -> None:
+def test_who_lost_the_lease_commits_nothing(database: Database, folder_ref: FolderRef) -> None:
     stale = lease(database, "sleeper", ttl=0)
     lease(database, "successor")
     with pytest.raises(LeaseLost), database.transaction() as session:
-        ledger.commit_batch(session, stale, place, [message(1)])
+        ledger.commit_batch(session, stale, folder_ref, [message(1)])
     assert (count(database, "message"), count(database, "known_uid")) == (0, 0)
     with database.transaction() as session:
         assert leases.renew(session, [stale], 60) == set()
@@ -96,29 +96,29 @@ def test_who_lost_the_lease_commits_nothing(database: Database, place: FolderRef
 
 @pytest.mark.promise("I3", "I9")
 def test_what_was_committed_is_known_and_waits_for_both_ends(
-    database: Database, place: FolderRef
+    database: Database, folder_ref: FolderRef
 ) -> None:
     held = lease(database, "a")
     with database.transaction() as session:
         ledger.commit_batch(
             session,
             held,
-            place,
+            folder_ref,
             [message(5), message(6)],
             [LeftOnServer(key=9, code="too-large", reason="big", size=1)],
         )
-    mails = KnownMails(database, place.connection_id, "", 100)
+    mails = KnownMails(database, folder_ref.connection_id, "", 100)
     assert mails.missing([4, 5, 6, 7, 9, 10]) == [4, 7, 10]
-    assert KnownMails(database, place.connection_id, "", 101).missing([5]) == [5]
+    assert KnownMails(database, folder_ref.connection_id, "", 101).missing([5]) == [5]
     with database.transaction() as session:
-        assert sorted(settlements.unsettled(session, place, 10)) == [5, 6]
-        settlements.all_settled(session, [Settled(place, [5], deleted=False)])
-        assert settlements.unsettled(session, place, 10) == [6]
+        assert sorted(settlements.unsettled(session, folder_ref, 10)) == [5, 6]
+        settlements.all_settled(session, [Settled(folder_ref, [5], deleted=False)])
+        assert settlements.unsettled(session, folder_ref, 10) == [6]
     assert count(database, "outbox") == 2
 
 
-def test_digests_of_other_keys_vanish_slowly(database: Database, place: FolderRef) -> None:
-    pop = FolderRef(place.connection_id, "", None)
+def test_digests_of_other_keys_vanish_slowly(database: Database, folder_ref: FolderRef) -> None:
+    pop = FolderRef(folder_ref.connection_id, "", None)
     with database.transaction() as session:
         known_sets.add_known(session, pop.connection_id, "", None, ["a", "b", "c"])
         known_sets.prune(session, pop.connection_id, "", None, ["a"])
@@ -148,10 +148,10 @@ def test_asking_for_keys_looks_each_up_whatever_plan_is_cached(database: Databas
 
 
 def test_letting_go_of_keys_does_not_compare_each_with_each(
-    database: Database, place: FolderRef
+    database: Database, folder_ref: FolderRef
 ) -> None:
     """A table that just grew by thousands: what Postgres believes about it is long out of date."""
-    pop = FolderRef(place.connection_id, "", None)
+    pop = FolderRef(folder_ref.connection_id, "", None)
     keys = [f"uidl-{number}" for number in range(5000)]
     with database.transaction() as session:
         known_sets.add_known(session, pop.connection_id, "", None, keys)
@@ -177,37 +177,40 @@ def test_letting_go_of_keys_does_not_compare_each_with_each(
 
 
 @pytest.mark.promise("I9")
-def test_each_old_mail_recognises_one_new_one(database: Database, place: FolderRef) -> None:
+def test_each_old_mail_recognises_one_new_one(database: Database, folder_ref: FolderRef) -> None:
     held = lease(database, "a")
     twins = [message(1, "same"), message(2, "same"), message(3, "other")]
     with database.transaction() as session:
-        ledger.commit_batch(session, held, place, twins)
+        ledger.commit_batch(session, held, folder_ref, twins)
     digest = twins[0].header_digest
     with database.transaction() as session:
         recognised = known_sets.rebind(
             session,
-            place.connection_id,
+            folder_ref.connection_id,
             "",
             200,
             {11: digest, 12: digest, 13: digest, 14: b"\x00" * 16},
         )
     assert recognised == {11, 12}
-    assert KnownMails(database, place.connection_id, "", 200).missing([11, 12, 13, 14]) == [13, 14]
+    assert KnownMails(database, folder_ref.connection_id, "", 200).missing([11, 12, 13, 14]) == [
+        13,
+        14,
+    ]
     with database.transaction() as session:
-        assert settlements.unsettled(session, place, 10) == [3]
-        moved = settlements.unsettled(session, replace(place, uid_validity=200), 10)
+        assert settlements.unsettled(session, folder_ref, 10) == [3]
+        moved = settlements.unsettled(session, replace(folder_ref, uid_validity=200), 10)
         assert sorted(moved) == [11, 12]
 
 
 @pytest.mark.promise("I3")
 def test_a_mail_is_claimed_by_one_and_published_by_who_still_holds_it(
-    database: Database, place: FolderRef
+    database: Database, folder_ref: FolderRef
 ) -> None:
     held = lease(database, "a")
     mail = message(1)
     with database.transaction() as session:
         handler = handlers.insert(session, Handler(name="archive"))
-        ledger.commit_batch(session, held, place, [mail])
+        ledger.commit_batch(session, held, folder_ref, [mail])
     first, second = uuid.uuid4(), uuid.uuid4()
     with database.transaction() as session:
         (claimed,) = outbox.claim(session, [mail.id], first, 60)
@@ -234,12 +237,14 @@ def test_what_is_claimed_is_read_by_the_names_of_its_columns(database: Database)
 
 
 @pytest.mark.promise("I2")
-def test_a_lost_queue_is_refilled_from_its_watermark(database: Database, place: FolderRef) -> None:
+def test_a_lost_queue_is_refilled_from_its_watermark(
+    database: Database, folder_ref: FolderRef
+) -> None:
     held = lease(database, "a")
     mails = [message(1), message(2), message(3)]
     with database.transaction() as session:
         handler = handlers.insert(session, Handler(name="archive"))
-        ledger.commit_batch(session, held, place, mails)
+        ledger.commit_batch(session, held, folder_ref, mails)
         session.execute("DELETE FROM outbox")
     for minute, mail in enumerate(mails):
         with database.transaction() as session:
@@ -259,14 +264,14 @@ def test_a_lost_queue_is_refilled_from_its_watermark(database: Database, place: 
 
 
 def test_what_a_plain_mail_is_takes_no_room_in_its_row(
-    database: Database, place: FolderRef
+    database: Database, folder_ref: FolderRef
 ) -> None:
     """Nearly all are plain: 232 of 817 octets of a row said that of each, word by word."""
     held = lease(database, "a")
     mail, token = message(1), uuid.uuid4()
     with database.transaction() as session:
         handler = handlers.insert(session, Handler(name="archive"))
-        ledger.commit_batch(session, held, place, [mail])
+        ledger.commit_batch(session, held, folder_ref, [mail])
         (fresh,) = outbox.claim(session, [mail.id], token, 60)
         assert fresh.outcome is None, "not looked into yet"
         deliveries.record_deliveries(session, [(mail.id, handler, "1-0")])

@@ -46,12 +46,12 @@ def _connection(session: psycopg.Connection[tuple[object, ...]], name: str, vaul
     ).fetchone()
     assert row is not None
     identifier = int(str(row[0]))
-    sealed = vault.seal(b"hunter2 " + name.encode(), _place(identifier))
+    sealed = vault.seal(b"hunter2 " + name.encode(), _path(identifier))
     session.execute("UPDATE connection SET password = %s WHERE id = %s", (sealed, identifier))
     return identifier
 
 
-def _place(identifier: int) -> SecretPath:
+def _path(identifier: int) -> SecretPath:
     return SecretPath("connection", "password", str(identifier))
 
 
@@ -92,7 +92,7 @@ def test_after_a_rotation_the_old_key_is_not_needed(database_url: str) -> None:
             "SELECT id, name, password FROM connection WHERE password IS NOT NULL"
         )
         for identifier, name, sealed in rows:
-            assert only_new.open(sealed, _place(identifier)) == b"hunter2 " + name.encode()
+            assert only_new.open(sealed, _path(identifier)) == b"hunter2 " + name.encode()
     again = _run(database_url, new)
     assert again.returncode == 0 and "connection.password: 0 sealed anew" in again.stdout
 
@@ -116,7 +116,7 @@ def test_a_secret_that_changes_meanwhile_keeps_its_new_value(database_url: str) 
     both = Vault.from_settings([new, old])
     with psycopg.connect(database_url, autocommit=True) as session:
         identifier = _connection(session, "c", Vault.from_settings([old]))
-        entered = both.seal(b"entered meanwhile", _place(identifier))
+        entered = both.seal(b"entered meanwhile", _path(identifier))
 
         def reseal(table: str, column: str, row: str, sealed: bytes) -> bytes:
             session.execute("UPDATE connection SET password = %s", (entered,))

@@ -94,7 +94,7 @@ def test_three_fetchers_open_no_more_sessions_than_the_setting_says(
 
 
 @pytest.mark.promise("M27")
-def test_the_place_of_a_closed_session_is_given_up_a_look_later(
+def test_the_permit_of_a_closed_session_is_given_up_a_look_later(
     redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Its server may count it still; who closed it opens no other one there meanwhile."""
@@ -163,7 +163,7 @@ def test_a_fetcher_that_was_taken_for_dead_says_what_it_has_with_its_next_heartb
     redis_url: str,
     build_stack: Callable[..., Stack],
 ) -> None:
-    """Others may have been given its share meanwhile, and look at the place again."""
+    """Others may have been given its share meanwhile, and look at the destination again."""
     stack = build_stack(redis_url)
     stack.add_handler()
     here = FetcherHere(stack)
@@ -299,10 +299,10 @@ def test_a_session_from_before_the_second_folder_counts(
         "security": "tls",
         "username": "Team",
     }
-    place = f"team at {HOST}"
+    destination = f"team at {HOST}"
     first = stack.add_connection(name="first", folder="one", **fields)
     one, two = (Fetcher(stack.database, name, 2) for name in ("one", "two"))
-    assert one.shares.request(place, 1)
+    assert one.shares.request(destination, 1)
     assert stack.query("SELECT 1 FROM session_share") == []
     with stack.database.transaction() as session:
         if known_by == "lease":
@@ -311,8 +311,8 @@ def test_a_session_from_before_the_second_folder_counts(
         else:
             session.execute("UPDATE connection_state SET affinity = 'one'")
     stack.add_connection(name="second", folder="two", **fields)
-    assert two.shares.request(place, 1)
-    assert not two.shares.request(place, 2)
+    assert two.shares.request(destination, 1)
+    assert not two.shares.request(destination, 2)
 
 
 class Fetcher:
@@ -320,7 +320,7 @@ class Fetcher:
 
     def __init__(self, database: Database, name: str, limit: int) -> None:
         self.shares = SessionShares(
-            lambda _place: limit, AllFetchers(database, name, 60), ask_again=0
+            lambda _destination: limit, AllFetchers(database, name, 60), ask_again=0
         )
         self.used = 0
 

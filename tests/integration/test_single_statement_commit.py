@@ -83,12 +83,12 @@ def said(key: int) -> NewMessage:
 @pytest.mark.parametrize("uid_validity", [100, None], ids=["imap", "pop3"])
 def test_few_mails_are_committed_as_many_are(
     database: Database,
-    place: FolderRef,
+    folder_ref: FolderRef,
     uid_validity: int | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held = lease(database, "a")
-    where = FolderRef(place.connection_id, place.folder, uid_validity)
+    where = FolderRef(folder_ref.connection_id, folder_ref.folder, uid_validity)
     batch = Batch(held, where, [said(1), said(2), said(4)])
     found = []
     for few in (0, 32):
@@ -134,11 +134,11 @@ def kept_plan(session: Session, queries: Queries, name: str) -> str:
 
 
 def test_a_connection_is_read_again_once_it_was_edited_and_not_before(
-    database: Database, place: FolderRef, monkeypatch: pytest.MonkeyPatch
+    database: Database, folder_ref: FolderRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, one, known = lease(database, "a"), message(1), KnownConnections()
     with database.transaction() as session:
-        ledger.commit_batch(session, held, place, [one])
+        ledger.commit_batch(session, held, folder_ref, [one])
     read: list[int] = []
     get_many = connections.get_many
 
@@ -153,12 +153,12 @@ def test_a_connection_is_read_again_once_it_was_edited_and_not_before(
             session.execute("UPDATE outbox SET claimed_until = NULL")
             claimed = outbox.claim(session, [one.id], uuid.uuid4(), 60)
             found = known.of(session, claimed)
-            return found[place.connection_id].name if found else ""
+            return found[folder_ref.connection_id].name if found else ""
 
     assert (name(), name()) == ("c", "c")
-    assert read == [place.connection_id]
+    assert read == [folder_ref.connection_id]
     with database.transaction() as session:
-        before = connections.get(session, place.connection_id)
+        before = connections.get(session, folder_ref.connection_id)
         connections.update(session, replace(before, name="renamed"))
     assert name() == "renamed"
     with database.transaction() as session:

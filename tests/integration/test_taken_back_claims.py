@@ -28,12 +28,12 @@ MINE, OTHER, THIRD = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
 class Waiting:
     """A mail that waits to be published, and the one handler that takes it."""
 
-    def __init__(self, database: Database, place: FolderRef) -> None:
+    def __init__(self, database: Database, folder_ref: FolderRef) -> None:
         self.database = database
         mail, held = message(1), lease(database, "a")
         with database.transaction() as session:
             self.handler = handlers.insert(session, Handler(name="archive"))
-            ledger.commit_batch(session, held, place, [mail])
+            ledger.commit_batch(session, held, folder_ref, [mail])
         self.mail = mail.id
 
     def claim(self, token: uuid.UUID) -> list[uuid.UUID]:
@@ -64,8 +64,8 @@ class Waiting:
 
 
 @pytest.fixture
-def waiting(database: Database, place: FolderRef) -> Waiting:
-    return Waiting(database, place)
+def waiting(database: Database, folder_ref: FolderRef) -> Waiting:
+    return Waiting(database, folder_ref)
 
 
 @pytest.mark.promise("I3")

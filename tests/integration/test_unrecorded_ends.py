@@ -68,8 +68,8 @@ def raising(error: Exception) -> Callable[[Run], None]:
     """A run that the server ends like this, after it had confirmed something."""
 
     def fetch(run: Run) -> None:
-        place = FolderRef(run.connection.id, run.connection.folder, 7)
-        run.report.confirmed.append(Settled(place, [], deleted=False))
+        folder_ref = FolderRef(run.connection.id, run.connection.folder, 7)
+        run.report.confirmed.append(Settled(folder_ref, [], deleted=False))
         raise error
 
     return fetch

@@ -233,12 +233,12 @@ class Stack:
         with self.database.transaction() as session:
             identifier = connections.insert(session, change.connection)
             if change.password:
-                place = SecretPath("connection", "password", str(identifier))
-                sealed = self.vault.seal(change.password.encode(), place)
+                path = SecretPath("connection", "password", str(identifier))
+                sealed = self.vault.seal(change.password.encode(), path)
                 connections.write_password(session, identifier, sealed)
             if change.client_certificate:
-                place = SecretPath("connection", "client_certificate", str(identifier))
-                sealed = self.vault.seal(change.client_certificate.encode(), place)
+                path = SecretPath("connection", "client_certificate", str(identifier))
+                sealed = self.vault.seal(change.client_certificate.encode(), path)
                 connections.write_client_certificate(session, identifier, sealed)
             scheduling.enable(session, identifier)
         return identifier

@@ -53,7 +53,11 @@ PLANTED = [
     ("services/fetcher/run.py", "import cel_expr_python", "expressions only where rules are"),
     ("shared/telemetry/logs.py", "import rich", "the terminal only in the command line"),
     ("shared/forwarding/signed_links.py", "import OpenSSL", "foreign formats of keys"),
-    ("services/forwarder/lane.py", "import services.forwarder.lanes", "inside the forwarder"),
+    (
+        "services/forwarder/forward_worker.py",
+        "import services.forwarder.forward_workers",
+        "inside the forwarder",
+    ),
     ("shared/storage/outbox.py", "import shared.mailbox.base", "inside shared"),
     ("services/admin/pages/mails.py", "import shared.mailbox.imap.session", "packages of kinds"),
     ("services/scheduler/emitting.py", "import httpx", "HTTP only where addresses"),
@@ -61,7 +65,11 @@ PLANTED = [
     ("services/scheduler/emitting.py", "import requests", "requests only for single sign-on"),
     ("services/admin/operations/people.py", "import fastapi", "operations know no web"),
     ("services/decryptor/spool.py", "import shared.mailbox.open", "a mailbox is opened where"),
-    ("services/forwarder/lane.py", "import confluent_kafka", "clients of endpoints only in"),
+    (
+        "services/forwarder/forward_worker.py",
+        "import confluent_kafka",
+        "clients of endpoints only in",
+    ),
     ("services/admin/pages/mails.py", "import shared.store.open", "raw mails only where"),
 ]
 

@@ -1,4 +1,4 @@
-"""A session that is being closed has its place until the server has closed it, too."""
+"""A session that is being closed has its permit until the server has closed it, too."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield found
 
 
-def test_the_place_of_a_session_is_free_once_it_is_closed(threads: ThreadPoolExecutor) -> None:
+def test_the_permit_of_a_session_is_free_once_it_is_closed(threads: ThreadPoolExecutor) -> None:
     server = SlowToClose()
     sessions = pool(server, per_host=1)
     first = sessions.take(connection(1))[0]

@@ -179,7 +179,7 @@ def test_sessions_in_use_are_waited_for() -> None:
     assert not use(sessions, connection(3, username="user2"))
 
 
-def test_a_login_that_fails_takes_no_place() -> None:
+def test_a_login_that_fails_takes_no_permit() -> None:
     opened = Opened()
     sessions = pool(opened, per_host=1)
     opened.failure = SessionLost("cut")
@@ -321,7 +321,7 @@ def test_many_are_asked_and_a_broken_one_spoils_no_other() -> None:
     }
 
 
-def test_a_mailbox_that_is_full_of_our_sessions_leaves_a_place_for_its_person() -> None:
+def test_a_mailbox_that_is_full_of_our_sessions_leaves_one_for_its_person() -> None:
     """The server takes four sessions of a login; ours for its folders keep three at most then."""
     opened = Opened()
     sessions = pool(opened, per_mailbox=10)

@@ -18,7 +18,7 @@ HOST = "mail.example.org"
 
 
 class Others(OneFetcher):
-    """Other fetchers wait at a place: this one may keep so many. Knows the share told last."""
+    """Other fetchers wait there: this one may keep so many. Knows the share told last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,15 +26,15 @@ class Others(OneFetcher):
         self.told: dict[str, int] = {}
         self.counts = True
 
-    def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
-        if not self.counts and place != HOST:
+    def request(self, destination: str, held: int, many: int, limit: int) -> GrantedShare:
+        if not self.counts and destination != HOST:
             return GrantedShare(0, counted=False)
-        return super().request(place, held, many, limit)
+        return super().request(destination, held, many, limit)
 
     def contested(self) -> Sequence[str]:
         return list(self.may_keep)
 
-    def wanted_by_others(self, places: Sequence[str], limit: Limit) -> dict[str, int]:
+    def wanted_by_others(self, destinations: Sequence[str], limit: Limit) -> dict[str, int]:
         return dict(self.may_keep)
 
     def hold(self, held: Mapping[str, int], anew: bool) -> None:
@@ -51,7 +51,7 @@ def pool(opened: Opened, table: Others) -> SessionPool:
     )
 
 
-def test_a_session_for_whose_place_another_fetcher_waits_is_not_kept_after_its_run() -> None:
+def test_a_session_for_whose_permit_another_fetcher_waits_is_not_kept_after_its_run() -> None:
     opened, others = Opened(), Others()
     sessions = pool(opened, others)
     first, second = connection(1), connection(2)
@@ -65,8 +65,8 @@ def test_a_session_for_whose_place_another_fetcher_waits_is_not_kept_after_its_r
     assert sessions.has_idle_session(2)
 
 
-def test_the_place_of_a_session_is_not_given_up_while_it_is_being_closed() -> None:
-    """Its server counts it until then; and no other one has to go in its place."""
+def test_the_permit_of_a_session_is_not_given_up_while_it_is_being_closed() -> None:
+    """Its server counts it until then; and no other one has to go in its stead."""
     opened, others = Opened(), Others()
     sessions = pool(opened, others)
     use(sessions, connection(1))
@@ -94,14 +94,14 @@ def test_the_place_of_a_session_is_not_given_up_while_it_is_being_closed() -> No
     assert others.told == {HOST: 1}
 
 
-def test_nobody_goes_for_a_place_that_was_taken_meanwhile_where_the_share_can_grow() -> None:
+def test_nobody_goes_for_a_permit_that_was_taken_meanwhile_where_the_share_can_grow() -> None:
     opened = Opened()
     sessions = pool(opened, Others())
     use(sessions, connection(1))
     asked = sessions.shares.request
 
-    def ask(place: str, needed: int) -> bool:
-        granted = asked(place, needed)
+    def ask(destination: str, needed: int) -> bool:
+        granted = asked(destination, needed)
         sessions.shares.request = asked  # type: ignore[method-assign]
         use(sessions, connection(3))  # another run is quicker
         return granted
@@ -141,7 +141,7 @@ def test_no_session_is_opened_while_nobody_can_say_how_many_others_have() -> Non
     opened = Opened()
 
     class Away(Others):
-        def request(self, place: str, held: int, many: int, limit: int) -> GrantedShare:
+        def request(self, destination: str, held: int, many: int, limit: int) -> GrantedShare:
             raise DatabaseUnavailable("Postgres is away.")
 
     with pytest.raises(HostBusy, match="cannot be counted"):

@@ -81,15 +81,15 @@ def test_the_keys_of_a_service_open_its_columns_and_no_other(service: str) -> No
     whole = Vault([master])
     own = Vault.from_settings([str(key) for key in master.of(columns_of(service))])
     for column in SEALED_COLUMNS:
-        place = SecretPath(column.table, column.column, "7")
+        path = SecretPath(column.table, column.column, "7")
         if service in column.readers:
-            assert own.open(whole.seal(b"secret", place), place) == b"secret"
-            assert whole.open(own.seal(b"secret", place), place) == b"secret"
+            assert own.open(whole.seal(b"secret", path), path) == b"secret"
+            assert whole.open(own.seal(b"secret", path), path) == b"secret"
         else:
             with pytest.raises(SecretKeyMissing):
-                own.open(whole.seal(b"secret", place), place)
+                own.open(whole.seal(b"secret", path), path)
             with pytest.raises(SecretKeyMissing):
-                own.seal(b"secret", place)
+                own.seal(b"secret", path)
 
 
 def test_the_key_of_a_column_is_that_of_no_other() -> None:
@@ -104,9 +104,9 @@ def test_the_key_of_a_column_is_that_of_no_other() -> None:
         renamed = [SecretKey(key.id, key.octets, one) for one in columns if one != column]
         for other in renamed:
             assert other.column is not None
-            place = SecretPath(*other.column, "7")
+            path = SecretPath(*other.column, "7")
             with pytest.raises(SecretUnreadable):
-                Vault([other]).open(Vault([master]).seal(b"secret", place), place)
+                Vault([other]).open(Vault([master]).seal(b"secret", path), path)
 
 
 def test_who_misses_a_key_says_so() -> None:

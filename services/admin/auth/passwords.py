@@ -38,7 +38,7 @@ class Busy(TryAgain):
 
 @contextmanager
 def admitted() -> Iterator[None]:
-    """A place among the few that compute or wait. Raises Busy at once where all are taken."""
+    """A permit to compute or wait, which few have. Raises Busy at once where all are taken."""
     if not _places.acquire(blocking=False):
         raise Busy(
             "Too many logins at the same moment.", hint="Try again in a moment.", retry_after=2
@@ -72,7 +72,7 @@ def _nobody() -> str:
 def matches(stored: str | None, password: str) -> bool:
     """Whether `password` is the one behind `stored`; False (as slowly) where there is none.
 
-    Call it with a place (`admitted`)."""
+    Call it with a permit (`admitted`)."""
     with _computing:
         nobody = _nobody()  # made beforehand, whoever asks: making it is as slow as checking it
         try:

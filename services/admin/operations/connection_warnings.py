@@ -142,12 +142,12 @@ def _others(
 
 
 def _sessions(session: Session, connection: Connection) -> Iterator[ConnectionWarning]:
-    for place in connection.session_places():
-        sessions = session_shares.known_limit(session, place)
+    for destination in connection.session_destinations():
+        sessions = session_shares.known_limit(session, destination)
         if sessions is not None:
             yield ConnectionWarning(
                 "few-sessions",
-                f"{place} took no more than {counted(sessions, 'session')} of ours at a time "
+                f"{destination} took no more than {counted(sessions, 'session')} of ours at a time "
                 "within the last hour, and closed or refused the others. All its connections "
                 "are served in turn, each with a login of its own. To have it quicker, "
                 f"{MORE_SESSIONS}.",

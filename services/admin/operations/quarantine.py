@@ -156,8 +156,8 @@ def _release(session: Session, entry: Quarantined) -> None:
     leases.take_away(session, found[0].lease_key())
     key: Key = int(entry.native_key) if found[0].kind.numbered else entry.native_key
     known_sets.forget(session, entry.connection_id, entry.folder, entry.uid_validity or None, [key])
-    place = FolderRef(entry.connection_id, entry.folder, entry.uid_validity or None)
-    download_failures.release(session, place, key)
+    folder_ref = FolderRef(entry.connection_id, entry.folder, entry.uid_validity or None)
+    download_failures.release(session, folder_ref, key)
     quarantine.drop(session, entry.id)
     connections.forget_cursor(session, entry.connection_id)
     scheduling.due_now(session, [entry.connection_id])

@@ -32,8 +32,8 @@ _TEXTS: Final = frozenset(_SHOWN) - _NUMBERS - set(_FLAGS)
 _LISTED_CERTIFICATES: Final = 200
 #: From the top of the page.
 _PLACES: Final = {
-    name: place
-    for place, name in enumerate(
+    name: index
+    for index, name in enumerate(
         (
             "name",
             "description",

@@ -50,9 +50,9 @@ def jump(request: Request, q: str = "") -> Response:
     ctx = context_of(request)
     typed = q.strip()[:_LONGEST]
     pages = _pages(_open_to(request.app, ctx.principal), typed)
-    places = [*pages, *find_jump_targets(ctx, typed), *_searches(typed)]
+    targets = [*pages, *find_jump_targets(ctx, typed), *_searches(typed)]
     template = "_jump.html" if is_part(request) else "jump.html"
-    return render(request, template, typed=typed, places=places)
+    return render(request, template, typed=typed, targets=targets)
 
 
 @cache
@@ -76,7 +76,7 @@ def _pages(pages: list[JumpTarget], typed: str) -> list[JumpTarget]:
     if typed:
         found += [JumpTarget("Document", t, f"/documents/{name}") for name, t in titles().items()]
     wanted = typed.casefold()
-    return [place for place in found if f" {wanted}" in f" {place.name.casefold()}"]
+    return [one for one in found if f" {wanted}" in f" {one.name.casefold()}"]
 
 
 def _searches(typed: str) -> list[JumpTarget]:

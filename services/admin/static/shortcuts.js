@@ -1,4 +1,4 @@
-// Keys that lead somewhere: the box that jumps to a place (ARIA combobox pattern), and the list of
+// Keys that lead somewhere: the box that jumps to a page (ARIA combobox pattern), and the list of
 // keys. No key is taken from a field, and keys without Ctrl can be switched off (WCAG 2.1.4).
 
 import { part } from "./fetching.js";
@@ -105,7 +105,7 @@ function jumpBox(dialog) {
       input.setAttribute("aria-expanded", "true");
       mark(0);
       const count = options().length;
-      said.textContent = count === 1 ? "1 place" : `${count} places`;
+      said.textContent = count === 1 ? "1 result" : `${count} results`;
     } catch {
       if (mine === latest) said.textContent = "Posthouse did not answer. Try again in a moment.";
     }

@@ -141,7 +141,7 @@ class GraphHttp:
     def post_batch(self, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Only requests that may be repeated without harm.
 
-        They count each by itself and run side by side, so each takes a place at the mailbox, or
+        They count each by itself and run side by side, so each takes a permit at the mailbox, or
         they take all of them ("JSON batching", "Throttling and batching").
         """
         body = {"requests": list(requests)}
@@ -151,7 +151,7 @@ class GraphHttp:
     def stream(
         self, path: str, *, unless: Callable[[GraphError], bool] | None = None
     ) -> Iterator[Iterator[bytes]]:
-        """The octets of `path` as they come, in chunks of at most 64 KiB; a place at the mailbox
+        """The octets of `path` as they come, in chunks of at most 64 KiB; a permit at the mailbox
         is held until the end of the block. `unless` as for `get`."""
         with self._answered(
             "GET", self.url(path), accept="*/*", streamed=True, unless=unless
@@ -234,7 +234,7 @@ class GraphHttp:
         requests: int = 1,
         unless: Callable[[GraphError], bool] | None = None,
     ) -> Iterator[httpx.Response]:
-        """The answer of a request that succeeded, open, with its places at the mailbox."""
+        """The answer of a request that succeeded, open, with its permits at the mailbox."""
         renew = renewed = given = False
         attempt = 0
         while True:
@@ -242,7 +242,7 @@ class GraphHttp:
             failure: GraphError | TryAgain
             try:
                 with (
-                    self._limiter.slot(
+                    self._limiter.permits(
                         self.mailbox,
                         within=self._pause_budget,
                         application=self._application,

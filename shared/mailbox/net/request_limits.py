@@ -19,7 +19,7 @@ AT_ONCE: Final = 3
 
 
 class MailboxBusy(TryAgain):
-    """No place at the mailbox became free in time, or its server asked for a longer pause."""
+    """No permit at the mailbox became free in time, or its server asked for a longer pause."""
 
     code = "mailbox-busy"
 
@@ -27,20 +27,20 @@ class MailboxBusy(TryAgain):
 class RequestLimiter(Protocol):
     """Shared by all who talk to a mailbox (`shared.storage.request_limits` over all replicas)."""
 
-    def slot(
+    def permits(
         self, mailbox: str, *, within: float, application: str = "", requests: int = 1
     ) -> AbstractContextManager[None]:
-        """Holds a place of the mailbox for each of `requests`, or all places, and counts them as
+        """Holds a permit of the mailbox for each of `requests`, or all permits, and counts them as
         the application's. Raises TryAgain (`mailbox-busy`) after `within` seconds."""
         ...
 
     def pause(self, mailbox: str, seconds: float) -> None:
-        """Nobody gets a place before `seconds` have passed: what Retry-After asked for."""
+        """Nobody gets a permit before `seconds` have passed: what Retry-After asked for."""
         ...
 
 
 class ProcessLimiter:
-    """The places of this process alone, for tools that run without Postgres. They make too few
+    """The permits of this process alone, for tools that run without Postgres. They make too few
     requests for any other limit."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -51,12 +51,12 @@ class ProcessLimiter:
         self._paused: dict[str, float] = {}
 
     @contextmanager
-    def slot(
+    def permits(
         self, mailbox: str, *, within: float, application: str = "", requests: int = 1
     ) -> Iterator[None]:
         deadline = time.monotonic() + within
         wanted, held = min(requests, self._at_once), 0
-        # One at a time gathers several places: two would wait for each other's.
+        # One at a time gathers several permits: two would wait for each other's.
         gathering = False
         try:
             with self._changed:
@@ -103,9 +103,11 @@ class ProcessLimiter:
 
 
 def busy(mailbox: str, pause: float) -> MailboxBusy:
-    """The error to raise when no place was to be had."""
+    """The error to raise when no permit was to be had."""
     if pause > 0:
         return MailboxBusy(
             f"Graph wants the mailbox {mailbox} left alone for {pause:.0f} s.", retry_after=pause
         )
-    return MailboxBusy(f"Others use all places at the mailbox {mailbox}.", retry_after=5)
+    return MailboxBusy(
+        f"Others make as many requests as the mailbox {mailbox} takes at a time.", retry_after=5
+    )

@@ -1,6 +1,6 @@
 -- Mails at which a download broke off.
 
--- name: of_place
+-- name: of_folder
 SELECT native_key, first, alone, octets, alike, others, released FROM download_failure
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
 

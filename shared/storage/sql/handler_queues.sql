@@ -50,10 +50,10 @@ SET consumers = %(consumers)s,
             'since', coalesce(
                 (SELECT one ->> 'since' FROM jsonb_array_elements(q.in_hand) AS one
                  WHERE one ->> 'position' = i.position AND one ->> 'consumer' = i.consumer),
-                to_jsonb(now() - make_interval(secs => i.idle_s)) #>> '{}')) ORDER BY i.place), '[]')
+                to_jsonb(now() - make_interval(secs => i.idle_s)) #>> '{}')) ORDER BY i.number), '[]')
         FROM unnest(%(positions)s::text[], %(holders)s::text[], %(idle)s::double precision[],
                     %(deliveries)s::integer[]) WITH ORDINALITY
-             AS i(position, consumer, idle_s, deliveries, place)),
+             AS i(position, consumer, idle_s, deliveries, number)),
     -- Brokers do not count before the first one; nothing is known of before the first look.
     last_acknowledged_at = CASE WHEN q.checked_at IS NOT NULL
                                  AND coalesce(q.acknowledgements, 0) < %(acknowledgements)s::bigint
@@ -163,10 +163,10 @@ ORDER BY o.published_at;
 -- name: in_hand
 -- What consumers have in hand, with its mail. All deliveries are gone through once for it.
 WITH held AS MATERIALIZED (
-    SELECT q.handler_id, q.watermark, e.one, e.place
+    SELECT q.handler_id, q.watermark, e.one, e.number
     FROM handler_queue AS q
-    CROSS JOIN jsonb_array_elements(q.in_hand) WITH ORDINALITY AS e(one, place)
-    WHERE q.handler_id = %(id)s ORDER BY e.place LIMIT %(limit)s
+    CROSS JOIN jsonb_array_elements(q.in_hand) WITH ORDINALITY AS e(one, number)
+    WHERE q.handler_id = %(id)s ORDER BY e.number LIMIT %(limit)s
 ), delivered AS MATERIALIZED (
     SELECT d.message_id, d.position FROM delivery AS d
     WHERE d.handler_id = %(id)s AND d.published_at >= (SELECT min(watermark) FROM held)
@@ -185,7 +185,7 @@ FROM held AS h
 LEFT JOIN delivered AS d ON d.position = h.one ->> 'position'
 LEFT JOIN former AS f ON f.position = h.one ->> 'position'
 LEFT JOIN message AS m ON m.id = coalesce(d.message_id, f.message_id)
-ORDER BY h.place;
+ORDER BY h.number;
 
 -- name: born
 INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING;

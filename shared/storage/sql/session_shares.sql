@@ -1,8 +1,8 @@
--- How many sessions each fetcher may have open at a place; `host` is a server, or a mailbox at one.
+-- How many sessions each fetcher may have open at a destination; `host` is a server, or a mailbox at one.
 
 -- name: lock
--- Shares of one place change one after the other; a statement after this one sees what the last did.
-SELECT pg_advisory_xact_lock(hashtextextended(%(place)s, 20117));
+-- Shares of one destination change one after the other; a statement after this one sees what the last did.
+SELECT pg_advisory_xact_lock(hashtextextended(%(destination)s, 20117));
 
 -- name: arrive
 -- The first thing that a fetcher does is to say that it lives; where it was taken for dead, here.
@@ -16,10 +16,10 @@ SELECT s.owner, s.held,
        CASE WHEN s.waits_until > clock_timestamp()
             THEN extract(epoch FROM clock_timestamp() - s.waits_since)::float8 END
 FROM session_share AS s JOIN fetcher AS f ON f.owner = s.owner
-WHERE s.host = %(place)s AND (f.until > clock_timestamp() OR s.owner = %(owner)s);
+WHERE s.host = %(destination)s AND (f.until > clock_timestamp() OR s.owner = %(owner)s);
 
 -- name: limit
-SELECT allowed FROM session_limit WHERE host = %(place)s AND until > now();
+SELECT allowed FROM session_limit WHERE host = %(destination)s AND until > now();
 
 -- name: at_mailbox
 -- Kinds whose host is known have none here; who asks compares it.
@@ -33,13 +33,13 @@ WHERE c.enabled AND lower(coalesce(nullif(c.shared_mailbox, ''), c.username)) = 
 SELECT mailbox, owner FROM lease WHERE mailbox = ANY(%(mailboxes)s) AND until > now();
 
 -- name: set
-INSERT INTO session_share AS s (host, owner, held) VALUES (%(place)s, %(owner)s, %(held)s)
+INSERT INTO session_share AS s (host, owner, held) VALUES (%(destination)s, %(owner)s, %(held)s)
 ON CONFLICT (host, owner) DO UPDATE
 SET held = excluded.held, waits_since = NULL, waits_until = NULL;
 
 -- name: wait
 INSERT INTO session_share AS s (host, owner, held, waits_since, waits_until)
-VALUES (%(place)s, %(owner)s, %(held)s, clock_timestamp(),
+VALUES (%(destination)s, %(owner)s, %(held)s, clock_timestamp(),
         clock_timestamp() + make_interval(secs => %(seconds)s))
 ON CONFLICT (host, owner) DO UPDATE
 SET held = excluded.held,
@@ -49,11 +49,11 @@ SET held = excluded.held,
 
 -- name: hold
 -- What a fetcher has, as it knows: fewer than before, or anew where it was taken for dead. Then others
--- look at these places, as there may be more now than are allowed.
+-- look at these destinations, as there may be more now than are allowed.
 INSERT INTO session_share AS s (host, owner, held, waits_since, waits_until)
 SELECT host, owner, held, CASE WHEN %(anew)s THEN now() END,
        CASE WHEN %(anew)s THEN now() + make_interval(secs => %(seconds)s) END
-FROM unnest(%(places)s::text[], %(owners)s::text[], %(held)s::integer[]) AS h (host, owner, held)
+FROM unnest(%(destinations)s::text[], %(owners)s::text[], %(held)s::integer[]) AS h (host, owner, held)
 ON CONFLICT (host, owner) DO UPDATE
 SET held = excluded.held,
     waits_since = coalesce(s.waits_since, excluded.waits_since),
@@ -61,7 +61,7 @@ SET held = excluded.held,
 
 -- name: delete
 DELETE FROM session_share
-WHERE owner = %(owner)s AND host = ANY(%(places)s)
+WHERE owner = %(owner)s AND host = ANY(%(destinations)s)
   AND (waits_until IS NULL OR waits_until < clock_timestamp());
 
 -- name: contested
@@ -69,5 +69,5 @@ SELECT DISTINCT host FROM session_share WHERE waits_until > clock_timestamp();
 
 -- name: learn
 INSERT INTO session_limit (host, allowed, until)
-VALUES (%(place)s, %(allowed)s, now() + make_interval(secs => %(seconds)s))
+VALUES (%(destination)s, %(allowed)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT (host) DO UPDATE SET allowed = excluded.allowed, until = excluded.until;

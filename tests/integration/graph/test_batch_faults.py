@@ -1,4 +1,4 @@
-"""Requests of a batch that Graph throttles, refuses or has no place for."""
+"""Requests of a batch that Graph throttles, refuses or has no room for."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def test_three_requests_at_once_over_all_replicas(office: Office, database_url: 
 
 @pytest.mark.promise("M2")
 @pytest.mark.parametrize("action", [MARK_READ, DELETE])
-def test_requests_of_a_batch_that_find_no_place_are_asked_again(
+def test_requests_of_a_batch_that_find_no_room_are_asked_again(
     office: Office, action: AfterDownload
 ) -> None:
-    """Another program of the tenant has three of the four places: Graph refuses single requests
+    """Another program of the tenant has three of the four permits: Graph refuses single requests
     of the batch, and the batch itself says 200."""
     office.box.deliver(mail(f"mail {n}") for n in range(45))
     mailbox = office.open(pause_budget=100_000)

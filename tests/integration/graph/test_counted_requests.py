@@ -46,5 +46,5 @@ def test_requests_of_a_service_count_for_the_mailbox_and_the_application(
     stack.add_handler()
     connection = application_connection(stack, graph_server, oidc, ERIN)
     who(stack, connection)
-    counted = {place for (place,) in stack.query("SELECT place FROM request_budget")}
+    counted = {budget for (budget,) in stack.query("SELECT budget FROM request_budget")}
     assert counted == {f"mailbox {ERIN}", f"application {oidc.client_id}"}

@@ -18,8 +18,8 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import TryAgain
-from shared.storage import held_request_places, request_places, request_places_at_mailbox
-from shared.storage.held_request_places import NoPlace
+from shared.storage import held_request_permits, request_permits, request_permits_at_mailbox
+from shared.storage.held_request_permits import NoPermit
 from shared.storage.pool import Database, Session
 from shared.storage.request_budgets import RequestLimit
 from shared.storage.request_limits import PostgresLimiter
@@ -31,17 +31,17 @@ from tests.servers.processes import wait_until
 
 BOB = "bob@example.org"
 SMALL = RequestLimit(200, 10.0, in_advance=20, at_a_time=4, processes=5)
-#: Another process that holds all places at a mailbox and is killed with them.
+#: Another process that holds all permits at a mailbox and is killed with them.
 HOLDER = """
 import sys, threading
-from shared.storage import request_places
+from shared.storage import request_permits
 from shared.storage.request_limits import PostgresLimiter
 from shared.storage.pool import Database
-request_places.LIVES = 2.0  # so long after its last sign of life it is taken for dead
+request_permits.LIVES = 2.0  # so long after its last sign of life it is taken for dead
 with Database(sys.argv[1]) as database:
     limiter = PostgresLimiter(database)
     threading.Thread(target=limiter.run, args=(threading.Event(),), daemon=True).start()
-    with limiter.slot(sys.argv[2], within=30, requests=int(sys.argv[3])):
+    with limiter.permits(sys.argv[2], within=30, requests=int(sys.argv[3])):
         print("held", flush=True)
         threading.Event().wait()
 """
@@ -49,7 +49,7 @@ with Database(sys.argv[1]) as database:
 
 @contextmanager
 def other_process(url: str, mailbox: str, requests: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds places, until it is killed."""
+    """A process that holds permits, until it is killed."""
     command = [sys.executable, "-c", HOLDER, url, mailbox, str(requests)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -72,7 +72,7 @@ def statements(url: str) -> int:
 
 
 @pytest.mark.promise("M2")
-def test_a_request_costs_no_statement_as_long_as_nobody_else_wants_a_place(
+def test_a_request_costs_no_statement_as_long_as_nobody_else_wants_a_permit(
     office: Office, database_url: str
 ) -> None:
     office.box.deliver(mail(f"mail {n}") for n in range(150))
@@ -103,10 +103,10 @@ def test_a_batch_counts_as_the_requests_in_it(office: Office, database_url: str)
     counted = len(office.server.requests) - len(batches) + 40
     with psycopg.connect(database_url) as session:
         rows = session.execute(
-            "SELECT place, round(extract(epoch FROM used_until - now()) / %s) FROM request_budget",
+            "SELECT budget, round(extract(epoch FROM used_until - now()) / %s) FROM request_budget",
             [limit.interval],
         ).fetchall()
-    used = {place: int(count) for place, count in rows}
+    used = {budget: int(count) for budget, count in rows}
     assert used.keys() == {f"mailbox {ALICE}", "application client"}
     given_back = (time.monotonic() - began) / limit.interval
     assert all(counted - given_back <= count <= counted for count in used.values())
@@ -129,7 +129,7 @@ def test_two_processes_share_what_there_is(database_url: str, whose: str) -> Non
                 if time.monotonic() > until:
                     return
                 box = ALICE if whose == "the mailbox" else f"box{count % 20}@example.org"
-                with both[number].slot(box, within=30, application="client"):
+                with both[number].permits(box, within=30, application="client"):
                     served[number] += 1
 
         with ThreadPoolExecutor(2) as pool:
@@ -143,48 +143,48 @@ def test_who_would_wait_for_too_long_is_told_when_to_come_and_takes_nothing(
     database_url: str,
 ) -> None:
     with process(database_url, of_mailbox=SMALL) as limiter:
-        with limiter.slot(ALICE, within=0.5, requests=20):
+        with limiter.permits(ALICE, within=0.5, requests=20):
             pass
         for _ in range(30):
             with (
                 pytest.raises(TryAgain) as refused,
-                limiter.slot(ALICE, within=0.5, requests=20),
+                limiter.permits(ALICE, within=0.5, requests=20),
             ):
                 pass
             assert refused.value.code == "mailbox-busy"
             assert refused.value.retry_after is not None
             assert refused.value.retry_after <= 20 * SMALL.interval  # no later from time to time
-        with limiter.slot(BOB, within=0.5):  # nobody else's business
+        with limiter.permits(BOB, within=0.5):  # nobody else's business
             pass
 
 
 @pytest.mark.promise("M2")
-def test_places_of_a_killed_process_are_free_soon(database_url: str) -> None:
+def test_permits_of_a_killed_process_are_free_soon(database_url: str) -> None:
     """All of them, in the middle of requests: nobody waits until these would have ended."""
     with other_process(database_url, ALICE, 3) as child, process(database_url) as limiter:
-        with pytest.raises(TryAgain), limiter.slot(ALICE, within=0.5):
+        with pytest.raises(TryAgain), limiter.permits(ALICE, within=0.5):
             pass
         child.kill()
         began = time.monotonic()
-        with limiter.slot(ALICE, within=60, requests=20):
+        with limiter.permits(ALICE, within=60, requests=20):
             assert time.monotonic() - began < 10
 
 
 @pytest.mark.promise("M2")
-def test_places_that_are_kept_unused_are_given_to_who_wants_them(database_url: str) -> None:
-    """Three places that one process holds since its last requests, all wanted by a batch."""
+def test_permits_that_are_kept_unused_are_given_to_who_wants_them(database_url: str) -> None:
+    """Three permits that one process holds since its last requests, all wanted by a batch."""
     with process(database_url) as idle, process(database_url) as other:
-        with idle.slot(ALICE, within=5, requests=3):
+        with idle.permits(ALICE, within=5, requests=3):
             pass
-        with other.slot(ALICE, within=10, requests=20):
+        with other.permits(ALICE, within=10, requests=20):
             pass
-        with idle.slot(ALICE, within=10):
+        with idle.permits(ALICE, within=10):
             pass
 
 
 @pytest.mark.promise("M2")
-def test_who_wants_all_places_gets_them_beside_those_who_never_stop(database_url: str) -> None:
-    """Eight threads of two processes want one of three places each, all the time."""
+def test_who_wants_all_permits_gets_them_beside_those_who_never_stop(database_url: str) -> None:
+    """Eight threads of two processes want one of three permits each, all the time."""
     over = threading.Event()
     with (
         process(database_url) as first,
@@ -194,7 +194,7 @@ def test_who_wants_all_places_gets_them_beside_those_who_never_stop(database_url
 
         def download(busy: PostgresLimiter) -> None:
             while not over.is_set():
-                with contextlib.suppress(NoPlace), busy.slot(ALICE, within=30):
+                with contextlib.suppress(NoPermit), busy.permits(ALICE, within=30):
                     time.sleep(0.3)
 
         threads = [threading.Thread(target=download, args=(busy,)) for busy in (first, second) * 4]
@@ -202,7 +202,7 @@ def test_who_wants_all_places_gets_them_beside_those_who_never_stop(database_url
             thread.start()
         try:
             for _ in range(2):
-                with other.slot(ALICE, within=10, requests=20):
+                with other.permits(ALICE, within=10, requests=20):
                     pass
         finally:
             over.set()
@@ -211,33 +211,33 @@ def test_who_wants_all_places_gets_them_beside_those_who_never_stop(database_url
 
 
 @pytest.mark.promise("M2")
-def test_one_place_is_kept_over_a_quiet_time(
+def test_one_permit_is_kept_over_a_quiet_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mailbox that is polled each minute costs no statement, and others find two places."""
-    monkeypatch.setattr(request_places_at_mailbox, "_QUIET", 0.2)
-    monkeypatch.setattr(held_request_places, "_SWEEP", 0.2)
+    """A mailbox that is polled each minute costs no statement, and others find two permits."""
+    monkeypatch.setattr(request_permits_at_mailbox, "_QUIET", 0.2)
+    monkeypatch.setattr(held_request_permits, "_SWEEP", 0.2)
     with process(database_url) as limiter, psycopg.connect(database_url, autocommit=True) as look:
-        with limiter.slot(ALICE, within=10, requests=3):
+        with limiter.permits(ALICE, within=10, requests=3):
             pass
         held: list[tuple[int, ...]] = []
         deadline = time.monotonic() + 10
         while held != [(1,)] and time.monotonic() < deadline:
             time.sleep(0.1)
-            held = look.execute("SELECT held FROM request_place").fetchall()
+            held = look.execute("SELECT held FROM request_permit").fetchall()
         assert held == [(1,)]
 
 
 @pytest.mark.promise("M2")
 def test_a_pause_that_one_is_asked_for_holds_for_all(database_url: str) -> None:
     with process(database_url) as first, process(database_url) as second:
-        with second.slot(ALICE, within=5):  # it has its place already
+        with second.permits(ALICE, within=5):  # it has its permit already
             pass
         first.pause(ALICE, 60)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             try:
-                with second.slot(ALICE, within=0.1):
+                with second.permits(ALICE, within=0.1):
                     time.sleep(0.1)
             except TryAgain as error:
                 assert error.retry_after is not None and error.retry_after > 40
@@ -255,23 +255,25 @@ def test_what_the_server_tells_one_process_to_wait_holds_for_all(
         mailbox.open("")
         with pytest.raises(TryAgain):
             mailbox.list_new(KnownKeys(), Selection.UNREAD)
-        with pytest.raises(TryAgain) as refused, second.slot(ALICE, within=0.1):
+        with pytest.raises(TryAgain) as refused, second.permits(ALICE, within=0.1):
             pass
     assert refused.value.retry_after is not None and refused.value.retry_after > 500
 
 
 @pytest.mark.promise("M2")
-def test_who_asks_at_the_same_moment_gets_no_more_places_than_there_are(database: Database) -> None:
+def test_who_asks_at_the_same_moment_gets_no_more_permits_than_there_are(
+    database: Database,
+) -> None:
     holders = uuid4(), uuid4()
     granted: list[bool] = []
 
     def ask(session: Session, holder: UUID) -> None:
-        answer = request_places.request(session, holder, ALICE, held=0, more=2, at_once=3)
+        answer = request_permits.request(session, holder, ALICE, held=0, more=2, at_once=3)
         granted.append(answer.granted)
 
     with database.transaction() as session:
         for holder in holders:
-            request_places.heartbeat(session, holder)
+            request_permits.heartbeat(session, holder)
     asks = threading.Thread(target=database.perform, args=(lambda later: ask(later, holders[1]),))
     with database.transaction() as session:
         ask(session, holders[0])

@@ -85,7 +85,7 @@ def test_two_folders_of_a_mailbox_and_the_fetcher_of_one_is_killed(
     graph_server: GraphServer, oidc: OidcServer, redis_url: str, build_stack: Callable[..., Stack]
 ) -> None:
     """Small batches, so that downloads and settling meet: never more requests at once than the
-    mailbox takes, also when the places of the dead fetcher are given on."""
+    mailbox takes, also when the permits of the dead fetcher are given on."""
     graph_server.trust(oidc.public_key)
     graph_server.delay = 0.02
     box = graph_server.mailbox(ALICE)

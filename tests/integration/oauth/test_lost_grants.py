@@ -28,8 +28,8 @@ def office(database_url: str, redis_url: str, tmp_path: Path, oidc: OidcServer) 
 
 def listen(office: Office, receiver: Receiver) -> None:
     def seal(column: str, row: int, text: str) -> bytes:
-        place = SecretPath(webhooks.WEBHOOK_TABLE, column, str(row))
-        return office.stack.vault.seal(text.encode(), place)
+        path = SecretPath(webhooks.WEBHOOK_TABLE, column, str(row))
+        return office.stack.vault.seal(text.encode(), path)
 
     with office.stack.database.transaction() as session:
         webhooks.create_webhook(

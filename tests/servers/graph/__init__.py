@@ -222,8 +222,8 @@ class GraphServer:
             self.requests.append(f"{request.method} {request.path}")
             self._running[mailbox] += weight
             self.peak = max(self.peak, self._running[mailbox])
-            request.places = max(0, self.at_once - self._running[mailbox] + weight)
-            crowded = request.places < weight and not request.path.endswith("/$batch")
+            request.permits = max(0, self.at_once - self._running[mailbox] + weight)
+            crowded = request.permits < weight and not request.path.endswith("/$batch")
             number = next(self._count)
         try:
             if self.delay:
@@ -237,14 +237,14 @@ class GraphServer:
         return answer
 
     @contextmanager
-    def taken(self, mailbox: str, places: int) -> Iterator[None]:
+    def taken(self, mailbox: str, permits: int) -> Iterator[None]:
         """Another program of the tenant asks for something all the time."""
         with self._lock:
-            self._running[mailbox] += places
+            self._running[mailbox] += permits
         try:
             yield
         finally:
-            self._leave(mailbox, places)
+            self._leave(mailbox, permits)
 
     def _leave(self, mailbox: str, weight: int) -> None:
         with self._lock:
@@ -282,7 +282,7 @@ def _weighed(request: Request, at_once: int) -> tuple[str, int]:
 
 
 def answer_is_long(request: Request) -> bool:
-    """Whether the place is taken until the last octet went out."""
+    """Whether the permit is taken until the last octet went out."""
     return request.path.endswith("$value")
 
 

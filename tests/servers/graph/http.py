@@ -17,14 +17,14 @@ _CHUNK = 16_384
 
 @dataclass
 class Request:
-    """`path` is decoded; `headers` have lower-case names. `places` are free at the mailbox."""
+    """`path` is decoded; `headers` have lower-case names. `permits` are free at the mailbox."""
 
     method: str
     path: str
     query: list[tuple[str, str]]
     headers: dict[str, str]
     body: Any = None
-    places: int = 4
+    permits: int = 4
 
 
 @dataclass
@@ -98,7 +98,7 @@ class HttpsServer(LoopbackServer):
                 finally:
                     if answered.done is not None:
                         answered.done()
-                self.wfile.write(octets[last:until])  # who has it all, finds the place free
+                self.wfile.write(octets[last:until])  # who has it all, finds the permit free
                 self.wfile.flush()
                 if answered.cut >= 0:
                     self.close_connection = True

@@ -62,7 +62,7 @@ class Rest:
     def _batch(self, request: Request, claims: Mapping[str, Any]) -> Answer:
         """Combine multiple HTTP requests using JSON batching: at most 20; each by itself.
 
-        Four of them run at once; those of the four that find no place are refused, each by itself.
+        Four of them run at once; those of the four that find no permit are refused, each by itself.
         """
         requests = (request.body or {}).get("requests")
         if not isinstance(requests, list) or not 1 <= len(requests) <= 20:
@@ -79,7 +79,7 @@ class Rest:
             path, query = parse_target(str(one["url"]))
             inner = Request(one["method"], f"/v1.0{path}", query, headers, one.get("body"))
             fault = self._server.fault_for(inner.method, f"batch:{inner.path}")
-            if request.places <= number < self._server.at_once:
+            if request.permits <= number < self._server.at_once:
                 answer = self._server.throttle()
             elif fault is not None:
                 answer = Answer.error(fault.status, fault.code, fault.message)

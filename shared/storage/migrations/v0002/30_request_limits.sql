@@ -4,7 +4,7 @@ CREATE UNLOGGED TABLE request_process (
     holder uuid PRIMARY KEY,
     until timestamptz NOT NULL         -- its last sign of life counts until then
 );
-CREATE UNLOGGED TABLE request_place (  -- places of a process at a mailbox
+CREATE UNLOGGED TABLE request_permit (  -- permits of a process at a mailbox
     mailbox text NOT NULL,
     holder uuid NOT NULL REFERENCES request_process ON DELETE CASCADE,
     held smallint NOT NULL,
@@ -13,9 +13,9 @@ CREATE UNLOGGED TABLE request_place (  -- places of a process at a mailbox
     waits_until timestamptz,
     PRIMARY KEY (mailbox, holder)
 );
-CREATE INDEX request_place_holder ON request_place (holder);
-CREATE INDEX request_place_waits ON request_place (mailbox) WHERE waits_since IS NOT NULL;
+CREATE INDEX request_permit_holder ON request_permit (holder);
+CREATE INDEX request_permit_waits ON request_permit (mailbox) WHERE waits_since IS NOT NULL;
 CREATE UNLOGGED TABLE request_budget (
-    place text PRIMARY KEY,            -- a mailbox, or an application at its provider
+    budget text PRIMARY KEY,           -- of a mailbox, or an application at its provider
     used_until timestamptz NOT NULL    -- when the rate has covered all that was taken
 );

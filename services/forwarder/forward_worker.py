@@ -26,14 +26,14 @@ _log = structlog.get_logger(__name__)
 
 #: `retry_for_seconds` decides when an event is given up, however often it was tried.
 _NO_LIMIT: Final = 1_000_000_000
-#: Seconds until a lane that cannot work (a key is missing, say) tries to.
+#: Seconds until a worker that cannot work (a key is missing, say) tries to.
 _AGAIN_S: Final = 10.0
-#: Seconds beyond the endpoint's timeout that attempts get to end in when the lane stops.
+#: Seconds beyond the endpoint's timeout that attempts get to end in when the worker stops.
 _GRACE_S: Final = 5.0
 
 
-class ForwardLane:
-    """Runs in a thread of its own until it is stopped. A changed forward gets another lane."""
+class ForwardWorker:
+    """Runs in a thread of its own until it is stopped. A changed forward gets another worker."""
 
     def __init__(
         self,
@@ -59,7 +59,9 @@ class ForwardLane:
         self._gave_up = gave_up
         self._reached = reached
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"lane-{forward.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"worker-{forward.name}", daemon=True
+        )
 
     @property
     def is_alive(self) -> bool:
@@ -82,7 +84,7 @@ class ForwardLane:
                 self._consume()
             except (PosthouseError, AccessRefused, ValueError) as error:
                 _log.error("handler not forwarded", handler=self.forward.name, error=str(error))
-            except Exception:  # the lane begins anew after a pause
+            except Exception:  # the worker begins anew after a pause
                 _log.exception("handler not forwarded", handler=self.forward.name)
             self._stop.wait(_AGAIN_S)
 

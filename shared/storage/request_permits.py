@@ -1,7 +1,7 @@
-"""Places for requests at a mailbox, shared by all processes: rows in, values out.
+"""Permits for requests at a mailbox, shared by all processes: rows in, values out.
 
-A process has a row at each mailbox of which it holds places, and one for itself that says until
-when it is taken for alive: its places end with that. Who finds none leaves a mark, and is served
+A process has a row at each mailbox of which it holds permits, and one for itself that says until
+when it is taken for alive: its permits end with that. Who finds none leaves a mark, and is served
 before those who come later.
 """
 
@@ -15,7 +15,7 @@ from uuid import UUID
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
-_SQL = Queries("request_places")
+_SQL = Queries("request_permits")
 #: Seconds for which a process is taken for alive after it said so.
 LIVES: Final = 10.0
 #: Seconds for which one that asked in vain is still taken for one that waits.
@@ -24,7 +24,7 @@ _WAITS: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`contested`: others wait for places there. `paused`: seconds that nobody gets one."""
+    """`contested`: others wait for permits there. `paused`: seconds that nobody gets one."""
 
     granted: bool
     contested: bool
@@ -34,7 +34,7 @@ class Answer:
 def request(
     session: Session, holder: UUID, mailbox: str, *, held: int, more: int, at_once: int
 ) -> Answer:
-    """Raises the places of a living process, which are `held`, by `more`: all of these or none."""
+    """Raises the permits of a living process, which are `held`, by `more`: all of these or none."""
     here = {"mailbox": mailbox, "holder": holder}
     session.execute(_SQL["lock"], here)
     row = session.execute(_SQL["at"], here).fetchone()
@@ -50,7 +50,7 @@ def request(
 
 
 def keep(session: Session, holder: UUID, held: Mapping[str, int]) -> None:
-    """Gives back all but so many places at these mailboxes."""
+    """Gives back all but so many permits at these mailboxes."""
     mailboxes = sorted(held)
     values = {"holder": holder, "mailboxes": mailboxes, "held": [held[m] for m in mailboxes]}
     session.execute(_SQL["keep"], values)
@@ -58,7 +58,7 @@ def keep(session: Session, holder: UUID, held: Mapping[str, int]) -> None:
 
 
 def heartbeat(session: Session, holder: UUID) -> bool:
-    """Says that a process lives. False: it was not known to, and has no places any more."""
+    """Says that a process lives. False: it was not known to, and has no permits any more."""
     row = session.execute(_SQL["heartbeat"], {"holder": holder, "ttl": LIVES}).fetchone()
     if row == (True,):
         return True
@@ -67,7 +67,7 @@ def heartbeat(session: Session, holder: UUID) -> bool:
 
 
 def release_all(session: Session, holder: UUID) -> None:
-    """The process ends, and its places with it."""
+    """The process ends, and its permits with it."""
     session.execute(_SQL["release_all"], {"holder": holder})
 
 
@@ -90,5 +90,5 @@ def paused(session: Session, mailbox: str) -> float:
 
 
 def pause(session: Session, mailbox: str, seconds: float) -> None:
-    """Nobody gets a place there before `seconds` have passed."""
+    """Nobody gets a permit there before `seconds` have passed."""
     session.execute(_SQL["pause"], {"mailbox": mailbox, "seconds": seconds})

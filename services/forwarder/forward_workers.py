@@ -1,4 +1,4 @@
-"""A lane for every handler that is forwarded, as Postgres says now."""
+"""A worker for every handler that is forwarded, as Postgres says now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import structlog
 
-from services.forwarder.lane import ForwardLane
+from services.forwarder.forward_worker import ForwardWorker
 from services.forwarder.retries import Retries
 from shared.alerts.handlers import ForwardGaveUp, ForwardPaused
 from shared.clock import utc_now
@@ -25,8 +25,8 @@ from shared.telemetry import metrics
 _log = structlog.get_logger(__name__)
 
 
-class Lanes:
-    """Starts, stops and replaces lanes. `run` on a thread of its own.
+class ForwardWorkers:
+    """Starts, stops and replaces workers. `run` on a thread of its own.
 
     A handler whose mails go in order is sent for by one forwarder at a time, which says so in
     Postgres for `lease_s`. It says so again after a quarter of that, and stops by itself when it
@@ -37,7 +37,7 @@ class Lanes:
         self,
         database: Database,
         retries: Retries,
-        make: Callable[[SealedForward, Lanes], ForwardLane],
+        make: Callable[[SealedForward, ForwardWorkers], ForwardWorker],
         every_s: float,
         beat: Callable[[], None],
         lease_s: float,
@@ -50,7 +50,7 @@ class Lanes:
         self._lease_s = lease_s
         self._owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._leased_since = 0.0  # time.monotonic
-        self._lanes: dict[int, ForwardLane] = {}
+        self._workers: dict[int, ForwardWorker] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`; then attempts on their way end."""
@@ -65,10 +65,10 @@ class Lanes:
                 self._stop_unleased()
             if stop.wait(self._every_s):
                 break
-        for lane in self._lanes.values():
-            lane.stop()
-        for lane in self._lanes.values():
-            lane.join()
+        for worker in self._workers.values():
+            worker.stop()
+        for worker in self._workers.values():
+            worker.join()
         try:
             with self._database.transaction() as session:
                 forwards.release_sending(session, self._owner)
@@ -87,51 +87,51 @@ class Lanes:
         self._leased_since = asked_at
         for handler_id in others:
             del wanted[handler_id]
-        for handler_id, lane in list(self._lanes.items()):
-            if wanted.get(handler_id) != lane.forward:
-                lane.stop()
-            if not lane.is_alive:
-                del self._lanes[handler_id]
+        for handler_id, worker in list(self._workers.items()):
+            if wanted.get(handler_id) != worker.forward:
+                worker.stop()
+            if not worker.is_alive:
+                del self._workers[handler_id]
         for handler_id, forward in wanted.items():
-            if handler_id not in self._lanes:
-                lane = self._lanes[handler_id] = self._make(forward, self)
-                lane.start()
-        working = sum(lane.breaker.is_closed for lane in self._lanes.values())
-        metrics.FORWARD_LANES.labels("working").set(working)
-        metrics.FORWARD_LANES.labels("waiting").set(len(self._lanes) - working)
+            if handler_id not in self._workers:
+                worker = self._workers[handler_id] = self._make(forward, self)
+                worker.start()
+        working = sum(worker.breaker.is_closed for worker in self._workers.values())
+        metrics.FORWARD_WORKERS.labels("working").set(working)
+        metrics.FORWARD_WORKERS.labels("waiting").set(len(self._workers) - working)
 
     def _stop_unleased(self) -> None:
         """Sends no more in order when it was not said for long that this forwarder does."""
         if time.monotonic() - self._leased_since > self._lease_s / 2:
-            for lane in self._lanes.values():
-                if _is_ordered(lane.forward):
-                    lane.stop()
+            for worker in self._workers.values():
+                if _is_ordered(worker.forward):
+                    worker.stop()
 
     def pause(self, handler_id: int, reason: str) -> None:
         """For every forwarder, and told to people, once. Raises DatabaseUnavailable."""
-        lane = self._lanes.get(handler_id)
+        worker = self._workers.get(handler_id)
         with self._database.transaction() as session:
             forward = forwards.of_handler(session, handler_id)
             if forward is not None and forwards.pause(session, handler_id, "forwarder", reason):
-                name = lane.forward.name if lane else str(handler_id)
+                name = worker.forward.name if worker else str(handler_id)
                 alerts.raise_transition(
                     session,
                     ForwardPaused(
                         handler_id=handler_id, name=name, place=forward.place, reason=reason
                     ),
                 )
-        if lane is not None:
-            lane.stop()
+        if worker is not None:
+            worker.stop()
 
     def alert_given_up(self, handler_id: int, reason: str) -> None:
         """People are told of dead letters, once a day a handler. Raises DatabaseUnavailable."""
-        lane = self._lanes.get(handler_id)
+        worker = self._workers.get(handler_id)
         with self._database.transaction() as session:
             forward = forwards.of_handler(session, handler_id)
             if forward is not None:
                 alert = ForwardGaveUp(
                     handler_id=handler_id,
-                    name=lane.forward.name if lane else str(handler_id),
+                    name=worker.forward.name if worker else str(handler_id),
                     place=forward.place,
                     reason=reason,
                     day=f"{utc_now():%Y-%m-%d}",

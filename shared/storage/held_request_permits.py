@@ -1,7 +1,7 @@
-"""The places for requests that this process holds at mailboxes, and who of its threads is next.
+"""The permits for requests that this process holds at mailboxes, and who of its threads is next.
 
-Each place is used for one request after the other, without a statement, as long as no other process
-waits for one there. Where one waits, places are given back after each request.
+Each permit is used for one request after the other, without a statement, as long as no other
+process waits for one there. Where one waits, permits are given back after each request.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from uuid import uuid4
 import structlog
 
 from shared.errors import TryAgain
-from shared.storage import request_places
+from shared.storage import request_permits
 from shared.storage.pool import Database, DatabaseUnavailable
-from shared.storage.request_places_at_mailbox import PlacesAtMailbox, Waiter
-from shared.storage.request_places_heartbeat import PlacesHeartbeat
+from shared.storage.request_permits_at_mailbox import PermitsAtMailbox, Waiter
+from shared.storage.request_permits_heartbeat import PermitsHeartbeat
 
 _log = structlog.get_logger(__name__)
 
-#: Seconds between two searches for places that nobody uses any more.
+#: Seconds between two searches for permits that nobody uses any more.
 _SWEEP: Final = 10.0
-#: Seconds for which places are given back after each request once others waited.
+#: Seconds for which permits are given back after each request once others waited.
 _CONTESTED: Final = 5.0
 
 
-class NoPlace(TryAgain):
-    """No place became free in time, or the server asked for a longer pause."""
+class NoPermit(TryAgain):
+    """No permit became free in time, or the server asked for a longer pause."""
 
     code = "mailbox-busy"
 
 
-class HeldPlaces:
+class HeldPermits:
     """At most `at_once` at a mailbox, over all processes. Thread-safe.
 
     Everything in memory is read and changed under `_changed`; statements are executed without it.
@@ -45,26 +45,26 @@ class HeldPlaces:
         self._database = database
         self._at_once = at_once
         self._holder = uuid4()
-        self._heartbeat = PlacesHeartbeat(database, self._holder, self._lose_all)
+        self._heartbeat = PermitsHeartbeat(database, self._holder, self._lose_all)
         self._changed = threading.Condition()
-        self._mailboxes: dict[str, PlacesAtMailbox] = {}
+        self._mailboxes: dict[str, PermitsAtMailbox] = {}
         self._swept = 0.0
 
     @contextmanager
     def use(self, mailbox: str, requests: int, deadline: float) -> Iterator[None]:
-        """A place for each of `requests`, or all places. Raises NoPlace after `deadline`."""
-        places = min(requests, self._at_once)
-        self._take(Waiter(mailbox, places, deadline))
+        """A permit for each of `requests`, or all permits. Raises NoPermit after `deadline`."""
+        permits = min(requests, self._at_once)
+        self._take(Waiter(mailbox, permits, deadline))
         try:
             yield
         finally:
-            self._leave(mailbox, places)
+            self._leave(mailbox, permits)
 
     def pause(self, mailbox: str, seconds: float) -> None:
-        """Nobody gets a place before `seconds` have passed; other processes hear of it when they
-        look after their places."""
+        """Nobody gets a permit before `seconds` have passed; other processes hear of it when they
+        look after their permits."""
         with self._database.transaction() as session:
-            request_places.pause(session, mailbox, seconds)
+            request_permits.pause(session, mailbox, seconds)
         with self._changed:
             self._pause(self._at(mailbox), seconds)
 
@@ -76,7 +76,7 @@ class HeldPlaces:
                 return
         self._heartbeat.send_when_due()
         with self._database.autocommit() as session:
-            contested, paused = request_places.waiting_and_paused(session, self._holder)
+            contested, paused = request_permits.waiting_and_paused(session, self._holder)
         now = time.monotonic()
         with self._changed:
             wanted = [mailbox for mailbox in contested if mailbox in self._mailboxes]
@@ -93,12 +93,12 @@ class HeldPlaces:
         self._give_back(keeping)
 
     def release_all(self) -> None:
-        """The process ends: its places are free at once. Raises DatabaseUnavailable."""
+        """The process ends: its permits are free at once. Raises DatabaseUnavailable."""
         with self._changed:
             known, self._mailboxes = bool(self._mailboxes), {}
         if known:
             with self._database.transaction() as session:
-                request_places.release_all(session, self._holder)
+                request_permits.release_all(session, self._holder)
 
     # ---- taking
 
@@ -113,56 +113,56 @@ class HeldPlaces:
                 here.queue.remove(waiter)
                 self._changed.notify_all()
 
-    def _use_held(self, here: PlacesAtMailbox, waiter: Waiter) -> bool:
+    def _use_held(self, here: PermitsAtMailbox, waiter: Waiter) -> bool:
         """Whether this waiter is next, and so many are held and unused."""
         now = time.monotonic()
         if not self._is_next(here, waiter) or here.paused_until > now:
             return False
-        if here.held - here.in_use < waiter.places or not self._heartbeat.is_alive(now):
+        if here.held - here.in_use < waiter.permits or not self._heartbeat.is_alive(now):
             return False
-        here.in_use += waiter.places
+        here.in_use += waiter.permits
         here.used = now
         return True
 
-    def _wait(self, here: PlacesAtMailbox, waiter: Waiter) -> None:
-        """Until something may have changed. Raises NoPlace where it is too late."""
+    def _wait(self, here: PermitsAtMailbox, waiter: Waiter) -> None:
+        """Until something may have changed. Raises NoPermit where it is too late."""
         now = time.monotonic()
         pause = here.paused_until - now
         if pause > 0:
             self._wait_for_end_of_pause(here, waiter, pause)
         elif now >= waiter.deadline:
-            raise _no_place(waiter.mailbox, pause)
-        elif not self._is_next(here, waiter) or here.in_use + waiter.places > self._at_once:
+            raise _no_permit(waiter.mailbox, pause)
+        elif not self._is_next(here, waiter) or here.in_use + waiter.permits > self._at_once:
             self._changed.wait(waiter.deadline - now)  # for other threads of this process
         elif not self._ask(here, waiter):
             self._changed.wait(min(waiter.deadline - now, waiter.next_wait()))
 
-    def _wait_for_end_of_pause(self, here: PlacesAtMailbox, waiter: Waiter, pause: float) -> None:
+    def _wait_for_end_of_pause(self, here: PermitsAtMailbox, waiter: Waiter, pause: float) -> None:
         if here.paused_until <= waiter.deadline:
             self._changed.wait(pause)
         elif waiter.asked_about_pause:
-            raise _no_place(waiter.mailbox, pause)
+            raise _no_permit(waiter.mailbox, pause)
         else:  # perhaps somebody ended it
             waiter.asked_about_pause = True
             with self._without_lock(), self._database.autocommit() as session:
-                seconds = request_places.paused(session, waiter.mailbox)
+                seconds = request_permits.paused(session, waiter.mailbox)
             here.paused_until = time.monotonic() + seconds
 
-    def _is_next(self, here: PlacesAtMailbox, waiter: Waiter) -> bool:
+    def _is_next(self, here: PermitsAtMailbox, waiter: Waiter) -> bool:
         return here.queue[0] is waiter and not here.writing
 
-    def _ask(self, here: PlacesAtMailbox, waiter: Waiter) -> bool:
+    def _ask(self, here: PermitsAtMailbox, waiter: Waiter) -> bool:
         """Asks Postgres for what is missing. Whether anything was granted."""
         here.writing = True
         try:
             with self._without_lock():
                 self._heartbeat.send_when_due()
                 held = here.held
-                more = here.in_use + waiter.places - held
+                more = here.in_use + waiter.permits - held
                 if more <= 0:
                     return True
                 with self._database.transaction() as session:
-                    answer = request_places.request(
+                    answer = request_permits.request(
                         session,
                         self._holder,
                         waiter.mailbox,
@@ -183,17 +183,17 @@ class HeldPlaces:
 
     # ---- giving back
 
-    def _leave(self, mailbox: str, places: int) -> None:
+    def _leave(self, mailbox: str, permits: int) -> None:
         with self._changed:
             here = self._at(mailbox)
-            here.in_use -= places
+            here.in_use -= permits
             here.used = time.monotonic()
             keeping = self._surplus([mailbox], here.used)
             self._changed.notify_all()
         try:
             self._give_back(keeping)
         except DatabaseUnavailable as error:
-            _log.warning("place at a mailbox not given back", error=str(error))
+            _log.warning("permit at a mailbox not given back", error=str(error))
 
     def _surplus(self, mailboxes: list[str], now: float) -> dict[str, int]:
         """What is to be kept where that is less than is held; nobody else writes there until it is
@@ -213,12 +213,12 @@ class HeldPlaces:
         done = False
         try:
             with self._database.transaction() as session:
-                request_places.keep(session, self._holder, keeping)
+                request_permits.keep(session, self._holder, keeping)
             done = True
         finally:
             with self._changed:
                 for mailbox, keep in keeping.items():
-                    here = self._mailboxes.get(mailbox, PlacesAtMailbox())
+                    here = self._mailboxes.get(mailbox, PermitsAtMailbox())
                     here.writing = False
                     if done:
                         here.held = keep
@@ -235,11 +235,11 @@ class HeldPlaces:
 
     # ---- under the lock
 
-    def _at(self, mailbox: str) -> PlacesAtMailbox:
-        return self._mailboxes.setdefault(mailbox, PlacesAtMailbox())
+    def _at(self, mailbox: str) -> PermitsAtMailbox:
+        return self._mailboxes.setdefault(mailbox, PermitsAtMailbox())
 
     @staticmethod
-    def _pause(here: PlacesAtMailbox, seconds: float) -> None:
+    def _pause(here: PermitsAtMailbox, seconds: float) -> None:
         here.paused_until = max(here.paused_until, time.monotonic() + seconds)
 
     @contextmanager
@@ -251,8 +251,8 @@ class HeldPlaces:
             self._changed.acquire()
 
 
-def _no_place(mailbox: str, pause: float) -> NoPlace:
-    return NoPlace(
-        f"The mailbox {mailbox} has no free place for another request.",
+def _no_permit(mailbox: str, pause: float) -> NoPermit:
+    return NoPermit(
+        f"As many requests as the mailbox {mailbox} takes at a time are being made.",
         retry_after=max(pause, 1.0),
     )

@@ -1,4 +1,4 @@
-"""The heartbeat of a process that holds places for requests: without it others take them."""
+"""The heartbeat of a process that holds permits for requests: without it others take them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from shared.storage import request_places
+from shared.storage import request_permits
 from shared.storage.pool import Database
 
 #: Seconds between two heartbeats, and between two removals of what dead processes left.
 _BETWEEN: Final = 3.0
 _PURGE: Final = 60.0
 #: Seconds after a heartbeat in which nobody takes this process for dead.
-_ALIVE: Final = request_places.LIVES - 3.0
+_ALIVE: Final = request_permits.LIVES - 3.0
 
 
-class PlacesHeartbeat:
+class PermitsHeartbeat:
     """Of the process `holder`. `taken_for_dead` is called where a heartbeat came so late that its
-    places are free for others. Thread-safe."""
+    permits are free for others. Thread-safe."""
 
     def __init__(
         self, database: Database, holder: UUID, taken_for_dead: Callable[[], None]
@@ -43,10 +43,10 @@ class PlacesHeartbeat:
         with self._sending:
             began = time.monotonic()
             with self._database.transaction() as session:
-                lived = request_places.heartbeat(session, self._holder)
+                lived = request_permits.heartbeat(session, self._holder)
                 if began > self._purged + _PURGE:
                     self._purged = began
-                    request_places.purge(session)
+                    request_permits.purge(session)
             if not lived:
                 self._taken_for_dead()
             self._last = began

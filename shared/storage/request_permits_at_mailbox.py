@@ -10,20 +10,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Seconds between two questions for a place that others hold: first, and at the most.
+#: Seconds between two questions for a permit that others hold: first, and at the most.
 _FIRST_WAIT: Final = 0.02
 _LONGEST_WAIT: Final = 0.25
-#: Seconds without a request until one place is kept, and until none is.
+#: Seconds without a request until one permit is kept, and until none is.
 _QUIET, _UNUSED = 10.0, 1800.0
 
 
 @dataclass(slots=True)
-class PlacesAtMailbox:
-    """`held`: places; `in_use`: those that requests use now."""
+class PermitsAtMailbox:
+    """`held`: permits; `in_use`: those that requests use now."""
 
     held: int = 0
     in_use: int = 0
-    #: Threads that want places, in their order.
+    #: Threads that want permits, in their order.
     queue: deque[Waiter] = field(default_factory=deque)
     #: Its row is being changed: nobody else changes it meanwhile.
     writing: bool = False
@@ -43,10 +43,10 @@ class PlacesAtMailbox:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A thread that wants `places` until `deadline`."""
+    """A thread that wants `permits` until `deadline`."""
 
     mailbox: str
-    places: int
+    permits: int
     deadline: float
     wait: float = _FIRST_WAIT
     asked_about_pause: bool = False

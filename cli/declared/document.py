@@ -332,9 +332,9 @@ def _faults_of(
             entry = model.model_validate(given).model_dump()
         except ValidationError:
             continue
-        for field, text in validation.faults(kind, entry):
-            location: tuple[int | str, ...] = (kind, at, field) if field else (kind, at)
-            yield fault_at(node, location, _location(loaded, location) + text)
+        for path, text in validation.faults(kind, entry):
+            named = _location(loaded, (kind, at, *path[:1]))  # which rule it is the text says
+            yield fault_at(node, (kind, at, *path), named + text)
 
 
 def _names(entries: Any) -> list[Any]:

@@ -92,8 +92,8 @@ class Plan:
             for at, name in enumerate(handler.connections if handler.connections != "all" else ()):
                 where = f"{handler.location_of('connections', at)}: handlers {handler.name!r}"
                 missing += self._missing("connections", name, where)
-            where = f"{handler.location_of('rules')}: handlers {handler.name!r}, rules"
-            for name in read_rules(handler.rules).connections:
+            for path, name in read_rules(handler.rules).named_connections:
+                where = f"{handler.location_of('rules', *path)}: handlers {handler.name!r}, rules"
                 missing += self._missing("connections", name, where)
         if missing:
             raise InvalidInput("\n".join(missing), field="file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ NO_FIELDS: Final = frozenset(
         "start_from",
     }
 )
+#: A name, or the number of a rule.
+_STEP: Final = re.compile(r"([^.\[\]]+)(?=\[\d+\]|\.|$)|\[(\d+)\]")
 #: `start_from` where it is no date.
 _NO_DATES: Final = (None, "everything", "now")
 
@@ -43,15 +46,24 @@ def connection_of(entry: Mapping[str, Any]) -> Connection:
     return edit(None, given | stand_in).connection
 
 
-def faults(kind: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Field and sentence of each thing that is wrong with an entry whose form is right."""
+def faults(kind: str, entry: Mapping[str, Any]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """Path within the entry, and sentence, of each thing that is wrong with an entry whose form is
+    right."""
     try:
         _CHECKS[kind](entry)
     except InvalidInput as error:
         for one in error.every:
             text = str(one).rstrip(".") + (f". {one.hint}".rstrip(".") if one.hint else "")
             is_of_rules = kind == "handlers" and one.field not in entry  # accept[0].sender
-            yield ("rules" if is_of_rules else one.field), text
+            yield (_in_rules(one.field) if is_of_rules else (one.field,) * bool(one.field)), text
+
+
+def _in_rules(field: str) -> tuple[int | str, ...]:
+    """`accept[0].kind` as a path within the entry."""
+    found: list[int | str] = ["rules"]
+    for name, number in _STEP.findall(field):
+        found.append(int(number) if number else name)
+    return tuple(found)
 
 
 def _connection(entry: Mapping[str, Any]) -> None:

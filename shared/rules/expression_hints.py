@@ -42,7 +42,8 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "signature": SIGNATURES,
 }
 _COMPARED: Final = re.compile(
-    rf"(?<![.\w])(?P<fact>{'|'.join(_WORDS)})\s*[!=]=\s*(?P<text>{regular_expressions.TEXT})|{regular_expressions.TEXT}",
+    rf"(?<![.\w])(?P<fact>{'|'.join((*_WORDS, 'folder'))})\s*[!=]=\s*"
+    rf"(?P<text>{regular_expressions.TEXT})|{regular_expressions.TEXT}",
     re.DOTALL,
 )
 #: What is written, its texts left out, and what is meant. The first that is found counts.
@@ -130,14 +131,23 @@ def hint(text: str, problem: str, names: Mapping[str, str]) -> str:
 
 
 def check_words(text: str) -> None:
-    """Raises InvalidInput where a fact of few words is compared with another one: the answer would
-    be the same for every mail."""
+    """Raises InvalidInput where a fact of few words is compared with another one, or the folder
+    with another writing of INBOX: the answer would be the same for every mail."""
     bound = set(re.findall(r"\(\s*(\w+)\s*,", without_texts(text)))
     for one in _COMPARED.finditer(text):
         fact = one["fact"]
         if fact is None or fact in bound:
             continue
-        word, words = one["text"].strip("\"'"), _WORDS[fact]
+        word = one["text"].strip("\"'")
+        if fact == "folder":
+            if word != "INBOX" == word.upper():
+                raise InvalidInput(
+                    f"The expression is not right: the inbox is not called {word!r}.",
+                    field="expression",
+                    hint='Whatever its server calls it: folder == "INBOX".',
+                )
+            continue
+        words = _WORDS[fact]
         if word not in words:
             near = get_close_matches(word.lower(), words, 1)
             raise InvalidInput(

@@ -17,11 +17,13 @@ from typing import Any, Final, NamedTuple
 from shared.errors import InvalidInput, Refusals
 from shared.input_fields import no_field
 from shared.rules import expression as expressions
+from shared.rules import expression_names
 from shared.rules.conditions import FIELDS, Answer, Condition, all_of, read_condition
 from shared.rules.facts import RuleFacts
 
 MOST_RULES: Final = 50
 _LONGEST_REASON: Final = 200
+_LONGEST_SHOWN: Final = 60
 _PARTS: Final = ("accept", "reject", "expression")
 
 
@@ -76,7 +78,17 @@ class Rules:
     @property
     def connections(self) -> list[str]:
         """The names of connections that rules ask for."""
-        return [v for c in self._conditions() if c.field == "connection" for v in c.values]
+        return [name for _, name in self.named_connections]
+
+    @property
+    def named_connections(self) -> Iterator[tuple[tuple[int | str, ...], str]]:
+        """The same, each with its location in the JSON form: `("accept", 0, "connection")`."""
+        for part, rules in (("accept", self.accept), ("reject", self.reject)):
+            for number, rule in enumerate(rules):
+                for one in rule.conditions:
+                    if one.field == "connection":
+                        for name in one.values:
+                            yield (part, number, "connection"), name
 
     @property
     def sentences(self) -> list[str]:
@@ -119,7 +131,8 @@ class Rules:
         def of(rule: Rule) -> Rule:
             return Rule(tuple(_renamed(one, before, after) for one in rule.conditions))
 
-        return Rules(tuple(map(of, self.accept)), tuple(map(of, self.reject)), self.expression)
+        expression = expression_names.renamed(self.expression, before, after)
+        return Rules(tuple(map(of, self.accept)), tuple(map(of, self.reject)), expression)
 
     def _accepted(self, facts: RuleFacts) -> Answer:
         if not self.accept:
@@ -178,8 +191,14 @@ def _list(
 ) -> tuple[Rule, ...]:
     given = [] if value is None else value
     if not isinstance(given, (list, tuple)) or len(given) > MOST_RULES:
-        sentence = f"{name!r} is a list of at most {MOST_RULES} rules."
-        refusals.add(InvalidInput(sentence, field=name))
+        sentence, hint = f"{name!r} is a list of at most {MOST_RULES} rules.", ""
+        if isinstance(given, Mapping):
+            sentence = f"{name!r} is a list of rules; this is one rule without a list."
+            hint = f"In YAML a dash stands before each: {name}: [{{kind: person}}]."
+        elif not isinstance(given, (list, tuple)):
+            sentence = f"{name!r} is a list of rules; this is {_shown(given)}."
+            hint = f"A rule holds facts, each with a colon: {name}: [{{kind: person}}]."
+        refusals.add(InvalidInput(sentence, field=name, hint=hint))
         return ()
     return tuple(
         _rule(one, f"{name}[{place}]", first + place, refusals, stored=stored)
@@ -191,6 +210,9 @@ def _rule(value: Any, field: str, number: int, refusals: Refusals, *, stored: bo
     """The rule with this number; `field` is what it is called in errors."""
     if not isinstance(value, Mapping) or not value:
         sentence, hint = f"Rule {number} holds no fact.", f"One of: {', '.join(FIELDS)}."
+        if value and not isinstance(value, Mapping):
+            sentence = f"Rule {number} is {_shown(value)}, and no fact with its value."
+            hint = f"A fact stands with a colon, such as kind: person. {hint}"
         refusals.add(InvalidInput(sentence, field=field, hint=hint))
         return Rule(())
     found: list[Condition] = []
@@ -202,6 +224,13 @@ def _rule(value: Any, field: str, number: int, refusals: Refusals, *, stored: bo
             refusals.add(InvalidInput(sentence, field=f"{field}.{name}", hint=error.hint))
     order = list(FIELDS)
     return Rule(tuple(sorted(found, key=lambda one: order.index(one.field))))
+
+
+def _shown(value: Any) -> str:
+    """What stands where something else belongs, for a sentence."""
+    if isinstance(value, str):
+        return f"the text {value[:_LONGEST_SHOWN]!r}"
+    return "a list" if isinstance(value, (list, tuple)) else repr(value)[:_LONGEST_SHOWN]
 
 
 def _renamed(condition: Condition, before: str, after: str) -> Condition:

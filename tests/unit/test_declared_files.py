@@ -93,7 +93,8 @@ def test_values_that_would_be_refused_later_are_said_with_the_rest(tmp_path: Pat
         read(file)
     said = [line.removeprefix(f"{file}, ") for line in str(refused.value).splitlines()]
     assert [line.split(": ")[0] for line in said] == [
-        f"line {number}, column 5" for number in (3, 5, 6, 8, 9, 10, 13, 17)
+        f"line {number}, column {23 if number == 10 else 5}"
+        for number in (3, 5, 6, 8, 9, 10, 13, 17)
     ]
     assert "'mode' is one of" in said[0]
     assert said[5].endswith("Did you mean 'recipient'?")
@@ -197,11 +198,46 @@ def test_what_the_rules_refuse_is_said_with_the_rest_each_at_its_place(tmp_path:
         "line 8, column 47",
         "line 9, column 13",
         "line 13, column 3",
-        "line 15, column 3",
+        "line 15, column 21",
     ]
     assert "connections 'A', interval_minutes: " in said[0]
     assert "connections 'B', folder: " in said[2]
     assert "handlers 'i', rules: " in said[5]
+
+
+WRONG_RULES = """\
+handlers:
+  - name: desk
+    rules:
+      accept:
+        - kind: person
+        - sender: x@y@z
+          subject: fine
+      reject:
+        - kind: [list, persn]
+        - kind person
+      expression: kind = "list"
+      rejct: []
+  - name: text
+    rules:
+      accept: kind person
+"""
+
+
+def test_what_is_wrong_with_a_rule_is_said_at_its_own_place(tmp_path: Path) -> None:
+    file = tmp_path / "posthouse.yaml"
+    file.write_text(WRONG_RULES)
+    with pytest.raises(InvalidInput) as refused:
+        read(file)
+    said = [line.removeprefix(f"{file}, line ") for line in str(refused.value).splitlines()]
+    assert [line.split(": ")[0] for line in said] == [
+        *("6, column 11", "9, column 11", "10, column 11", "11, column 7", "12, column 7"),
+        "15, column 7",
+    ]
+    assert "handlers 'desk', rules: Rule 2, sender: 'x@y@z'" in said[0]
+    assert "Rule 3, kind: 'persn' is not known" in said[1]
+    assert "is the text 'kind person'" in said[2]
+    assert "this is the text 'kind person'" in said[5]
 
 
 TEN_OF_TEN = "\n".join(

@@ -83,6 +83,8 @@ def test_a_wrong_expression_is_refused_in_words(text: str, said: str) -> None:
         ("kind == 'Person'", "Did you mean 'person'?"),
         ("'auto-repli' != kind || kind != 'auto-repli'", "Did you mean 'auto-reply'?"),
         ("signature == 'good'", "One of: none, valid"),
+        ("folder == 'inbox'", 'folder == "INBOX"'),
+        ("size > 3 && folder != 'Inbox'", 'folder == "INBOX"'),
         # Calls.
         ('contains(subject, "x")', 'behind a point: subject.contains("…")'),
         ('subject contains "x"', 'subject.contains("…")'),

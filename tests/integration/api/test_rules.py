@@ -95,10 +95,12 @@ def test_what_the_api_says_of_rules_may_be_given_back(api: Api) -> None:
 
 def test_a_rule_follows_the_new_name_of_its_connection(api: Api) -> None:
     box = api.create(name="Old name")
-    made = handler(api, "follows", rules={"accept": [{"connection": "old NAME"}]})
+    given = {"accept": [{"connection": "old NAME"}], "expression": 'connection == "Old name"'}
+    made = handler(api, "follows", rules=given)
     assert api.http.patch(f"connections/{box['id']}", json={"name": "New name"}).is_success
     rules = api.http.get(f"handlers/{made['id']}").json()["rules"]
     assert rules["accept"] == [{"connection": "New name"}]
+    assert rules["expression"] == 'connection == "New name"'
 
 
 @pytest.mark.promise("R2")

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from shared.mailbox.net import pipelining
 from tests.rig.commands import Commands
 from tests.rig.temporary_files import keep_in_memory
 
@@ -81,6 +82,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if left and not hasattr(session.config, "workerinput"):
         session.exitstatus = LEFT_BEHIND
         print(f"A server under test left behind: {sorted(left)}", file=sys.stderr)
+
+
+@pytest.fixture(autouse=True)
+def servers_are_met_anew() -> None:
+    """A port that a server of another test had says nothing of the next one there."""
+    pipelining.KNOWN.clear()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from shared.mailbox.base import Login
 from shared.mailbox.errors.diagnoses import TOO_MANY
 from shared.mailbox.failures import SessionLost, StepFailed, Unreachable
 from shared.mailbox.net.connect import AllowHost, Deadline, connect_tcp, resolve
+from shared.mailbox.net.pipelining import Pipelining
 from shared.mailbox.net.request_limits import RequestLimiter
 from shared.mailbox.net.stream import Stream
 from shared.mailbox.net.tls import client_certificate_refused, start_tls, tls_context
@@ -90,7 +91,8 @@ class ConnectionAttempt:
                     )
                 if self.security is TransportSecurity.TLS:
                     self._handshake()
-                return Stream(self._socket, self.transcript, self._read_timeout_s)
+                server = Pipelining((self._host, self._port))
+                return Stream(self._socket, self.transcript, self._read_timeout_s, server)
             except StepFailed as error:
                 failure = failure or error
                 left = [one for one in left if one != address] if error.step == "tls" else []

@@ -74,9 +74,10 @@ class _Download:
         again: list[MailRef] = []
         not_asked: list[MailRef] = []
         under_way: deque[_Command] = deque()
+        most = 1 if self._session.one_by_one else _AHEAD
         for batch in _batches(refs):
             for octets, members in uid_sets([int(ref.key) for ref in batch]):
-                if len(under_way) >= _AHEAD:
+                if len(under_way) >= most:
                     again += self._finish(under_way.popleft())
                 if self._throttled is None:
                     under_way.append(self._send(octets, members, batch))

@@ -123,9 +123,22 @@ class ImapSession:
         """Sends one command without literals; returns its tag. `shown` replaces secrets; it goes
         with what is sent next where `more` comes at once."""
         tag = self.next_tag()
+        self._begin(tag, command)
         self.stream.transcript.sent(tag + b" " + (shown or command))
-        self.stream.send(tag + b" " + command + b"\r\n", more=more)
+        self.stream.send(tag + b" " + command + b"\r\n", more=more and not self.one_by_one)
         return tag
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the server is to have answered each command before the next one is sent."""
+        return not self.stream.pipelining.allowed
+
+    def _begin(self, tag: bytes, command: bytes) -> None:
+        """Before a command is sent: where it may not overlap with others, these are waited for."""
+        for other in self._under_way - {tag} if self.one_by_one else ():
+            self.stream.start_clock()
+            self._finished[other] = self.reply(other)
+        self.stream.pipelining.sent(tag, command)
 
     def send_all(self, commands: Sequence[bytes]) -> list[bytes]:
         """Sends several commands in one go; returns their tags."""
@@ -165,6 +178,7 @@ class ImapSession:
         plain = b"".join(
             piece.for_transcript() if isinstance(piece, Literal) else piece for piece in pieces
         )
+        self._begin(tag, plain)
         self.stream.transcript.sent(tag + b" " + (shown or plain))
         out = bytearray(tag + b" ")
         for piece in pieces:
@@ -178,7 +192,7 @@ class ImapSession:
                 if not self._await_continuation(tag):
                     return tag  # refused: its reply is there already
                 out = bytearray(piece.octets)
-        self.stream.send(bytes(out) + b"\r\n", more=more)
+        self.stream.send(bytes(out) + b"\r\n", more=more and not self.one_by_one)
         return tag
 
     def _await_continuation(self, tag: bytes) -> bool:
@@ -249,6 +263,7 @@ class ImapSession:
         if match is None or match[1] not in self._under_way:
             raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r} out of place")
         self._under_way.discard(match[1])
+        self.stream.pipelining.answered(match[1], ok=match[2].upper() == b"OK")
         self._finished[match[1]] = Reply(
             match[2].decode().upper(),
             (match[3] or b"").decode("ascii", "replace").strip(),

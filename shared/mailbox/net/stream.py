@@ -15,6 +15,7 @@ from math import inf
 
 from shared.mailbox import traffic_observer, wait_budget
 from shared.mailbox.failures import SessionLost
+from shared.mailbox.net.pipelining import Pipelining
 from shared.mailbox.net.transcript import Transcript
 from shared.mailbox.wait_budget import ServerTooSlow, WaitBudget
 
@@ -37,8 +38,15 @@ class Stream:
     Raises SessionLost for whatever goes wrong; the session is unusable then.
     """
 
-    def __init__(self, sock: socket.socket, transcript: Transcript, read_timeout_s: float) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        transcript: Transcript,
+        read_timeout_s: float,
+        pipelining: Pipelining | None = None,
+    ) -> None:
         self.socket = sock
+        self.pipelining = pipelining or Pipelining()
         self.transcript = transcript
         self.read_timeout_s = read_timeout_s
         self.buffer = bytearray()
@@ -228,7 +236,7 @@ class Stream:
 
     def nonsense(self, what: str) -> SessionLost:
         """The error for a server that does not keep to the protocol."""
-        self.broken = True
+        self._break()
         return SessionLost(
             f"The mail server does not keep to the protocol: it sent {what}.",
             code="protocol-error",
@@ -256,8 +264,13 @@ class Stream:
         self.pos = self.end
         self.shrink()
 
-    def _lost(self, error: Exception | None, work: WaitBudget | None = None) -> SessionLost:
+    def _break(self) -> None:
         self.broken = True
+        if self.pipelining.broke():
+            self.transcript.note("it broke with several commands under way: one by one from now on")
+
+    def _lost(self, error: Exception | None, work: WaitBudget | None = None) -> SessionLost:
+        self._break()
         if isinstance(error, TimeoutError):
             if work is not None and work.left <= _EARLY:
                 return self._spent(work)
@@ -272,13 +285,13 @@ class Stream:
         return SessionLost(f"The mail server closed the connection{detail}.")
 
     def _answers_slowly(self) -> SessionLost:
-        self.broken = True
+        self._break()
         return SessionLost(
             "The mail server answers too slowly: hardly anything came for minutes.",
             code="read-timeout",
         )
 
     def _spent(self, work: WaitBudget) -> ServerTooSlow:
-        self.broken = True
+        self._break()
         most_of_it = self._answer.seconds - self._answer.left > work.seconds / 2
         return ServerTooSlow(work.seconds, about_server=not most_of_it)

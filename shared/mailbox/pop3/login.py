@@ -106,8 +106,9 @@ def _password(session: Pop3Session, username: str, password: str, chosen: str) -
     # Both in one go only where USER is certain to be there: the password is not sent in vain.
     if session.pipelining and "USER" in session.capabilities:
         session.stream.start_clock()
-        session.send(user)
-        session.send(secret, shown=b"PASS ***")
+        session.stream.transcript.sent(user)
+        session.stream.transcript.sent(b"PASS ***")
+        session.send_unnoted([user, secret])
         answers = [session.answer(), session.answer()]
         return next((answer for answer in answers if not answer.ok), None)
     answer = session.command(user)
@@ -212,7 +213,7 @@ def authenticate(
         session.stream.transcript.received(line)
         if not line.startswith(b"+ ") and line != b"+":
             return session.understood(line)
-        session.send(base64.b64encode(respond(line[1:].strip())), shown=b"***")
+        session.respond(base64.b64encode(respond(line[1:].strip())))
     raise session.stream.nonsense("one challenge after the other")
 
 

@@ -108,12 +108,12 @@ class _Retrieval:
                 if pipelining and not wanted:
                     commands.append(b"NOOP")  # shows that the last mail ended where it seemed to
                     noop_sent = True
-                self._stream.send(b"".join(command + b"\r\n" for command in commands))
+                self._session.send_unnoted(commands)
             ref = under_way.popleft()
             ahead -= ref.size
             self._read_answer(ref)
         if not noop_sent:
-            self._stream.send(b"NOOP\r\n")
+            self._session.send_unnoted([b"NOOP"])
         self._stream.start_clock()
         self._next_answer()
         refusals.not_asked(ref for _, ref in wanted)

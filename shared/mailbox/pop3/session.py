@@ -73,10 +73,11 @@ class Pop3Session:
         self.topped: set[Key] = set()
         #: False once a mail showed that the server does not double dots at the start of lines.
         self.stuffs = True
+        self._sent = self._answered = 0
 
     @property
     def pipelining(self) -> bool:
-        return "PIPELINING" in self.capabilities
+        return "PIPELINING" in self.capabilities and self.stream.pipelining.allowed
 
     @property
     def expires_days(self) -> int | None:
@@ -101,7 +102,19 @@ class Pop3Session:
     def send(self, *commands: bytes, shown: bytes | None = None) -> None:
         for command in commands:
             self.stream.transcript.sent(shown or command)
+        self.send_unnoted(commands)
+
+    def send_unnoted(self, commands: Sequence[bytes]) -> None:
+        """Without a line of the transcript for each."""
+        for command in commands:
+            self._sent += 1
+            self.stream.pipelining.sent(self._sent, command)
         self.stream.send(b"".join(command + b"\r\n" for command in commands))
+
+    def respond(self, secret: bytes) -> None:
+        """Goes on with a command whose answer is still to come (RFC 5034)."""
+        self.stream.transcript.sent(b"***")
+        self.stream.send(secret + b"\r\n")
 
     def answer(self) -> Pop3Answer:
         line = self.stream.line()
@@ -113,7 +126,10 @@ class Pop3Session:
         match = _ANSWER.match(line)
         if match is None:
             raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r}")
-        return Pop3Answer(match[1].upper() == b"+OK", match[2] or b"", self.stream.transcript)
+        answer = Pop3Answer(match[1].upper() == b"+OK", match[2] or b"", self.stream.transcript)
+        self._answered += 1
+        self.stream.pipelining.answered(self._answered, ok=answer.ok)
+        return answer
 
     @property
     def depends_on_user(self) -> bool:

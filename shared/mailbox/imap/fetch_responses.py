@@ -62,6 +62,8 @@ class BodyReader:
         self.unnamed = 0
         #: A response of that command that made no sense, shortened; empty: there was none.
         self.malformed = ""
+        #: Its octets came, and what stands behind them is still to come.
+        self._unclosed: MailRef | None = None
 
     def forget(self, ref: MailRef) -> None:
         self.expected.pop(int(ref.key), None)
@@ -119,11 +121,20 @@ class BodyReader:
     def _items(self, text: bytes, uid: int | None) -> None:
         """The items of one FETCH response, in any order, from `text` and the lines after it.
 
-        A response that makes no sense is left out whole: its mail is asked for again, alone.
+        A response that makes no sense is left out whole: its mail is asked for again, alone. So it
+        is behind a body: where the server counted fewer octets than it sends, the rest of the mail
+        stands there.
         """
         try:
             self._msg_att(text, uid)
+            if self._unclosed is not None:
+                self._unclosed = None
+                self._sink.end()
+                self.ended += 1
         except _Malformed as error:
+            if self._unclosed is not None:
+                self.expected[int(self._unclosed.key)] = self._unclosed
+                self._unclosed = None
             self.malformed = self.malformed or self._stream.transcript.clean(error.text[:80])
             self._stream.transcript.note(f"malformed: {self.malformed}")
             text = error.text
@@ -191,14 +202,13 @@ class BodyReader:
             self.forget(ref)
             self._sink.begin(ref)
             self._stream.copy(size, self._sink.write)
-            self._sink.end()
-            self.ended += 1
+            self._unclosed = ref
 
     def _spool(self, size: int) -> IO[bytes] | None:
         """A body that comes before we are told whose it is."""
         if size > self._limit:
             if self.alone is not None:
-                self._literal(int(self.alone.key), size)
+                self._literal(int(self.alone.key), size)  # over the limit: it is abandoned
             else:
                 self.unnamed += 1
                 self._drop(size, read=True)

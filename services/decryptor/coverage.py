@@ -134,12 +134,18 @@ def doubt_about(*findings: Iterable[Finding]) -> str:
         for some in findings
         for one in some
         if one.kind in _STRUCTURE
-        or (
-            one.kind in (FindingKind.DUPLICATE_PARAMETER, FindingKind.MALFORMED_PARAMETER)
-            and one.detail in TELLING_PARAMETERS
-        )
+        or (one.kind == FindingKind.DUPLICATE_PARAMETER and one.detail in TELLING_PARAMETERS)
+        or (one.kind == FindingKind.MALFORMED_PARAMETER and _may_hide_others(one))
     ]
     return ", ".join(dict.fromkeys(kinds))
+
+
+def _may_hide_others(malformed: Finding) -> bool:
+    """Whether some readers may read no parameter behind a malformed one, or another one.
+
+    Not behind the name of a file in parentheses, or with them: people's own words, as they are.
+    """
+    return malformed.detail != "name" and not malformed.detail.startswith("content-disposition")
 
 
 def _is_harmless(preamble: Region) -> bool:

@@ -33,6 +33,8 @@ _COMMENT_PART = re.compile(rb"(?:[^()\\]|\\.)*+", re.DOTALL)
 _TO_PARAMETERS = re.compile(rb"[^;]*+")
 # Tolerant: RFC 2045 allows less in names and values; no delimiter of ours is among what is taken.
 _NAME = re.compile(rb"[^\s=;\"()]++")
+#: As RFC 2045 section 5.1 has them: behind another one some readers read no parameter any more.
+_PROPER_NAME = re.compile(rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _TOKEN = re.compile(rb"[^;\s]*+")
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
@@ -87,7 +89,9 @@ def _read(folded: bytes) -> Parameterised:
     if len(found) > _MOST_FINDINGS:
         once = list({(kind, detail): one for one in found for kind, _, detail in (one,)}.values())
         found = [one for one in once if one.detail in TELLING_PARAMETERS]
-        found += [one for one in once if one.detail not in TELLING_PARAMETERS][:_MOST_FINDINGS]
+        others = [one for one in once if one.detail not in TELLING_PARAMETERS]
+        others.sort(key=lambda one: one.kind is not FindingKind.MALFORMED_PARAMETER)
+        found += others[:_MOST_FINDINGS]
     return Parameterised(text, parameters, tuple(found))
 
 
@@ -159,6 +163,8 @@ def _pieces(
             unread += after >= len(value)
             continue
         last = name[0].decode("ascii", "replace").lower()
+        if not _PROPER_NAME.fullmatch(name[0]):
+            found.append(Finding(FindingKind.MALFORMED_PARAMETER, start, last))
         position = _skip(value, after + 1, found)
         quoted = _QUOTED.match(value, position)
         if quoted:
@@ -166,7 +172,11 @@ def _pieces(
         else:
             token = _TOKEN.match(value, position)
             octets = token[0] if token else b""
-            if b'"' in octets or b"(" in octets:
+            if b'"' in octets or not octets:
+                # Others may read the next ones as a part of it, or none of them.
+                detail = "" if last in _FILE_NAMES else last
+                found.append(Finding(FindingKind.MALFORMED_PARAMETER, position, detail))
+            elif b"(" in octets:
                 found.append(Finding(FindingKind.MALFORMED_PARAMETER, position, last))
             position += len(octets)
             if last in _FILE_NAMES:

@@ -194,6 +194,15 @@ def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
         b"Content-Type: text/plain; charset=gb18030\r\n\r\n\x81\x35\xf4\x37\r\n",
         b"Content-Type: text/plain; charset=euc-jp\r\n\r\n\x8f\xa2\xb7\r\n",
         b"Content-Type: text/plain; charset*0=iso-8859; charset*1=-1\r\n\r\nGr\xfc\xdfe\r\n",
+        b"Content-Type: text/plain; x=; charset=koi8-r\r\n\r\n\xf0\r\n",
+        b"Content-Type: text/plain; x/y=z; charset=koi8-r\r\n\r\n\xf0\r\n",
+        b'Content-Type: text/plain; x="\\"; charset=koi8-r\r\n\r\n\xf0\r\n',
+        b'Content-Type: text/plain; x=y"; charset=koi8-r\r\n\r\n\xf0\r\n',
+        b"Content-Type: text/plain; name=; charset=koi8-r\r\n\r\n\xf0\r\n",
+        b'Content-Type: text/plain; name=y"; charset=koi8-r\r\n\r\n\xf0\r\n',
+        b"Content-Type: text/plain; x=; "
+        + b"".join(b"%03d=a; %03d=a; " % (n, n) for n in range(60))
+        + b"charset=koi8-r\r\n\r\n\xf0\r\n",
         b"Content-Type: text/plain\r\nContent-Disposition: form-data; name=a\r\n\r\nHello\r\n",
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\n"
         b"Content-Type: message/delivery-status\r\n\r\ntwo: three\r\n--b--\r\n",
@@ -216,6 +225,9 @@ def test_a_text_that_readers_decode_otherwise_is_ambiguous(
         "Content-Type: text/plain; charset=shift_jis\r\n\r\n支払う 100\r\n".encode("cp932"),
         "Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n支払う\r\n".encode("iso-2022-jp"),
         b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B;YJ'\x1b(J 9 \x1b$@$&\x1b(B",
+        b"Content-Type: text/plain; name=a b.txt; charset=koi8-r\r\n\r\n\xf0\r\n",
+        b"Content-Type: text/plain; charset=koi8-r\r\nContent-Disposition: inline; filename="
+        b"\r\n\r\n\xf0\r\n",
         "Content-Type: text/plain; charset=gb18030\r\n\r\n付款給 €100\r\n".encode("gb18030"),
         "Content-Type: text/plain; charset=euc-jp\r\n\r\n支払う ~100\r\n".encode("euc-jp"),
         b"Content-Type: text/plain\r\nContent-Disposition: INLINE; filename=a.txt\r\n\r\nHello\r\n",

@@ -7,6 +7,7 @@ A session that is killed with SIGKILL runs no finaliser: a server ends with its 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import random
 import shutil
@@ -15,17 +16,39 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
 
+#: Below those that the kernel gives to outgoing connections.
+_PORTS = range(15_000, 32_000)
+#: So many test processes side by side (pytest-xdist) have ports of their own.
+_PARTS = 8
+
+
+def ports_of(worker: str) -> Iterator[int]:
+    """The ports of a test process, over and over; of all of them, where it is none of several.
+
+    In their order: none comes again soon, also where its server is stopped for a while.
+    """
+    own = _PORTS
+    if worker:
+        size = len(_PORTS) // _PARTS
+        first = int(worker.removeprefix("gw")) % _PARTS * size
+        own = _PORTS[first : first + size]
+    start = random.SystemRandom().randrange(len(own))
+    return itertools.cycle([*own[start:], *own[:start]])
+
+
+_OWN_PORTS = ports_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on right now, and that stays free while its server is
-    restarted: below those that the kernel gives to outgoing connections."""
+    """A loopback port that nobody listens on right now, and that no other server gets meanwhile."""
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = next(_OWN_PORTS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

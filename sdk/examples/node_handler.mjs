@@ -50,7 +50,7 @@ export async function handle(event, folder) {
     const before = (mail.references?.length ? mail.references : mail.in_reply_to ?? []).filter((id) => id !== message_id);
     answer = {
       To: (mail.reply_to?.length ? mail.reply_to : mail.from ?? []).map((one) => one.address),
-      Subject: /^re:/i.test(subject) ? subject : `Re: ${subject}`,
+      Subject: `Re: ${subject.replace(/^((re|aw|antw|sv|vs|odp|res|rif|ynt)\s*:\s*)+/i, "")}`,
       ...(message_id && {
         "In-Reply-To": message_id,
         References: [...before.slice(0, 1), ...before.slice(1).slice(-20), message_id].join(" "),

@@ -110,7 +110,30 @@ def test_an_answer_belongs_to_its_thread() -> None:
     ids = headers["References"].split()
     assert (ids[0], ids[-2:], len(ids)) == ("<0@x>", ["<59@x>", "<own@x>"], 22)
     answered = replace(asked, headers=Headers("", "a@b", subject="RE: Order"))
-    assert answered.reply_headers() == {"To": headers["To"], "Subject": "RE: Order"}
+    assert answered.reply_headers() == {"To": headers["To"], "Subject": "Re: Order"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "answer"),
+    [
+        ("Order", "Re: Order"),
+        ("", "Re:"),
+        ("RE: Order", "Re: Order"),
+        ("Re: AW: Order", "Re: Order"),
+        ("AW: Re[2]: WG: Order", "Re: WG: Order"),
+        ("SV : Order", "Re: Order"),
+        ("Odp: Antw: Order", "Re: Order"),
+        ("回复：Order", "Re: Order"),
+        ("Fwd: Re: Order", "Re: Fwd: Re: Order"),
+        ("Research: Order", "Re: Research: Order"),
+        ("Re:", "Re:"),
+    ],
+)
+def test_the_subject_of_an_answer_has_one_prefix_whatever_the_language(
+    subject: str, answer: str
+) -> None:
+    asked = replace(event(), headers=Headers("<own@x>", "ann@example.org", subject=subject))
+    assert asked.reply_headers()["Subject"] == answer
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from itertools import chain
 from typing import Final, NamedTuple
 
 from shared.mail.encoded_words import read_text
@@ -94,6 +95,8 @@ _PRECEDENCES: Final = {
     "auto-reply": MailKind.AUTO_REPLY,
     "list": MailKind.LIST,
 }
+#: Of no standard (RFC 2076 section 3.9). Sendmail's word for mass mailings, which Majordomo and
+#: ezmlm write into mails of lists, and `vacation` into its answers.
 _BULK: Final = ("bulk", "junk")
 #: In this order, before what says less.
 _CERTAIN: Final = (MailKind.BOUNCE, MailKind.RECEIPT, MailKind.COMPLAINT, MailKind.CALENDAR)
@@ -152,9 +155,12 @@ def classify(
     listed = said.strong.get(MailKind.LIST, [])
     if listed and not any("repl" in one.value.lower() for one in automatic):
         # Newsletters and notices say that a machine made them; what they are is mails of a list.
-        return MailKind.LIST, tuple((listed + automatic + said.weak)[:_MOST_EVIDENCE])
-    if automatic or said.weak:
-        return MailKind.AUTO_REPLY, tuple((automatic + said.weak)[:_MOST_EVIDENCE])
+        return MailKind.LIST, said.evidence(listed, automatic)
+    answers = "in-reply-to" in fields or "references" in fields
+    if automatic or said.weak or (said.bulk and answers):
+        return MailKind.AUTO_REPLY, said.evidence(automatic)
+    if said.bulk:
+        return MailKind.LIST, said.evidence()
     return MailKind.PERSON, ()
 
 
@@ -175,12 +181,18 @@ def may_be_of_daemon(fields: Mapping[str, Sequence[bytes]]) -> bool:
 
 
 class _Said:
-    """What the fields of one mail say. `weak` counts where nothing else does but a list."""
+    """What the fields of one mail say. `weak` counts where nothing else does but a list, and `bulk`
+    after it."""
 
     def __init__(self, fields: Mapping[str, Sequence[bytes]]) -> None:
         self._fields = fields
         self.strong: dict[MailKind, list[Evidence]] = {}
         self.weak: list[Evidence] = []
+        self.bulk: list[Evidence] = []
+
+    def evidence(self, *strong: list[Evidence]) -> tuple[Evidence, ...]:
+        """These, and what says less."""
+        return tuple([*chain.from_iterable(strong), *self.weak, *self.bulk][:_MOST_EVIDENCE])
 
     def by_content_type(self, content_type: Parameterised, part_types: frozenset[str]) -> None:
         kind = _TYPES.get(content_type.value)
@@ -193,7 +205,11 @@ class _Said:
             self._say(MailKind.CALENDAR, "content-type", "text/calendar")
 
     def by_sender(self, author: Callable[[], str]) -> None:
-        """The null return path; or, where no server noted one, a From that only machines have."""
+        """The null return path; or, where no server noted one, a From that only machines have.
+
+        Nothing but reports and automatic answers goes out with it (RFC 5321 section 4.5.5, RFC 3834
+        section 3.3, RFC 5230 section 5.1): what is no bounce by its author is an answer.
+        """
         if _is_null(self._fields.get("return-path", ())):
             address = author()
             if not address or address.partition("@")[0].lower() in _POSTMASTERS:
@@ -214,7 +230,7 @@ class _Said:
                 self.weak.append(Evidence(name, text))
         elif name in ("precedence", "x-precedence"):
             if word in _BULK:
-                self.weak.append(Evidence(name, text))
+                self.bulk.append(Evidence(name, text))
             elif word in _PRECEDENCES:
                 self._say(_PRECEDENCES[word], name, text)
         elif name in _OF_LISTS:

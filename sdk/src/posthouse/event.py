@@ -29,6 +29,7 @@ from posthouse.event_reading import read_redelivery, read_security, text_of, tex
 from posthouse.event_writing import TYPE, build_event, security_fields
 from posthouse.mail import Mail, mail_fields, read_mail
 from posthouse.raw import open_url
+from posthouse.subjects import answering
 
 
 class InvalidEvent(ValueError):
@@ -230,7 +231,7 @@ class MailEvent:
         subject = self.headers.subject
         found = {
             "To": ", ".join(formataddr((one.name, one.address)) for one in to),
-            "Subject": subject if subject[:3].lower() == "re:" else f"Re: {subject}".strip(),
+            "Subject": answering(subject),
         }
         if own:
             before = mail.references or mail.in_reply_to[:1]

@@ -86,12 +86,15 @@ def kind_of(mail: EmailMessage) -> tuple[str, tuple[Evidence, ...]]:
     if word != "no":
         return "auto-reply", (Evidence("auto-submitted", said),)
     precedence = str(mail["precedence"] or "").strip()
-    if precedence.lower() in ("bulk", "junk", "auto_reply"):
+    if precedence.lower() == "auto_reply":
         return "auto-reply", (Evidence("precedence", precedence),)
     if mail["return-path"] is not None and not str(mail["return-path"]).strip(" <>"):
         authors = [one.address.partition("@")[0].lower() for one in _addresses(mail, "from")]
         bounced = not authors or authors[0] in ("mailer-daemon", "postmaster")
         return "bounce" if bounced else "auto-reply", (Evidence("return-path", "<>"),)
+    if precedence.lower() in ("bulk", "junk"):
+        answers = mail["in-reply-to"] is not None or mail["references"] is not None
+        return "auto-reply" if answers else "list", (Evidence("precedence", precedence),)
     return "person", ()
 
 
@@ -175,14 +178,31 @@ class _TextOfHtml(HTMLParser):
         super().__init__()
         self.pieces: list[str] = []
         self._hidden = 0
+        #: How many items each list has so far that is open; None where they have no numbers.
+        self._lists: list[int | None] = []
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self._hidden += tag in self._HIDDEN
         if tag in ("br", "div", "h1", "h2", "h3", "li", "p", "tr"):
             self.pieces.append("\n")
+        if tag in ("ol", "ul"):
+            self._lists.append(0 if tag == "ol" else None)
+        elif tag == "li":
+            self.pieces.append(self._mark())
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden -= tag in self._HIDDEN
+        if tag in ("ol", "ul") and self._lists:
+            self._lists.pop()
+            self.pieces.append("\n")
+
+    def _mark(self) -> str:
+        """What stands before an item of a list."""
+        count = self._lists[-1] if self._lists else None
+        if count is None:
+            return "• "
+        self._lists[-1] = count + 1
+        return f"{count + 1}. "
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:

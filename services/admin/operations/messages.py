@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import chain
 from typing import Final
 
@@ -68,11 +69,18 @@ def get_message(ctx: Context, message_id: uuid.UUID) -> MessageDetail:
 
 
 def get_thread(ctx: Context, message: LoggedMessage) -> MessagePage:
-    """The mails of the thread of a mail, itself among them, newest first; `next` is set where there
-    are more. Empty where its thread is not known."""
+    """The mails of the thread of a mail that came last, itself among them where it did, by their
+    dates, newest first; `next` is set where there are more. Empty where its thread is not known."""
     if not message.thread:
         return MessagePage((), None)
-    return search_messages(ctx, MessageFilter(thread=message.thread), limit=_OF_THREAD)
+    page = search_messages(ctx, MessageFilter(thread=message.thread), limit=_OF_THREAD)
+    return replace(page, items=tuple(sorted(page.items, key=_written_at, reverse=True)))
+
+
+def _written_at(message: LoggedMessage) -> tuple[datetime, uuid.UUID]:
+    """When a mail was sent, as it says, if that may be: before it was here."""
+    sent, here = message.sent_at, message.downloaded_at
+    return (here if sent is None or sent > here else sent), message.id
 
 
 def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> RawMail:

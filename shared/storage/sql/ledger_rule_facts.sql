@@ -1,4 +1,5 @@
--- What rules may ask of the mails of the past, newest first.
+-- What rules may ask of the mails of the past, newest first. Those that were dropped from quarantine
+-- are no more: nobody gets them.
 
 -- name: page
 -- `delivered_to`: who has it already; `to_have`: whom it is about to be given to; `is_asked`: whether
@@ -22,4 +23,5 @@ FROM message AS m LEFT JOIN outbox AS o ON o.message_id = m.id
 WHERE m.id >= %(since)s AND (%(before)s::uuid IS NULL OR m.id < %(before)s)
   AND (%(connection_ids)s::bigint[] IS NULL OR m.connection_id = ANY(%(connection_ids)s))
   AND NOT EXISTS (SELECT FROM quarantine AS q WHERE q.id = m.id)
+  AND (m.published_at IS NOT NULL OR m.unwanted OR o.message_id IS NOT NULL)
 ORDER BY m.id DESC LIMIT %(limit)s

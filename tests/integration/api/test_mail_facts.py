@@ -141,3 +141,21 @@ def test_what_keeps_them_from_being_read_is_told(api: Api, posthouse: Posthouse)
     shown = posthouse("messages", "show", str(mail))
     assert shown.code == 0
     assert re.search("^facts +[A-Z]", shown.out, re.MULTILINE), shown.out
+
+
+def test_a_thread_is_shown_by_the_dates_of_its_mails(api: Api) -> None:
+    """Not as they were downloaded; a date that cannot be counts for nothing."""
+    box, dates = api.create()["id"], ("2026-01-03", "2026-01-01", "9999-01-01", "2026-01-02")
+    thread = f"<{uuid.uuid4().hex}@example.org>"
+    for place, date in enumerate(dates):
+        columns = {"thread": thread, "facts": "{}", "sent_at": date, "subject": f"Mail {place}"}
+        mail = add_mail(api, box, columns=columns)
+    with httpx.Client(base_url=api.url, timeout=60) as pages:
+        assert log_in(pages, token=TOKEN).status_code == 303
+        page = pages.get(f"/mails/{mail}").text
+        found = pages.get("/mails", params={"thread": thread}).text
+        anything = pages.get("/mails").text
+    shown = page.partition('aria-label="Mails of this thread')[2].partition("</ol>")[0]
+    assert re.findall(r"Mail \d", shown) == ["Mail 2", "Mail 0", "Mail 3", "Mail 1"]
+    assert re.search('name="thread" value=""', anything)
+    assert len(re.findall(r">Mail \d<|<bdi>Mail \d", found)) == len(dates)

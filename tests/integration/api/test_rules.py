@@ -298,6 +298,23 @@ def test_a_handler_begins_with_its_rules(api: Api, posthouse: Posthouse, tmp_pat
     assert api.http.get("handlers", params={"q": "unborn"}).json()["items"] == []
 
 
+@pytest.mark.promise("R2", "H4")
+def test_what_was_dropped_from_quarantine_is_no_past_mail(api: Api) -> None:
+    """Nothing is known of it, so that it was taken in doubt, and delivered with the others."""
+    box = api.create()
+    kept = add_mail(api, box["id"], columns={"facts": "{}"})
+    add_mail(api, box["id"], columns={"facts": None, "published_at": None})
+    unwanted = {"facts": "{}", "published_at": None, "unwanted": True}
+    nobody_s = add_mail(api, box["id"], columns=unwanted)
+    made = handler(api, "after-drop", connections=[box["id"]], rules={"accept": [{"size": "> 1"}]})
+    tried = api.http.post(f"handlers/{made['id']}/rules/dry-run", json={}).json()
+    assert {mail["id"] for mail in tried["listed"]} == {str(kept), str(nobody_s)}
+    assert (tried["looked_at"], tried["unsure"]) == (2, 0)
+    asked = {"since": "2020-01-01"}
+    done = api.http.post(f"handlers/{made['id']}/deliver-since", json=asked).json()
+    assert done["count"] == 2
+
+
 @pytest.mark.promise("R2")
 def test_where_mails_are_in_doubt_only_the_most_that_are_delivered_is_said(
     api: Api, posthouse: Posthouse

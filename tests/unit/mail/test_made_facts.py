@@ -59,6 +59,13 @@ def _html() -> EmailMessage:
     return mail
 
 
+def _lists() -> EmailMessage:
+    mail = _with()
+    items = "<ul><li>one</li><li>two<ul><li>deep</li></ul></li></ul><ol><li>first<li>second</ol>"
+    mail.set_content(f"<p>Please:</p>{items}<p>bye</p>", subtype="html")
+    return mail
+
+
 def _unknown_charset() -> EmailMessage:
     mail = _with()
     mail.set_param("charset", "x-none")
@@ -73,6 +80,9 @@ def _unknown_charset() -> EmailMessage:
         partial(_with, Auto_Submitted="auto-replied; owner-email=a@b"),
         partial(_with, Auto_Submitted="no (by hand)"),
         partial(_with, Precedence="bulk"),
+        partial(_with, Precedence="junk", References="<a@b>"),
+        partial(_with, Precedence="bulk", Return_Path="<>"),
+        partial(_with, Precedence="auto_reply"),
         partial(_with, X_Auto_Response_Suppress="DR, AutoReply"),
         partial(_with, X_Auto_Response_Suppress="DR, NDR"),
         partial(_with, List_Id="Tea <tea.example.org>", Precedence="list"),
@@ -86,6 +96,7 @@ def _unknown_charset() -> EmailMessage:
         partial(_report, "feedback-report"),
         _with_files,
         _html,
+        _lists,
         _unknown_charset,
     ],
 )

@@ -42,7 +42,7 @@ class Listeners:
 
     `most`: how many may listen; `limit`: how many sessions a destination may have. `end` closes a
     session that broke. `on_push` and `on_lost` are called from the loop's thread, or within
-    `listen`.
+    `listen`; `on_push` within `release`, too, for who could not listen until then.
     """
 
     def __init__(
@@ -63,7 +63,11 @@ class Listeners:
         self._on_lost = on_lost
         self._sessions: dict[int, Kept] = {}
         self._beginning: set[int] = set()  # those whose folder is being opened to listen
-        self._ending: set[int] = set()  # those that were popped and are still to be released
+        #: Those that were popped and are still to be released, and of them those that are to listen
+        #: again over another session.
+        self._ending: set[int] = set()
+        self._awaiting_end: set[int] = set()
+        self._on_push = on_push
         self._count: Counter[str] = Counter()
         self._loop = PushLoop(lambda key: on_push(_id(key)), self._lost)
 
@@ -100,8 +104,12 @@ class Listeners:
 
     def reserve(self, connection_id: int, kept: Kept) -> bool:
         """With the lock: whether there is room for one more, which `listen` then has to use. Not
-        while another session of the connection is being ended: the loop knows both by its id."""
-        if connection_id in self._ending or len(self._sessions) >= self._most:
+        while another session of the connection is being ended: the loop knows both by its id. Once
+        that is over it is told as pushed: nobody heard what came meanwhile."""
+        if connection_id in self._ending:
+            self._awaiting_end.add(connection_id)
+            return False
+        if len(self._sessions) >= self._most:
             return False
         if any(
             self._count[destination] >= _share(self._limit(destination))
@@ -142,7 +150,11 @@ class Listeners:
         finally:
             with self._lock:
                 self._ending.discard(connection_id)
+                awaited = connection_id in self._awaiting_end
+                self._awaiting_end.discard(connection_id)
             self._add(kept, -1)
+            if awaited:
+                self._on_push(connection_id)
 
     def close(self) -> None:
         """Ends the loop, and every session in it."""

@@ -192,8 +192,10 @@ def test_sessions_are_closed_side_by_side(end: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_mailbox_listens_once_its_session_before_has_ended(threads: ThreadPoolExecutor) -> None:
-    """Two give way, and their server takes its time to confirm; meanwhile both mailboxes run."""
+    """Two give way, and their server takes its time to confirm; meanwhile both mailboxes run. Each
+    runs once more after that, which has it listen: its next poll may be hours away."""
     asked, confirmed = threading.Semaphore(0), threading.Event()
+    pushed: list[int] = []
 
     def idle(talk: Conversation, tag: bytes, rest: bytes) -> None:
         talk.send(b"+ idling\r\n")
@@ -206,7 +208,7 @@ def test_a_mailbox_listens_once_its_session_before_has_ended(threads: ThreadPool
     sessions = SessionPool(
         lambda wanted: open_mailbox(wanted, Login("alice", "secret"), read_timeout_s=5),
         PoolLimits(kept=10, listening=10, per_host=10, per_mailbox=5),
-        on_push=lambda connection_id: None,
+        on_push=pushed.append,
         on_lost=lambda connection_id, error: None,
     )
     with ScriptedServer(script) as server, sessions:
@@ -216,12 +218,15 @@ def test_a_mailbox_listens_once_its_session_before_has_ended(threads: ThreadPool
         for one in both:
             use(sessions, one)
             assert sessions.listen(one, None)
+        pushed.clear()  # that nobody knows what was there
         ending = threads.submit(sessions._give_way, "127.0.0.1", 2)
         assert [asked.acquire(timeout=3) for _ in both] == [True, True]
         for one in both:
             assert not use(sessions, one)
             assert not sessions.listen(one, None)
-            assert sessions.has_idle_session(one.id), "it waits for the next poll"
+            assert sessions.has_idle_session(one.id)
+        assert pushed == []
         confirmed.set()
         assert ending.result(5)
+        assert sorted(pushed) == [1, 2]
         assert all(sessions.listen(one, None) for one in both)

@@ -199,10 +199,10 @@ def _write_attachment(
                     spool.write(chunk)
                 spool.write(b"\r\n")
     except GraphError as failure:
-        if failure.passes or failure.status in (401, 403):
+        # A reference to a file elsewhere has no content of its own. Any other one that is missing
+        # here would be lost with the original.
+        if "referenceAttachment" not in kind or not failure.is_about_one_request:
             raise
-        # A reference to a file elsewhere has no content of its own.
-        spool.write(b"")
         graph.transcript.note(f"attachment {name!r} has no content: {failure.code}")
         spool.write(b"\r\n")
 

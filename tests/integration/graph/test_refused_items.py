@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from shared.errors import TryAgain
+from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import StepFailed
 from tests.contract import mailbox_kinds
 from tests.contract.recorders import KnownKeys
 from tests.integration.graph.application import application_credential
 from tests.integration.graph.conftest import ALICE, Office
-from tests.integration.graph.test_faults import UNREAD
+from tests.integration.graph.test_faults import DELETE, UNREAD, fetch
 from tests.rig.fetcher_in_process import FetcherHere
 from tests.rig.mails import mail
 from tests.rig.stack import Stack
 from tests.servers.graph import GraphServer
+from tests.servers.graph.mailboxes import Attachment
 from tests.servers.oidc import OidcServer
 
 MAILS = [mail(number, 500, seed=3) for number in range(10)]
@@ -99,6 +101,22 @@ def test_a_mailbox_that_refuses_every_item_has_none_in_quarantine(
     here.run_until_idle(connection)
     assert stack.count("message") == len(MAILS)
     assert stack.query(STATE) == [("working", None)]
+
+
+@pytest.mark.promise("I1", "M7")
+@pytest.mark.parametrize("kind", ["fileAttachment", "itemAttachment"])
+def test_a_mail_of_properties_without_all_its_files_is_none(office: Office, kind: str) -> None:
+    """It was handed on without the file that Graph refuses, and its original deleted."""
+    files = [Attachment("offer.pdf", b"%PDF", kind=kind)]
+    (item,) = office.box.deliver([None], properties={"subject": "Offer"}, attachments=files)
+    office.box.deliver([mailbox_kinds.mail("other")])
+    office.server.fail(
+        f"{item.id}/attachments/", status=404, code="ErrorItemNotFound", times=1_000_000
+    )
+    sink = fetch(office.open(), KnownKeys(), DELETE)
+    assert isinstance(sink.abandoned[item.id], MailRefused)
+    assert "ErrorItemNotFound" in str(sink.abandoned[item.id])
+    assert [one.id for one in office.box.in_folder(office.box.inbox)] == [item.id]
 
 
 @pytest.mark.promise("I5", "I9")

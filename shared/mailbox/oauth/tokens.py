@@ -17,13 +17,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from shared.clock import utc_now
-from shared.errors import NeedsAuthorisation, PosthouseError, SecretUnreadable
+from shared.errors import NeedsAuthorisation, OwnFailure, PosthouseError, SecretUnreadable
 from shared.mailbox.errors.diagnoses import GrantLost
 
 #: A token is refreshed this long before it expires, but at most in the last fifth of its life.
 EARLY = timedelta(minutes=10)
 #: After an early refresh that failed, the token in hand is used this long before the next one.
 _PAUSE = timedelta(minutes=1)
+#: How often tokens are saved where the cache breaks off; each waits as long as the cache does.
+_SAVES = 3
 #: Seconds that a token is good for where the server does not say, and the most that is believed.
 _USUAL_S, _LONGEST_S = 3600.0, 10 * 365 * 86_400.0
 
@@ -159,14 +161,26 @@ class DelegatedToken:
         return tokens.refresh_due > now or (tokens.expires_at > now and now < self._next_early)
 
     def _refreshed(self, refused: str) -> Tokens:
+        given: list[Tokens] = []
+        try:
+            return self._under_lock(refused, given)
+        except OwnFailure:
+            if not given:
+                raise
+            return self._saved_after_all(*given)
+
+    def _under_lock(self, refused: str, given: list[Tokens]) -> Tokens:
+        """Puts what was spent and what was had for it into `given` before that is saved."""
         lost: GrantLost | None = None
         with self._cache.locked() as locked:
             tokens = _opened(locked.load())
             if self._usable(tokens, refused):
                 return tokens  # another worker was quicker
             try:
-                tokens = tokens.renewed(self._refresh(tokens))
-                locked.save(tokens.to_bytes(), tokens.expires_at)
+                fresh = tokens.renewed(self._refresh(tokens))
+                given += [tokens, fresh]
+                locked.save(fresh.to_bytes(), fresh.expires_at)
+                tokens = fresh
             except GrantLost as error:
                 locked.lose()
                 lost = error
@@ -178,6 +192,23 @@ class DelegatedToken:
         if lost is not None:
             raise lost
         return tokens
+
+    def _saved_after_all(self, spent: Tokens, fresh: Tokens) -> Tokens:
+        """The cache broke off when the provider had given `fresh`: who forgot them would spend the
+        same refresh token twice, which ends the grant where they rotate (RFC 9700 section 4.14.2).
+        """
+        for left in reversed(range(_SAVES)):
+            try:
+                with self._cache.locked() as locked:
+                    held = _opened(locked.load())
+                    if held.refresh_token != spent.refresh_token:
+                        return held  # saved, as far as it seemed not, or of a new login
+                    locked.save(fresh.to_bytes(), fresh.expires_at)
+                return fresh
+            except OwnFailure:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
 
 def _opened(sealed: bytes | None) -> Tokens:

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 
+import psycopg
 import pytest
 
 from shared.clock import utc_now
 from shared.credentials import Provider
 from shared.errors import NeedsAuthorisation, TryAgain
 from shared.mailbox.oauth import provider as oauth
-from shared.mailbox.oauth.tokens import ApplicationTokens, Tokens, lifetime
+from shared.mailbox.oauth.tokens import ApplicationTokens, DelegatedToken, Tokens, lifetime
 from shared.mailbox_logins import Logins
 from shared.storage.pool import Database
 from tests.integration.oauth.conftest import Stack
@@ -41,6 +42,13 @@ WORKERS = 8
 def test_a_token_without_a_sensible_end_is_good_for_an_hour(said: object, seconds: int) -> None:
     now = utc_now()
     assert lifetime(said, now) == now + timedelta(seconds=seconds)
+
+
+#: Ends the session that holds the lock of the tokens while the provider is asked.
+_END_WAITING = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle in transaction'
+"""
 
 
 @pytest.mark.promise("A4")
@@ -77,6 +85,34 @@ def test_no_rotation_is_lost_under_eight_workers(
     assert token is not None
     assert token(False) in seen
     assert token(True) not in seen
+
+
+@pytest.mark.promise("A4")
+def test_no_rotation_is_lost_where_postgres_breaks_off(stack: Stack, database_url: str) -> None:
+    """The provider has answered, and the session that was to save it is ended (a failover, an
+    administrator, a time-out). Spent once more, the refresh token would end the grant."""
+    connection = stack.connection(stack.credential())
+    stack.authorise(connection)
+    token = stack.logins.of(connection).access_token
+    assert isinstance(token, DelegatedToken)
+    ask = token._refresh
+    ended: list[tuple[object, ...]] = []
+
+    def ask_and_end(tokens: Tokens) -> Tokens:
+        fresh = ask(tokens)
+        if not ended:
+            with psycopg.connect(database_url) as elsewhere:
+                ended.extend(elsewhere.execute(_END_WAITING).fetchall())
+        return fresh
+
+    token._refresh = ask_and_end
+    first = token(False)
+    second = token(True)
+    assert len(ended) == 1
+    assert token(True) not in {first, second}
+    status = stack.logins.authorisation(connection.id)
+    assert status is not None
+    assert status.valid
 
 
 @pytest.mark.promise("A4")

@@ -43,7 +43,8 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _COMPARED: Final = re.compile(
     rf"(?<![.\w])(?P<fact>{'|'.join((*_WORDS, 'folder'))})\s*[!=]=\s*"
-    rf"(?P<text>{regular_expressions.TEXT})|{regular_expressions.TEXT}",
+    rf"(?P<text>{regular_expressions.TEXT})|{regular_expressions.TEXT}"
+    rf"|{regular_expressions.COMMENT}",
     re.DOTALL,
 )
 #: What is written, its texts left out, and what is meant. The first that is found counts.

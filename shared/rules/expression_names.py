@@ -17,7 +17,7 @@ _NAMING: Final = re.compile(
     rf"{_NAME}\s*[!=]=\s*(?P<behind>{_TEXT})"
     rf"|{_NAME}\s+in\s*\[(?P<among>\s*(?:(?:{_TEXT})\s*,?\s*)*)\]"
     rf"|(?P<before>{_TEXT})\s*[!=]=\s*connection\b(?!\s*[.\[(])"
-    rf"|{_TEXT}",
+    rf"|{_TEXT}|{regular_expressions.COMMENT}",
     re.DOTALL,
 )
 _BOUND: Final = re.compile(r"\(\s*connection\s*,")

@@ -22,13 +22,15 @@ _SECONDS: Final = 0.2
 _LONGEST: Final = 500
 _MOST_REPEATS: Final = 1000
 _REPEATS: Final = re.compile(r"\{(?:\d+,)?(\d+),?\}")
-#: A text in an expression (a raw one has no escapes), or `matches` where it is called.
+#: A text in an expression: a raw one has no escapes, and only one in three quotes goes over lines,
+#: which an apostrophe in a comment does not begin. Or `matches` where it is called.
 TEXT: Final = (
-    r"""[rR](?:"{3}.*?"{3}|'{3}.*?'{3}|"[^"]*"|'[^']*')"""
+    r"""[rR](?:"{3}.*?"{3}|'{3}.*?'{3}|"[^"\n]*"|'[^'\n]*')"""
     r"""|"{3}(?:[^\\]|\\.)*?"{3}|'{3}(?:[^\\]|\\.)*?'{3}"""
-    r"""|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+    r"""|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""
 )
-_CALL: Final = re.compile(rf"{TEXT}|(\bmatches\b(?=\s*\())", re.DOTALL)
+COMMENT: Final = r"//[^\n]*"
+_CALL: Final = re.compile(rf"{COMMENT}|{TEXT}|(\bmatches\b(?=\s*\())", re.DOTALL)
 _WRITTEN_OUT: Final = re.compile(rf"\s*\((?:[^()]*,)?\s*({TEXT})\s*\)", re.DOTALL)
 
 

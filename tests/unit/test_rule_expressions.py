@@ -32,6 +32,8 @@ def test_regular_expressions_of_one_answer_cannot_work_for_long() -> None:
         ("parts.exists(matches, matches == 'text/plain')", True),
         ("subject.contains('matches(') || subject.contains(\"it's matches('\")", False),
         (r"subject.contains('\'') || subject.matches('Printer')", True),
+        ("encrypted // don't\n|| subject.matches('Printer') // won't", True),
+        ("subject == 'x' // subject.matches('(')\n// was kind == 'newsletter'", False),
         ("headers['x-loop'].exists(v, v.matches(sender) || v.matches('yes'))", True),
     ],
 )

@@ -40,6 +40,10 @@ def test_what_stands_where_a_rule_belongs_is_said(accept: Any, field: str, words
         ),
         ("connection in ['A', r'Old']", r"""connection in ['A', "New \"1\""]"""),
         ('connection == """Old"""', r'connection == "New \"1\""'),
+        (
+            "encrypted // don't\n|| connection == 'Old' // won't",
+            'encrypted // don\'t\n|| connection == "New \\"1\\"" // won\'t',
+        ),
         ('subject == "Old" && connection != "Other"', None),
         ("subject == \"connection == 'Old'\"", None),
         ("connection.startsWith('Old')", None),

@@ -113,12 +113,17 @@ def dry_run(
     tally = _Tally(listed)
     back_to: datetime | None = None
     complete = True
-    for mail in chain.from_iterable(past.pages(ctx, since, None, ends)):
-        tally.add(mail, past.choice(mail))
-        back_to = mail.downloaded_at
-        if time.monotonic() > ends:  # a rule may be asked for long, too
-            complete = False
-            break
+    try:
+        for mail in chain.from_iterable(past.pages(ctx, since, None, ends)):
+            tally.add(mail, past.choice(mail))
+            back_to = mail.downloaded_at
+            if time.monotonic() > ends:  # a rule may be asked for long, too
+                complete = False
+                break
+    except InvalidInput:  # a page took too long
+        if back_to is None:
+            raise
+        complete = False
     return DryRun(
         looked_at=tally.looked_at,
         taken=tally.had + tally.to_deliver,
@@ -171,19 +176,26 @@ def deliver_since(
     ends = time.monotonic() + SECONDS
     count = 0
     following: uuid.UUID | None = None
-    for page in past.pages(ctx, since, before, ends):
-        wanted: list[uuid.UUID] = []
-        for mail in page:
-            if past.choice(mail).missed:
-                wanted.append(mail.id)
-            if time.monotonic() > ends:
+    last: uuid.UUID | None = None
+    try:
+        for page in past.pages(ctx, since, before, ends):
+            wanted: list[uuid.UUID] = []
+            for mail in page:
+                if past.choice(mail).missed:
+                    wanted.append(mail.id)
+                if time.monotonic() > ends:
+                    break
+            with ctx.transaction() as session:
+                count += len(delivering_again.reconsider(session, wanted, handler.id))
+            last = mail.id
+            is_last = mail is page[-1] and len(page) < PAGE
+            if not is_last and (count >= most or time.monotonic() > ends):
+                following = last
                 break
-        with ctx.transaction() as session:
-            count += len(delivering_again.reconsider(session, wanted, handler.id))
-        is_last = mail is page[-1] and len(page) < PAGE
-        if not is_last and (count >= most or time.monotonic() > ends):
-            following = mail.id
-            break
+    except InvalidInput:  # a page took too long; those before it are on their way
+        if last is None:
+            raise
+        following = last
     with ctx.transaction() as session:
         what = {"since": since, "count": count}
         ctx.record(session, "deliver past mails", f"handler/{handler_id}", after=what)

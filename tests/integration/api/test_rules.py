@@ -12,7 +12,9 @@ import httpx
 import pytest
 import yaml
 
-from services.admin.operations import rules
+from services.admin.operations import past_mails, rules
+from shared.errors import InvalidInput
+from shared.storage import ledger_rule_facts
 from tests.integration.api.conftest import TOKEN, Api, Posthouse
 from tests.integration.api.test_connections import problem
 from tests.integration.api.test_logging_in_to_pages import log_in
@@ -192,6 +194,41 @@ def test_rules_that_take_long_are_tried_on_as_many_mails_as_there_is_time_for(
     assert count == 6
     assert calls > 1
     assert waiting(api, box["id"]) == 6
+
+
+@pytest.mark.promise("R2")
+def test_what_was_looked_at_counts_where_the_mails_behind_it_take_too_long(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was given was on its way all the same, and neither told nor in the audit log."""
+    look = ledger_rule_facts.page
+
+    def slow(*given: Any, **how: Any) -> Any:
+        if how["before"] is not None:
+            raise InvalidInput("Looking at past mails was given up after 5 seconds.")
+        return look(*given, **how)
+
+    monkeypatch.setattr(past_mails, "PAGE", 2)
+    monkeypatch.setattr(rules, "PAGE", 2)
+    monkeypatch.setattr(ledger_rule_facts, "page", slow)
+    box = api.create()
+    mails = [add_mail(api, box["id"], columns={"facts": "{}"}) for _ in range(3)]
+    made = handler(api, "gives-up", connections=[box["id"]])
+    tried = api.http.post(f"handlers/{made['id']}/rules/dry-run", json={}).json()
+    assert (tried["looked_at"], tried["complete"]) == (2, False)
+    path = f"handlers/{made['id']}/deliver-since"
+    given = api.http.post(path, json={"since": "2020-01-01"}).json()
+    assert given == {"count": 2, "next": str(sorted(mails)[1])}
+    assert waiting(api, box["id"]) == 2
+    (row,) = api.execute(
+        "SELECT after ->> 'count' FROM audit "
+        "WHERE subject = %(s)s AND action = 'deliver past mails'",
+        s=f"handler/{made['id']}",
+    )
+    assert row == ("2",)
+    monkeypatch.undo()
+    rest = {"since": "2020-01-01", "before": given["next"]}
+    assert api.http.post(path, json=rest).json() == {"count": 1, "next": None}
 
 
 @pytest.mark.promise("R2")

@@ -124,6 +124,8 @@ def _kind_doubt(part: Part) -> str:
         return "delivery-status"  # mailparser takes it for a text
     if media_type.startswith("text/") and disposition(part).value not in _DISPOSITIONS:
         return "content-disposition"  # RFC 2183 section 2.8: such a part is an attachment
+    if media_type == "message/rfc822" and disposition(part).value == "inline":
+        return "inline-message"  # for mailparser its text is one of this mail
     return ""
 
 

@@ -205,6 +205,9 @@ def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
         + b"charset=koi8-r\r\n\r\n\xf0\r\n",
         b"Content-Type: text/plain\r\nContent-Disposition: form-data; name=a\r\n\r\nHello\r\n",
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\n"
+        b"Content-Type: message/rfc822\r\nContent-Disposition: inline\r\n\r\n"
+        b"From: x@y.example\r\n\r\ntwo\r\n--b--\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\n"
         b"Content-Type: message/delivery-status\r\n\r\ntwo: three\r\n--b--\r\n",
     ],
 )
@@ -235,6 +238,9 @@ def test_a_text_that_readers_decode_otherwise_is_ambiguous(
         "Content-Type: text/plain; charset=big5\r\n\r\n付款 100\r\n".encode("big5"),
         "Content-Type: text/plain; charset=euc-kr\r\n\r\n지불 100\r\n".encode("euc-kr"),
         b"Content-Type: text/plain; charset=utf-8\r\n\r\nC:\\100 ~ (x)\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\n--b\r\n"
+        b"Content-Type: message/rfc822\r\nContent-Disposition: attachment\r\n\r\n"
+        b"From: x@y.example\r\n\r\ntwo\r\n--b--\r\n",
         b"Content-Type: text/plain\r\n\r\nC:\\100 ~\r\n",
     ],
 )

@@ -244,15 +244,20 @@ def test_what_is_asked_for_as_the_mail_is_recorded_is_not_removed_with_it(two: T
 
 
 @pytest.mark.promise("I2", "R2")
-def test_a_decryptor_of_the_last_release_does_not_remove_what_it_was_not_told_of(two: Two) -> None:
+@pytest.mark.parametrize("is_asked_before", [False, True])
+def test_a_decryptor_of_the_last_release_does_not_remove_what_it_was_not_told_of(
+    two: Two, is_asked_before: bool
+) -> None:
     """While services are replaced: it finishes what it holds whatever was asked for meanwhile, so
     the mail is taken from it."""
     two.add("crm", rules=NOTHING)
     mails = fetched(two.stack, MAILS[:1])
     token, mail_id = uuid.uuid4(), uuid.UUID(mails[0])
+    if is_asked_before:
+        two.ask(mails, "archive")
     with two.stack.database.transaction() as session:
-        outbox.claim(session, [mail_id], token, 600)
-        session.execute("UPDATE outbox SET asked_while_claimed = NULL")
+        claimed = "claim = %s, claimed_until = now() + interval '600 s', attempts = attempts + 1"
+        session.execute(f"UPDATE outbox SET {claimed}", (token,))
     two.ask(mails, "crm")
     with two.stack.database.transaction() as session:
         session.execute("DELETE FROM outbox WHERE message_id = %s AND claim = %s", (mail_id, token))

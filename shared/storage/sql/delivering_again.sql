@@ -30,7 +30,9 @@ ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET repeat_handlers = ARRAY(SELECT DISTINCT unnest(o.repeat_handlers || excluded.repeat_handlers)),
     asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.asked_handlers)),
-    asked_while_claimed = o.asked_while_claimed || excluded.repeat_handlers || excluded.asked_handlers,
+    -- NULL stays NULL, which `||` would not keep: nobody has it, or one who does not look here.
+    asked_while_claimed = CASE WHEN o.asked_while_claimed IS NOT NULL
+        THEN o.asked_while_claimed || excluded.repeat_handlers || excluded.asked_handlers END,
     claim = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claim END,
     claimed_until = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claimed_until END,
     attempts = o.attempts
@@ -61,7 +63,8 @@ FROM message AS m WHERE m.id = ANY(%(ids)s::uuid[])
 ORDER BY m.id
 ON CONFLICT (message_id) DO UPDATE
 SET asked_handlers = ARRAY(SELECT DISTINCT unnest(o.asked_handlers || excluded.asked_handlers)),
-    asked_while_claimed = o.asked_while_claimed || excluded.asked_handlers,
+    asked_while_claimed = CASE WHEN o.asked_while_claimed IS NOT NULL
+        THEN o.asked_while_claimed || excluded.asked_handlers END,
     claim = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claim END,
     claimed_until = CASE WHEN o.asked_while_claimed IS NOT NULL THEN o.claimed_until END,
     attempts = o.attempts

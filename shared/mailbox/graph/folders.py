@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from shared.errors import TryAgain
 from shared.mailbox.base import Folder
-from shared.mailbox.failures import FolderMissing
+from shared.mailbox.failures import FolderMissing, SessionLost
 from shared.mailbox.graph.http import GraphHttp
 
 _SELECT: Final = "id,displayName,childFolderCount,totalItemCount,unreadItemCount"
@@ -88,7 +88,7 @@ def _child(graph: GraphHttp, parent: GraphFolder | None, name: str) -> GraphFold
         {"$filter": f"displayName eq '{escaped}'", "$select": _SELECT, "$top": "10"},
     )
     # The service compares without regard to case; the exact name goes first.
-    rows = [row for row in page.get("value", []) if isinstance(row, Mapping)]
+    rows = rows_of(graph, page)
     rows.sort(key=lambda row: row.get("displayName") != name)
     for row in rows:
         if str(row.get("displayName", "")).casefold() == name.casefold():
@@ -135,6 +135,15 @@ class FollowedLinks:
         self._in_vain = 0 if len(self._ids) > before else self._in_vain + 1
 
 
+def rows_of(graph: GraphHttp, page: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of one answer of a list. Raises SessionLost where it has none: an empty list has an
+    empty `value`, and who took nothing for that would believe that there are no mails."""
+    rows = page.get("value")
+    if not isinstance(rows, list):
+        raise SessionLost(f"{graph.host} answered a list without its rows.")
+    return [row for row in rows if isinstance(row, Mapping)]
+
+
 def pages(
     graph: GraphHttp, path: str, query: Mapping[str, str], *, prefer: tuple[str, ...] = ()
 ) -> Iterator[Mapping[str, Any]]:
@@ -146,7 +155,7 @@ def pages(
     while link:
         followed.follow(link)
         page = graph.get(link, prefer=prefer)
-        rows = [row for row in page.get("value", []) if isinstance(row, Mapping)]
+        rows = rows_of(graph, page)
         followed.gave(str(row.get("id")) for row in rows)
         yield from rows
         following = str(page.get("@odata.nextLink") or "")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from shared.connections import Selection
 from shared.mailbox.base import Cursor, Known, Listing, MailRef
-from shared.mailbox.graph.folders import FollowedLinks, GraphFolder, pages
+from shared.mailbox.graph.folders import FollowedLinks, GraphFolder, pages, rows_of
 from shared.mailbox.graph.http import GraphError, GraphHttp
 
 #: PidTagMessageSize (MS-OXPROPS 2.797), which is no property of message itself.
@@ -191,7 +191,7 @@ def has_unread(graph: GraphHttp, folder: GraphFolder) -> bool:
     """Whether there is any unread mail in the folder."""
     query = {"$filter": "isRead eq false", "$select": "id", "$top": "1"}
     answer = graph.get(f"{graph.user}/mailFolders/{folder.id}/messages", query)
-    return bool(answer.get("value"))
+    return bool(rows_of(graph, answer))
 
 
 def delta_has_changes(graph: GraphHttp, cursor: Cursor) -> bool:
@@ -202,7 +202,7 @@ def delta_has_changes(graph: GraphHttp, cursor: Cursor) -> bool:
         if failure.forgets_link:
             return True
         raise
-    rows = [row for row in answer.get("value", []) if "@removed" not in row]
+    rows = [row for row in rows_of(graph, answer) if "@removed" not in row]
     return bool(rows or answer.get("@odata.nextLink"))
 
 
@@ -241,7 +241,7 @@ def newest_change(graph: GraphHttp, folder: GraphFolder) -> list[str]:
             "$top": "1",
         },
     )
-    rows = answer.get("value") or []
+    rows = rows_of(graph, answer)
     return [str(rows[0]["id"]), str(rows[0].get("lastModifiedDateTime"))] if rows else []
 
 
@@ -257,7 +257,7 @@ def _delta(graph: GraphHttp, folder: GraphFolder, found: _Found, link: str) -> s
     while True:
         followed.follow(link)
         answer = graph.get(link, prefer=prefer)
-        rows = answer.get("value") or []
+        rows = rows_of(graph, answer)
         followed.gave(str(row.get("id")) for row in rows)
         going_on = found.take(rows)
         if "@odata.deltaLink" in answer:

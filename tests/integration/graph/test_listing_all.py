@@ -173,6 +173,30 @@ def test_a_list_that_is_cut_is_no_empty_one(office: Office, selection: Selection
         fetch(office.open(selection=selection), KnownKeys(), selection=selection)
 
 
+@pytest.mark.promise("M9", "M19")
+@pytest.mark.parametrize("selection", [UNREAD, ALL])
+@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"value": null}', b'{"error": {}}'])
+def test_an_answer_that_is_no_list_is_no_empty_one(
+    office: Office, selection: Selection, answer: bytes
+) -> None:
+    """With status 200. Taken for an empty folder, all looked well, and no mail came until another
+    one changed what is compared."""
+    mailbox = office.open(selection=selection)
+    mailbox.open("")
+    cursor = mailbox.list_new(KnownKeys(), selection).cursor
+    office.box.deliver([mail("one")])
+    office.server.fail("/messages", status=200, content=answer, times=99)
+    with pytest.raises(TryAgain, match="a list without its rows"):
+        mailbox.changed_since("", cursor)
+    with pytest.raises(TryAgain, match="a list without its rows"):
+        fetch(mailbox, KnownKeys(), selection=selection)
+    with pytest.raises(TryAgain, match="a list without its rows"):
+        mailbox.keys()
+    office.server.faults.clear()
+    assert mailbox.changed_since("", cursor) is not None
+    assert len(fetch(mailbox, KnownKeys(), selection=selection).mails) == 1
+
+
 @pytest.mark.promise("M27")
 def test_an_outage_of_the_provider_blames_no_mail(office: Office) -> None:
     """Tokens come from elsewhere: that there is none says nothing of a mail."""

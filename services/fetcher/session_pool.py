@@ -57,7 +57,7 @@ class SessionPool:
     ) -> None:
         self._limits = limits
         self._longest = longest
-        #: Until when the session of a connection is used (time.monotonic).
+        #: Until when a session is used (time.monotonic), by the `id` of its mailbox.
         self._until: dict[int, float] = {}
         self.shares = SessionShares(limits.at, table or OneFetcher())
         self._lock = threading.Lock()
@@ -136,13 +136,13 @@ class SessionPool:
             self._forget(destinations)
             raise
         # Those that were opened together are not renewed together.
-        self._until[connection.id] = time.monotonic() + self._longest * random.uniform(0.75, 1.25)  # noqa: S311
+        self._until[id(mailbox)] = time.monotonic() + self._longest * random.uniform(0.75, 1.25)  # noqa: S311
         return mailbox, False
 
     def _is_current(self, kept: Kept, connection: Connection) -> bool:
         """Whether it is of the connection as it was edited last, and was not open for long."""
         return kept.version == connection.updated_at and time.monotonic() < self._until.get(
-            connection.id, 0
+            id(kept.mailbox), 0
         )
 
     def take_waiting(self, connection: Connection) -> Mailbox | None:
@@ -246,8 +246,8 @@ class SessionPool:
 
     def overdue(self) -> list[int]:
         """Connections with a session that listens and is to be renewed."""
-        now = time.monotonic()
-        return [i for i, _ in self._listeners.items() if self._until.get(i, 0) < now]
+        now, listening = time.monotonic(), self._listeners.items()
+        return [i for i, kept in listening if self._until.get(id(kept.mailbox), 0) < now]
 
     def oldest(self, count: int) -> list[int]:
         """So many connections with a session here, those that wait first."""
@@ -384,7 +384,7 @@ class SessionPool:
         return [answers and alive for answers in side_by_side(self._end_taken, taken)]
 
     def _end(self, kept: Kept) -> None:
-        self._until.pop(kept.connection.id, None)
+        self._until.pop(id(kept.mailbox), None)
         self._closing.begin(kept.destinations)
         self._forget(kept.destinations)
         try:

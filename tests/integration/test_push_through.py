@@ -308,7 +308,7 @@ def test_a_session_that_listens_is_renewed_whatever_the_interval(
         stack.query("UPDATE connection_state SET due_at = now() + interval '1 hour' RETURNING 1")
         fetcher.affinity._renew()
         assert stack.query(due) == [(False, "fetch")], "it was opened just now"
-        sessions._until[connection] = 0.0
+        sessions._until.update(dict.fromkeys(sessions._until, 0.0))
         fetcher.affinity._renew()
         assert stack.query(due) == [(True, "fetch")]
         fetcher.kept_session_runs.run_job([connection], str(new_id()))

@@ -229,4 +229,5 @@ def test_a_mailbox_listens_once_its_session_before_has_ended(threads: ThreadPool
         confirmed.set()
         assert ending.result(5)
         assert sorted(pushed) == [1, 2]
+        assert all(use(sessions, one) for one in both), "no login is wanted"
         assert all(sessions.listen(one, None) for one in both)

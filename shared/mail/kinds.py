@@ -95,8 +95,9 @@ _PRECEDENCES: Final = {
     "auto-reply": MailKind.AUTO_REPLY,
     "list": MailKind.LIST,
 }
-#: Of no standard (RFC 2076 section 3.9). Sendmail's word for mass mailings, which Majordomo and
-#: ezmlm write into mails of lists, and `vacation` into its answers.
+#: Of no standard (RFC 2076 section 3.9). Sendmail's words for mass mailings, which Majordomo and
+#: ezmlm write into mails of lists, and `vacation` into its answers (RFC 3834 section 3.1.8), which
+#: refer to what they answer (section 3.1.6).
 _BULK: Final = ("bulk", "junk")
 #: In this order, before what says less.
 _CERTAIN: Final = (MailKind.BOUNCE, MailKind.RECEIPT, MailKind.COMPLAINT, MailKind.CALENDAR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from tests.e2e.site import Site, mail
 
@@ -130,9 +130,19 @@ def test_past_mails_are_delivered_by_a_button(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/handlers/{late}")
     page.get_by_text("Deliver past mails that it would take").click()
     page.get_by_label("Downloaded since (UTC)").fill("2020-01-01")
-    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Count them").click()
+    told = page.get_by_text("Of 1 mail since 2020-01-01 the saved rules take 1 mail")
+    expect(told).to_be_visible()
+    asked: list[str] = []
+
+    def accepted(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.accept()
+
+    page.once("dialog", accepted)
     page.get_by_role("button", name="Deliver what it would have taken").click()
     expect(page.get_by_role("status").first).to_contain_text("1 mail is looked at once more")
+    assert asked == [f"Deliver 1 mail to late-{mark}?"]
     had = "SELECT count(*) FROM delivery WHERE message_id = %s AND handler_id = %s"
     site.stack.wait(lambda: site.stack.query(had, row[0], late)[0][0] == 1, "it is delivered")
 

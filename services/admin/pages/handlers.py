@@ -16,6 +16,7 @@ from services.admin.operations.connection_list import search_connections
 from services.admin.operations.connection_views import ConnectionView
 from services.admin.operations.dead_letters import DeadLetters
 from services.admin.operations.handlers import HandlerView
+from services.admin.operations.rules import DryRun
 from services.admin.pages import rule_form
 from services.admin.pages.consumer_examples import snippets
 from services.admin.pages.formatting import counted
@@ -33,6 +34,8 @@ from shared.errors import (
     TryAgain,
 )
 from shared.handlers import ALL
+from shared.input_fields import instant
+from shared.people import Permission
 from shared.queueing.output import DeadChoice
 
 router = APIRouter(prefix="/handlers")
@@ -195,8 +198,24 @@ def _detail(request: Request, view: HandlerView, error: PosthouseError | None = 
         group=rule_operations.group_of(context_of(request), view.handler),
         snippets=snippets(view, settings_of(request)),
         first_day=rule_operations.first_day().date(),
+        past=_past_mails(request, view),
         error=error,
     )
+
+
+def _past_mails(request: Request, view: HandlerView) -> DryRun | None:
+    """What delivering past mails would come to, where somebody chose a day to look from."""
+    ctx, since = context_of(request), request.query_params.get("since", "")
+    is_next = "before" in request.query_params
+    if not since or is_next or not view.handler.enabled:
+        return None
+    if not ctx.principal.may(Permission.OPERATE):
+        return None
+    try:
+        day = instant("since", since)
+        return rule_operations.dry_run(ctx, view.handler.id, {}, since=day, listed=0)
+    except InvalidInput:
+        return None
 
 
 def _form(

@@ -84,6 +84,7 @@ def test_a_rule_is_made_tried_and_saved_and_its_reason_found_on_a_mail(
         # On purpose it goes all the same.
         page.get_by_label("Deliver again to").select_option(label=f"tickets-{mark}")
         page.get_by_role("button", name="Deliver again").click()
+        expect(page.get_by_role("status").first).to_contain_text("on its way again")
         site.stack.wait(lambda: rows("delivery") == 1, "given")
         page.reload()
         expect(page.get_by_text(f"Published to tickets-{mark}")).to_be_visible()

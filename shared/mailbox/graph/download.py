@@ -26,6 +26,8 @@ from shared.messages import Key
 
 _IN_MEMORY: Final = 1 << 20
 _CHUNK: Final = 1 << 18
+#: Octets that show what an answer is.
+_HEAD: Final = 64
 #: Times that a mail is begun anew when its connection breaks in the middle.
 _TRIES: Final = 3
 #: Refusals that are not about what the item is.
@@ -235,6 +237,10 @@ def _streamed(
             if not spool.tell():  # Exchange's MIME form has a header at least
                 spool.close()
                 return gave_nothing()
+            spool.seek(0)
+            if spool.read(_HEAD).lstrip()[:1] == b"{":  # no field name of Exchange's
+                spool.close()
+                return MailRefused("it gives JSON in place of the mail, with status 200")
             spool.seek(0)
             return spool
         except GraphError as failure:

@@ -1,4 +1,4 @@
-"""What comes in place of a mail, a page of something on the way or nothing, is not taken for it."""
+"""What comes in place of a mail (a page, JSON, nothing) is not taken for it; nothing is deleted."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ def test_a_page_is_no_mail_and_nothing_is_deleted(office: Office, part: str, sta
 
 
 @pytest.mark.promise("M7", "H4")
-def test_an_empty_answer_is_no_mail_and_nothing_is_deleted(office: Office) -> None:
+@pytest.mark.parametrize("answer", [b"", b'{"error": {"code": "Unavailable"}}', b"\r\n {}"])
+def test_an_empty_answer_is_no_mail_and_nothing_is_deleted(office: Office, answer: bytes) -> None:
+    """Nor is an error, or an object, of something on the way that says all went well."""
     office.box.deliver([mail("one"), mail("two")])
     ids, inbox = list(office.box.items), {item.folder for item in office.box.items.values()}
-    office.server.fail(f"{ids[0]}/$value", status=200, content=b"", times=1000)
+    office.server.fail(f"{ids[0]}/$value", status=200, content=answer, times=1000)
     sink = fetch(office.open(), KnownKeys(), DELETE)
     assert subjects(sink) == ["two"]
     assert isinstance(sink.abandoned[ids[0]], MailRefused)

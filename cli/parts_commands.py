@@ -69,11 +69,14 @@ def part(
 
 
 def _told(api: Api, message_id: str, path: str, *, original: bool) -> dict[str, Any]:
-    """What the list of parts says of one."""
-    listed = api.get(f"messages/{message_id}/parts", original=original or None)["items"]
-    for one in listed:
+    """What the list of parts says of one; of one that may lie behind the end of the list nothing
+    but its path."""
+    listed = api.get(f"messages/{message_id}/parts", original=original or None)
+    for one in listed["items"]:
         if one["path"] == path:
             return cast("dict[str, Any]", one)
+    if listed["left_off"]:
+        return {"path": path, "content_type": ""}
     raise NotFound(
         f"The mail {message_id} has no part {path}.",
         hint=f"`posthouse messages parts {message_id}` shows what it has.",

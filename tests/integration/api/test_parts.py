@@ -198,6 +198,21 @@ def test_a_part_that_is_not_there_leaves_the_file_alone(
     assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"before"]
 
 
+def test_a_part_behind_the_end_of_the_list_is_saved_too(
+    api: Api, posthouse: Posthouse, tmp_path: Path
+) -> None:
+    parts = b"".join(b"--B\r\n\r\n%d\r\n" % number for number in range(1, 212))
+    raw = b"Content-Type: multipart/mixed; boundary=B\r\n\r\n" + parts + b"--B--\r\n"
+    found = str(add_mail(api, api.create()["id"], raw=raw))
+    assert "11 more are not listed" in posthouse("messages", "parts", found).out
+    saved = posthouse("messages", "part", found, "211", "-o", str(tmp_path))
+    assert saved.code == 0, saved.err
+    assert (tmp_path / "part-211").read_bytes() == b"211"
+    missing = posthouse("messages", "part", found, "212", "-o", str(tmp_path))
+    assert (missing.code, "no part 212" in missing.err) == (1, True)
+    assert [one.name for one in tmp_path.iterdir()] == ["part-211"]
+
+
 @pytest.mark.promise("T1")
 def test_what_a_stranger_sent_reaches_no_terminal_as_it_is(api: Api, commands: Commands) -> None:
     found = str(add_mail(api, api.create()["id"], raw=b"X: y\r\n\r\n\x1b]0;owned\x07"))

@@ -78,6 +78,8 @@ class RedisSource:
     def again(self, held: Held, *, counts: bool) -> Held | None:
         attempt = held.attempt + counts
         with border():
+            if not self._ours([held]):
+                return None
             # Claiming one's own entry gives the octets again.
             answer = self._client.execute_command(
                 "XCLAIM", self._key, GROUP, self._name, 0, held.token, "RETRYCOUNT", attempt
@@ -87,6 +89,8 @@ class RedisSource:
 
     def dead_letter(self, held: Held, reason: str) -> None:
         with border():
+            if not self._ours([held]):
+                return  # who has it now may handle it
             dead = {
                 FIELD: held.body,
                 SIGNATURE: held.signature.encode(),
@@ -101,17 +105,10 @@ class RedisSource:
             pipeline.execute()
 
     def keep(self, held: Sequence[Held]) -> None:
-        wanted = {one.token for one in held}
-        if not wanted:
+        if not held:
             return
         with border():
-            # Only what is still ours: another consumer may have taken over what we left idle.
-            mine = self._client.xpending_range(
-                self._key, GROUP, min="-", max="+", count=len(wanted) + 1000,
-                consumername=self._name,
-            )  # fmt: skip
-            alive = [entry["message_id"] for entry in mine if entry["message_id"] in wanted]
-            if alive:
+            if alive := self._ours(held):
                 self._client.xclaim(self._key, GROUP, self._name, 0, alive, justid=True)
 
     def give_back(self, held: Sequence[Held]) -> None:
@@ -140,6 +137,17 @@ class RedisSource:
         except (redis.RedisError, OSError):
             pass
         self._client.close()
+
+    def _ours(self, held: Sequence[Held]) -> list[bytes]:
+        """The tokens of those that are still ours: another consumer may have taken over what we
+        left idle."""
+        wanted = {one.token for one in held}
+        first, last = ("-", "+") if len(held) > 1 else (held[0].token, held[0].token)
+        mine = self._client.xpending_range(
+            self._key, GROUP, min=first, max=last, count=len(wanted) + 1000,
+            consumername=self._name,
+        )  # fmt: skip
+        return [entry["message_id"] for entry in mine if entry["message_id"] in wanted]
 
     def _take_over(self, room: int) -> list[Held]:
         """Entries that a consumer took and showed no sign of life for since; now and then."""

@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from posthouse import MailEvent, Outcome, Reject
+from posthouse.redis_source import RedisSource
+from posthouse.source import Held
 from posthouse.testing import make_event
 from shared.queueing.output.open import open_output
 from tests.integration.queueing.conftest import Consumers, eventually, make_queue, signed
@@ -76,3 +78,29 @@ def test_what_was_handled_while_redis_was_away_is_acknowledged_when_it_is_there(
         assert called == [event.id]
         consumers.close()
         output.close()
+
+
+def test_what_another_consumer_took_over_is_left_to_it(
+    redis_server: RedisServer, handler: str
+) -> None:
+    """One that stood still for too long has it in its memory, and not in its hand any more."""
+    output = open_output(redis_server.url)
+    make_queue(output, handler)
+    event = make_event()
+    output.publish([signed(handler, event.to_json(), event.id)])
+    slow, other = (RedisSource(redis_server.url, handler, stale_after_s=s) for s in (600, 0.001))
+    held, taken = list[Held](), list[Held]()
+    eventually(lambda: held or held.extend(slow.receive(1, 1.0)))
+    eventually(lambda: taken or taken.extend(other.receive(1, 0.1)))
+    assert slow.again(held[0], counts=True) is None
+    slow.dead_letter(held[0], "never")
+    assert output.inspect(handler).dead == 0
+    # It is the other's still, which says what becomes of it.
+    again = other.again(taken[0], counts=True)
+    assert again is not None
+    assert again.attempt == taken[0].attempt + 1
+    other.dead_letter(again, "never")
+    assert output.inspect(handler).dead == 1
+    for source in (slow, other):
+        source.close()
+    output.close()

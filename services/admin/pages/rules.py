@@ -20,7 +20,7 @@ from services.admin.operations.rules import DryRun
 from services.admin.pages.formatting import counted
 from services.admin.pages.forms import Form, list_start
 from services.admin.pages.rendering import redirect, render
-from services.admin.pages.request_context import context_of
+from services.admin.pages.request_context import context_of, editing_context_of
 from services.admin.pages.rule_form import (
     Written,
     changed,
@@ -30,7 +30,7 @@ from services.admin.pages.rule_form import (
     of_rules,
     to_rules,
 )
-from shared.errors import InvalidInput
+from shared.errors import ChangedMeanwhile, InvalidInput
 from shared.input_fields import instant
 
 router = APIRouter(prefix="/handlers")
@@ -47,7 +47,7 @@ def edit(request: Request, handler_id: int) -> Response:
 @router.post("/{handler_id:int}/rules", dependencies=[OPERATE])
 def change(request: Request, handler_id: int, form: Form) -> Response:
     """Tries, saves, or writes the form anew with a rule more or less."""
-    ctx = context_of(request)
+    ctx = editing_context_of(request, form)
     view = handler_operations.get_handler(ctx, handler_id)
     act = form.text("do")
     if is_of_rules(act):
@@ -58,7 +58,7 @@ def change(request: Request, handler_id: int, form: Form) -> Response:
         if act == "try":
             return _form(request, view, written, tried=operations.dry_run(ctx, handler_id, changes))
         handler_operations.update_handler(ctx, handler_id, changes)
-    except InvalidInput as error:
+    except (InvalidInput, ChangedMeanwhile) as error:
         return _form(request, view, written, error=error)
     return redirect(
         f"/handlers/{handler_id}",
@@ -104,7 +104,7 @@ def _form(
     written: Written,
     *,
     tried: DryRun | None = None,
-    error: InvalidInput | None = None,
+    error: InvalidInput | ChangedMeanwhile | None = None,
 ) -> Response:
     return render(
         request,

@@ -104,6 +104,26 @@ def test_a_rule_is_taken_away_by_its_own_button(api: Api, pages: httpx.Client) -
         assert re.findall(r">([0-9])@example\.org</textarea>", page) == ["1", "3"]
 
 
+def test_rules_that_somebody_else_saved_meanwhile_are_not_replaced_unseen(
+    api: Api, pages: httpx.Client
+) -> None:
+    made = api.http.post("handlers", json={"name": "by-two"}).json()
+    path, one = f"/handlers/{made['id']}/rules", f"handlers/{made['id']}"
+    version = r'name="version" value="([^"]+)"'
+    (opened,) = re.findall(version, pages.get(path).text)
+    theirs = {"accept": [{"kind": "list"}]}
+    assert api.http.patch(one, json={"rules": theirs}).is_success
+    ours = {"accept-0-0-fact": "kind", "accept-0-0-values": "person"}
+    tried = posted(pages, path, path, **ours, version=opened, do="try")
+    assert re.findall(version, tried) == [opened]
+    refused = posted(pages, path, path, **ours, version=opened, do="save")
+    assert "person</textarea>" in refused
+    assert api.http.get(one).json()["rules"]["accept"] == theirs["accept"]
+    (seen,) = re.findall(version, refused)
+    posted(pages, path, path, **ours, version=seen, do="save")
+    assert api.http.get(one).json()["rules"]["accept"] == [{"kind": "person"}]
+
+
 def test_the_page_of_an_openpgp_key_claims_no_other_digest(api: Api, pages: httpx.Client) -> None:
     for version, digest in ((4, "SHA-1"), (6, "SHA-256")):
         profile = Profile.RFC4880 if version == 4 else Profile.RFC9580

@@ -1,7 +1,9 @@
 """What mails on a server hold, to be compared with what was had under their keys.
 
 A header block tells most mails apart. Where it is that of others as well, as devices write it
-(`is_telling`), the mail itself is read for it, and nothing of that is kept.
+(`is_telling`), the mail itself is read for it, and nothing of that is kept. So it is where the
+block is not the one of before: some servers show another one in answer to TOP than to RETR (which
+Jakarta Mail has `mail.pop3.forgettopheaders` for).
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ class MailContent(NamedTuple):
 
 
 def contents_of(
-    mailbox: Mailbox, refs: Sequence[MailRef], *, limit: int, unshown: Callable[[MailRef], bool]
+    mailbox: Mailbox,
+    refs: Sequence[MailRef],
+    *,
+    limit: int,
+    unclear: Callable[[Key, MailContent | None], bool],
 ) -> dict[Key, MailContent]:
-    """Those of the mails that the server shows. Of mails whose header it does not show those are
-    read that are `unshown`; at most `limit` octets of each."""
+    """Those of the mails that the server shows. Read is each that is `unclear` by its header (None:
+    it is not shown), at most `limit` octets of it."""
     found: dict[Key, MailContent] = {}
     if mailbox.capabilities.dates:
         for ref, block in mailbox.headers(refs):
@@ -37,7 +43,8 @@ def contents_of(
     whole = [
         ref
         for ref in refs
-        if (not is_telling(found[ref.key].header) if ref.key in found else unshown(ref))
+        if unclear(ref.key, found.get(ref.key))
+        or (ref.key in found and not is_telling(found[ref.key].header))
     ]
     if whole:
         reading = _Reading()

@@ -140,7 +140,7 @@ def replaced(run: Run, waiting: Sequence[Key]) -> bool:
     with run.tools.database.autocommit() as session:
         before = contents(session, folder_ref, [str(key) for key in waiting])
     refs = [MailRef(key, 0) for key in before]
-    now = _contents(run, refs, unshown=lambda ref: False)
+    now = _contents(run, refs, lambda key, one: one is not None and one.digest != before[str(key)])
     other = {
         str(key): content.digest if is_telling(content.header) else b""
         for key, content in now.items()
@@ -180,7 +180,14 @@ class _Compared(NamedTuple):
 def _compared(
     run: Run, before: Mapping[str, Vanished], refs: Sequence[MailRef], by_place: Set[Key]
 ) -> _Compared:
-    now = _contents(run, refs, unshown=lambda ref: ref.key in by_place)
+
+    def is_unclear(key: Key, now: MailContent | None) -> bool:
+        if now is None:
+            return key in by_place
+        content, deleted = before[str(key)].content, before[str(key)].deleted
+        return bool(content) and not deleted and now.digest != content
+
+    now = _contents(run, refs, is_unclear)
     if run.mailbox.capabilities.dates:
         for ref in refs:
             if ref.key not in now and _is_in_doubt(before[str(ref.key)]):
@@ -216,10 +223,10 @@ def _listed_before(run: Run, keys: Sequence[str]) -> dict[str, Vanished]:
 
 
 def _contents(
-    run: Run, refs: Sequence[MailRef], *, unshown: Callable[[MailRef], bool]
+    run: Run, refs: Sequence[MailRef], unclear: Callable[[Key, MailContent | None], bool]
 ) -> dict[Key, MailContent]:
     limit = run.tools.settings.max_message_bytes
-    return contents_of(run.mailbox, refs, limit=limit, unshown=unshown)
+    return contents_of(run.mailbox, refs, limit=limit, unclear=unclear)
 
 
 def _quarantined(run: Run, shown: Mapping[str, bytes]) -> Set[str]:

@@ -69,6 +69,24 @@ def test_a_mail_is_not_cut_and_deleted(
     assert code == "breaks-session"
 
 
+@pytest.mark.parametrize("order", ["UID first", "UID behind"])
+def test_an_empty_line_behind_a_mail_is_no_part_of_it(order: str, here: FetcherHere) -> None:
+    """Some servers send one behind each literal (CPython #88574)."""
+    live = dict(MAILS)
+
+    def fetch(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        for uid in sorted(read_set(rest.split(b" ")[0], max(MAILS)) & live.keys()):
+            named, body = b"UID %d" % uid, b"BODY[] {%d}\r\n%s\r\n" % (len(live[uid]), live[uid])
+            items = named + b" " + body if order == "UID first" else body + b" " + named
+            talk.send(b"* %d FETCH (%s)\r\n" % (uid, items))
+        talk.ok(tag)
+
+    with ScriptedServer(imap({"UID FETCH": fetch}, live=live)) as server:
+        connection = watch(here, server)
+        here.run(connection)
+    assert (here.had(), live) == (digests([*MAILS.values()]), {})
+
+
 def test_a_server_that_miscounts_all_mails_is_failing(here: FetcherHere) -> None:
     live = dict(MAILS)
     with ScriptedServer(miscounting({*MAILS}, one_octet_a_line_end, live)) as server:

@@ -97,6 +97,17 @@ def test_a_stat_without_numbers_is_no_empty_mailbox(words: bytes) -> None:
 
 
 @pytest.mark.promise("I5")
+def test_a_sum_of_octets_below_zero_stops_no_run() -> None:
+    """As servers count in 32 bits: beyond 2 GiB."""
+    with (
+        ScriptedServer(pop3({"STAT": b"+OK 3 -2147483000\r\n"})) as server,
+        opened(connection_to(server.port, Mode.POP3)) as mailbox,
+    ):
+        mailbox.open("")
+        assert len(mailbox.list_new(KnownKeys(), Selection.ALL).new) == len(SCRIPTED) == 3
+
+
+@pytest.mark.promise("I5")
 def test_a_count_that_is_far_too_high_is_not_asked_for_to_its_end() -> None:
     with (
         ScriptedServer(pop3({"STAT": b"+OK 20000 900\r\n"})) as server,

@@ -284,7 +284,7 @@ class RuledPop3:
                     if self.top_retrieves:
                         retrieved.add(number)
                     words = self.refuse_top(there[number])
-                    shown = _top(there[number].raw, int(rest.split()[1]))
+                    shown = top(there[number].raw, int(rest.split()[1]))
                     talk.send(b"-ERR " + words + b"\r\n" if words else b"+OK\r\n" + stuffed(shown))
                 case b"RETR":
                     if self.breaks(there[number]):
@@ -342,7 +342,7 @@ class RuledPop3:
         return "".join(f"{word}\r\n" for word in words).encode()
 
 
-def _top(raw: bytes, lines: int) -> bytes:
+def top(raw: bytes, lines: int) -> bytes:
     """The header of a mail, and so many lines of its body (RFC 1939 section 7)."""
     head, _, body = raw.partition(b"\r\n\r\n")
     return head + b"\r\n\r\n" + b"".join(body.splitlines(keepends=True)[:lines])

@@ -100,7 +100,7 @@ class BodyReader:
                 del match
                 stream.pos = start
                 self._literal(uid, size)
-                self._items(stream.line(), uid)
+                self._items(self._line_behind_literal(), uid)
                 continue
             del match
             line = stream.line()
@@ -166,7 +166,7 @@ class BodyReader:
                         self._literal(uid, size)
                     else:
                         self._drop(size, read=True)
-                    text, at = self._stream.line(), 0
+                    text, at = self._line_behind_literal(), 0
                 elif text[at : at + 1] == b"(":
                     text, at = self._skip_list(text, at)
                 elif (quoted := _QUOTED.match(text, at)) is not None:
@@ -188,6 +188,10 @@ class BodyReader:
         finally:
             if spooled is not None:
                 spooled.close()
+
+    def _line_behind_literal(self) -> bytes:
+        """Some servers send an empty line there (CPython #88574)."""
+        return self._stream.line() or self._stream.line()
 
     def _literal(self, uid: int | None, size: int) -> None:
         """A body whose mail is known, octet for octet from the stream."""

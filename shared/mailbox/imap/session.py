@@ -234,15 +234,16 @@ class ImapSession:
         size = 0
         while (reply := self._finished.pop(tag, None)) is None:
             line = self.stream.line(line_limit)
+            size += len(line) + 1
+            if size > _REPLY:
+                raise self.stream.nonsense("an answer without an end")
             if not line.startswith(b"*"):
                 self.stream.transcript.received(line)
                 if not line.startswith(b"+"):
                     self.finished(line)
                 continue
             untagged = self.parse(line)
-            size += len(line) + sum(len(part[1]) for part in untagged.parts[:-1])
-            if size > _REPLY:
-                raise self.stream.nonsense("an answer without an end")
+            size += sum(len(part[1]) for part in untagged.parts[:-1])
             if on_untagged is not None and on_untagged(untagged):
                 continue
             self.stream.transcript.received(line)
@@ -301,6 +302,8 @@ class ImapSession:
                 raise self.stream.nonsense(f"a literal of {size} octets out of place")
             parts.append((rest, self.stream.take(size)))
             rest = self.stream.line()
+            if not rest and keyword == b"FETCH" and parts[0][0].startswith(b"("):
+                rest = self.stream.line()  # as behind a body (`fetch_responses`)
         return Untagged(number, keyword, (*parts, rest))
 
     def note(self, untagged: Untagged) -> None:

@@ -47,10 +47,12 @@ class Pop3Answer:
         return match[1].upper() if match else ""
 
     def numbers(self) -> list[int]:
-        """The leading whole numbers of the answer (STAT, LIST n)."""
-        found = []
+        """The leading whole numbers of the answer (STAT, LIST n). Behind the first one they may be
+        negative: of mailboxes beyond 2 GiB some servers sum up so."""
+        found: list[int] = []
         for word in self.words.split():
-            if not word.isdigit() or len(word) > 19:
+            digits = word.removeprefix(b"-") if found else word
+            if not digits.isdigit() or len(digits) > 19:
                 break
             found.append(int(word))
         return found

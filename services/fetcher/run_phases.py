@@ -23,7 +23,7 @@ from services.fetcher.settling import settle, settle_at_end, settle_leftovers, u
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import Foreseeing, Known, Listing, MailRef
+from shared.mailbox.base import MOST_LOOKED_AT, Foreseeing, Known, Listing, MailRef
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_from_refusals import start_refusal
 from shared.messages import Key
@@ -255,7 +255,8 @@ def _forget_vanished(run: Run, known: Known, listing: Listing, left: Set[Key]) -
     folder_ref, listed, once_a_day = run.folder_ref, listing.listed, run.state.prune_due
     if (listed is None and not once_a_day) or (run.nothing_known and not run.report.found):
         return
-    if listed is None and _has_piled_up(run, known, listing):
+    few_enough = listing.total <= MOST_LOOKED_AT
+    if listed is None and few_enough and _has_piled_up(run, known, listing):
         listed = run.mailbox.keys()
     where = (folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity)
     with run.tools.database.transaction() as session:

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
 from shared.mail.fields import HEADER_LIMIT as HEADER_LIMIT  # what `headers` cuts at
 from shared.messages import Key
+
+#: Mails of a folder that are looked at together, at most: each costs some 200 octets of memory.
+MOST_LOOKED_AT: Final = 1_000_000
 
 #: What a folder looked like when everything in it had been handled; opaque JSON, kept in Postgres.
 Cursor = Mapping[str, Any]

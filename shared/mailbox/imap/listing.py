@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from shared.connections import Selection
-from shared.mailbox.base import Cursor, Known, MailRef, is_another_folder
+from shared.mailbox.base import MOST_LOOKED_AT, Cursor, Known, MailRef, is_another_folder
 from shared.mailbox.errors.throttling import is_throttled
-from shared.mailbox.failures import Unreachable
+from shared.mailbox.failures import Refused, Unreachable
 from shared.mailbox.imap.flags import read_flags
 from shared.mailbox.imap.message_attributes import (
     Described,
@@ -157,6 +157,8 @@ def search_folder(
     highest = int(before.get("highest", 0))
     unread_only = selection is Selection.UNREAD
     all_of_it = everything or (not unread_only and not highest)
+    if all_of_it:
+        check_size(status)
     queries = _queries(selection, since, before, everything=everything)
     counted_unread = (status.unread or 0) - int(before.get("miscounted", 0))
     arrived = status.total - int(before.get("messages", status.total))
@@ -245,6 +247,19 @@ def handled(status: OpenedFolder, found: Selected, before: Cursor | None) -> Cur
     if found.miscounted:
         cursor["miscounted"] = found.miscounted
     return cursor
+
+
+def check_size(status: OpenedFolder) -> None:
+    """Raises Refused where all mails of a folder are to be looked at, and are too many for that."""
+    if status.most > MOST_LOOKED_AT:
+        raise Refused(
+            f"The folder has {counted(status.most, 'mail')}; at most {MOST_LOOKED_AT:,} are looked "
+            "at together.",
+            step="list",
+            code="folder-too-large",
+            hint="Choose to take unread mails, from everything or from a date, which looks at no "
+            "others; or move old mails to other folders.",
+        )
 
 
 def not_listed(status: OpenedFolder, missing: int) -> Unreachable:

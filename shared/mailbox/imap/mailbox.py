@@ -14,6 +14,7 @@ from datetime import datetime
 from shared.connections import AfterDownload, Connection, Selection
 from shared.errors import PosthouseError
 from shared.mailbox.base import (
+    MOST_LOOKED_AT,
     Capabilities,
     Cursor,
     Folder,
@@ -33,6 +34,7 @@ from shared.mailbox.imap.listing import (
     Selected,
     all_there,
     arrived_since,
+    check_size,
     handled,
     not_listed,
     search_folder,
@@ -141,6 +143,7 @@ class ImapMailbox:
         self, selection: Selection, since: datetime | None, cursor: Cursor, *, count_known: bool
     ) -> None:
         if names_answers(self._session):
+            count_known = count_known and int(cursor.get("messages", 0)) <= MOST_LOOKED_AT
             self._next_look = Look(self._session, selection, since, cursor, everything=count_known)
 
     # ---- what is new
@@ -155,6 +158,7 @@ class ImapMailbox:
         cursor: Cursor | None = None,
         count_known: bool = False,
     ) -> Listing:
+        count_known = count_known and self._open.in_step().most <= MOST_LOOKED_AT
         found = self._matching(selection, since, cursor, everything=count_known)
         missing = found.missing_of(known)
         below = [uid for uid in found.below if uid in missing]
@@ -208,6 +212,8 @@ class ImapMailbox:
 
     def keys(self) -> Sequence[Key]:
         status, left_out = self._open.in_step(), 0
+        with self._step("list"):
+            check_size(status)
         for by_flags in (False, True):
             with self._step("list"):
                 found, left_out = searches(self._session, [b"ALL"])[0], 0

@@ -54,14 +54,14 @@ def test_mails_that_move_up_in_a_list_of_numbers_come_once(here: FetcherHere) ->
         assert here.had() == digests(MAILS)
 
 
-def test_mails_that_were_away_for_a_while_come_once(here: FetcherHere) -> None:
+def test_a_mail_that_was_away_for_a_while_comes_once(here: FetcherHere) -> None:
     with RuledPop3() as server:
         server.deliver("alice", MAILS)
         connection = watch(here, server, "mark-read")
         here.run_until_idle(connection)
         stored = [*server.stored("alice")]
-        server.remove("alice")
+        server.vanish("alice", MAILS[1])
         here.run_until_idle(connection)
-        server.stored("alice").extend(stored)
+        server.stored("alice")[:] = stored
         here.run_until_idle(connection)
         assert here.had() == digests(MAILS)

@@ -33,7 +33,9 @@ def begins_with_armour(whole: Entity) -> bool:
     """Whether an entity of whatever kind is a message in its armour: names and types get lost."""
     if whole.media_type.startswith(("multipart/", "message/")):
         return False
-    beginning = decode_start(whole.body, whole.transfer_encoding, _FIRST_LINE)
+    buffer, start, end = whole.body
+    head = Region(buffer, start, min(end, start + _LOOK))
+    beginning = decode_start(head, whole.transfer_encoding, _FIRST_LINE)
     return beginning.lstrip().startswith((ARMOUR_MESSAGE, ARMOUR_SIGNED))
 
 

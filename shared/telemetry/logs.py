@@ -38,6 +38,7 @@ _DEEPEST: Final = 6
 _QUIET: Final = {
     "asyncio": logging.WARNING,
     "dramatiq": logging.WARNING,
+    "flufl.bounce": logging.CRITICAL,  # an error for whatever a stranger writes into a bounce
     "httpcore": logging.WARNING,
     "mail.log": logging.WARNING,  # aiosmtpd
     "httpx": logging.WARNING,

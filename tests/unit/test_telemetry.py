@@ -18,6 +18,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from structlog.contextvars import bound_contextvars
 
 from shared.errors import InvalidInput, NeedsPerson, TryAgain
+from shared.mail.facts import read_facts
+from shared.mail.region import region
 from shared.telemetry import logs, metrics, traces
 from shared.telemetry.health import HealthServer, Heartbeat
 
@@ -86,6 +88,18 @@ def test_no_control_of_a_stranger_reaches_a_terminal_by_a_log(form: str) -> None
         (first, _, last) = _entries(stream)
         assert first["error"] == f"NO{said}!", "programs have it as it was"
         assert f"z{said}!" in str(last["exception"])
+
+
+def test_no_bounce_of_a_stranger_writes_an_error(lines: io.StringIO) -> None:
+    """A library looks for the forms of servers, in steps, and fails at what it does not expect."""
+    bounce = (
+        b"Return-Path: <>\r\nFrom: MAILER-DAEMON@example.org\r\nSubject: failure notice\r\n"
+        b"Content-Type: text/plain; charset*=us-ascii''us-ascii\r\n\r\n"
+        b"Hi. This is the qmail-send program at example.org.\r\n<a@example.org>:\r\nN\xc3\xb3\r\n"
+    )
+    facts = read_facts(region(bounce), trusted=(), text_limit=100)
+    assert facts.kind == "bounce"
+    assert _entries(lines) == []
 
 
 def test_a_failure_tells_its_whole_chain_its_code_and_its_hint(lines: io.StringIO) -> None:

@@ -98,7 +98,11 @@ def test_bodies_are_read_wherever_packets_are_cut(
     sent = b""
     for uid, (body, shape, noise) in enumerate(bodies, start=1):
         sent += ITEMS[shape] % (uid, uid, len(body), body) + noise
-    stream = wire_of(sent + b"P1 OK done\r\n", cuts)
+    # Those without a body are looked for, and are there.
+    listed = b" ".join(b"%d" % uid for uid in range(1, len(bodies) + 1))
+    looked = b"P2 OK done\r\n* SEARCH " + listed + b"\r\n"
+    sent += b"P1 OK done\r\n" + looked + b"".join(b"P%d OK done\r\n" % n for n in range(3, 8))
+    stream = wire_of(sent, cuts)
     sink = Collector()
     refs = [MailRef(uid, len(body)) for uid, (body, _, _) in enumerate(bodies, start=1)]
     fetch_bodies(ImapSession(stream), refs, sink, 1000)

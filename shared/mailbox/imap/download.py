@@ -15,7 +15,7 @@ from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import SessionLost, StepFailed, mail_too_large, mail_vanished
 from shared.mailbox.imap.fetch_responses import BodyReader
-from shared.mailbox.imap.search import search, searches
+from shared.mailbox.imap.search import search
 from shared.mailbox.imap.sequence_sets import uid_sets
 from shared.mailbox.imap.session import ImapSession, Reply
 from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
@@ -65,7 +65,7 @@ class _Download:
         self._session = session
         self._sink = sink
         self._refusals = RefusedMails(sink)
-        self._reader = BodyReader(session, sink, limit, self._refusals)
+        self._reader = BodyReader(session, sink, limit)
         self._missing: list[MailRef] = []
         #: Why a whole command was refused, where that is no single mail's fault.
         self._throttled: MailRefused | None = None
@@ -86,6 +86,7 @@ class _Download:
                     not_asked += [ref for ref in batch if int(ref.key) in chosen]
         while under_way:
             again += self._finish(under_way.popleft())
+        self._explain_empty()
         self._one_by_one(again)
         self._explain_missing()
         self._refusals.not_asked(not_asked)
@@ -124,13 +125,14 @@ class _Download:
             self._reader.alone, before = ref, self._reader.ended
             tag = self._session.send(b"UID FETCH %d (UID BODY.PEEK[])" % int(ref.key))
             reply = self._reader.read(tag)
+            self._explain_empty()
             if self._reader.ended > before:
                 self._refusals.mail_came()
             elif int(ref.key) not in self._reader.expected:
                 continue  # abandoned: too large, or without content
             elif not reply.ok:
                 reason = _refusal(reply)
-                if reason.throttled or self._is_listed(ref):
+                if reason.throttled or self._listed_if_known([ref]):
                     self._refuse(ref, reason)
                 else:
                     self._vanish(ref)
@@ -146,26 +148,48 @@ class _Download:
         self._reader.forget(ref)
         self._refusals.refused(ref, reason)
 
-    def _is_listed(self, ref: MailRef) -> bool:
-        """Whether the folder still has a mail that was refused: so is one by some servers that
-        somebody has just removed (RFC 2180 section 4.1.2; RFC 5530: EXPUNGEISSUED)."""
+    def _listed(self, refs: Sequence[MailRef]) -> set[int]:
+        """The UIDs of those that the folder still has. A server may keep a mail that somebody else
+        removed in its answers until it can say so, as it can to NOOP (RFC 2180 section 4.1)."""
+        self._session.command(b"NOOP")
+        sets = uid_sets(sorted(int(ref.key) for ref in refs))
+        return {uid for octets, _ in sets for uid in search(self._session, b"UID " + octets)}
+
+    def _listed_if_known(self, refs: Sequence[MailRef]) -> set[int]:
+        """The same of mails that were refused: so is one by some servers that somebody has just
+        removed (RFC 2180 section 4.1.2; RFC 5530: EXPUNGEISSUED)."""
         try:
-            return int(ref.key) in searches(self._session, [b"UID %d" % int(ref.key)])[0]
+            return self._listed(refs)
         except SessionLost:
             raise
-        except StepFailed:  # refused as well: nothing is known of it
-            return True
+        except StepFailed:  # refused as well: nothing is known of them
+            return {int(ref.key) for ref in refs}
 
     def _vanish(self, ref: MailRef) -> None:
         self._reader.forget(ref)
         self._sink.abandon(ref, mail_vanished())
 
+    def _explain_empty(self) -> None:
+        """The server gave mails with nothing in them: they are gone, or it has them like that."""
+        if not (empty := self._reader.empty):
+            return
+        self._reader.empty = []
+        there = self._listed_if_known([ref for ref, _ in empty])
+        for ref, reason in empty:
+            if int(ref.key) not in there:
+                self._vanish(ref)
+            elif reason is not None:
+                self._refuse(ref, reason)
+            else:
+                self._sink.begin(ref)
+                self._sink.end()
+                self._reader.ended += 1
+
     def _explain_missing(self) -> None:
         """The server said OK and gave no mail: it is gone, or the server only says so."""
         if not self._missing:
             return
-        sets = uid_sets(sorted(int(ref.key) for ref in self._missing))
-        there = {uid for octets, _ in sets for uid in search(self._session, b"UID " + octets)}
+        there = self._listed(self._missing)
         for ref in self._missing:
             if int(ref.key) in there:
                 self._refuse(ref, MailRefused("it lists it, and gives nothing"))

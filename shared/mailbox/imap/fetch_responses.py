@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import IO
 
 from shared.mailbox.base import MailRef, Sink
-from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
+from shared.mailbox.errors.refused_mails import MailRefused
 from shared.mailbox.failures import mail_too_large
 from shared.mailbox.imap.session import ImapSession, Reply
 
@@ -43,19 +43,19 @@ class BodyReader:
 
     `expected` are the mails that were asked for and not given yet, by UID. `ended` counts the
     mails that were given. `alone` is the only mail asked for, while mails are asked for one by one:
-    a body without a UID can be no other's.
+    a body without a UID can be no other's. `empty` are those that came with nothing in them, each
+    with the reason to abandon it, None where its content is in order: what another client removed
+    is answered so, too (RFC 2180 section 4.1.3), and has to be looked for.
     """
 
-    def __init__(
-        self, session: ImapSession, sink: Sink, limit: int, refusals: RefusedMails
-    ) -> None:
+    def __init__(self, session: ImapSession, sink: Sink, limit: int) -> None:
         self._session = session
         self._stream = session.stream
         self._sink = sink
         self._limit = limit
-        self._refusals = refusals
         self._dropped = 0
         self.expected: dict[int, MailRef] = {}
+        self.empty: list[tuple[MailRef, MailRefused | None]] = []
         self.ended = 0
         self.alone: MailRef | None = None
         #: Bodies of the command being read that came without a UID.
@@ -84,14 +84,13 @@ class BodyReader:
                 stop = start + size
                 uid = int(match[1])
                 if (
-                    size <= limit
+                    0 < size <= limit
                     and uid in expected
                     and stop + 3 <= stream.end
                     and buffer.startswith(b")\r\n", stop)
                 ):
                     sink.begin(expected.pop(uid))
-                    if size:
-                        sink.write(view[start:stop])
+                    sink.write(view[start:stop])
                     sink.end()
                     stream.pos = stop + 3
                     self.ended += 1
@@ -178,7 +177,7 @@ class BodyReader:
                     if item == b"UID" and atom[0].isdigit():
                         uid = int(atom[0][:11])
                     elif item in _WHOLE_BODY and atom[0].upper() == b"NIL":
-                        self._nothing(uid)
+                        self._nothing(uid, MailRefused("it has no content for it"))
                 else:
                     raise _Malformed(text)
             if spooled is not None:
@@ -202,6 +201,8 @@ class BodyReader:
             self.forget(ref)
             self._sink.abandon(ref, mail_too_large(size, self._limit))
             self._drop(size, read=True)
+        elif not size:
+            self._nothing(uid, None)
         else:
             self.forget(ref)
             self._sink.begin(ref)
@@ -228,22 +229,25 @@ class BodyReader:
         if uid is None:
             self.unnamed += 1
             return
+        rest = iter(pieces)
+        if not (first := next(rest, b"")):
+            self._nothing(uid, None)
+            return
         ref = self.expected.pop(uid, None)
         if ref is None:
             return
         self._sink.begin(ref)
-        for piece in pieces:
-            if piece:
-                self._sink.write(piece)
+        for piece in (first, *rest):
+            self._sink.write(piece)
         self._sink.end()
         self.ended += 1
 
-    def _nothing(self, uid: int | None) -> None:
+    def _nothing(self, uid: int | None, reason: MailRefused | None) -> None:
         if uid is None and self.alone is not None:
             uid = int(self.alone.key)
         ref = self.expected.pop(uid, None) if uid is not None else None
         if ref is not None:
-            self._refusals.refused(ref, MailRefused("it has no content for it"))
+            self.empty.append((ref, reason))
 
     def _skip_list(self, text: bytes, at: int) -> tuple[bytes, int]:
         """Past a parenthesised value, whatever is in it."""

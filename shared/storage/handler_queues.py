@@ -187,8 +187,33 @@ def list_dead(
     session: Session, handler_id: int, letters: Sequence[Dead], *, dead: int, whole: bool
 ) -> None:
     """Notes the dead letters that the broker has; `whole`: there are no others."""
+    values = _columns(handler_id, letters)
+    if whole:
+        session.execute(_SQL["end_dead_letters"], values)
+    session.execute(_SQL["new_dead_letters"], values)
+    session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": dead})
+
+
+def dead_leave(
+    session: Session, handler_id: int, letters: Sequence[Dead], *, for_queue: bool
+) -> None:
+    """Before they leave the dead letters: that they were some; and of those `for_queue` that they
+    are published now, so that they are published again where the queue is lost.
+
+    To be committed before the broker is asked, while another transaction has `hold`: the watermark
+    would go past what is not in the queue yet. Whoever looks at the queue next finds out what came
+    of it, where nobody said so (`end_dead`, `dead_delivered_again`).
+    """
+    values = _columns(handler_id, letters)
+    session.execute(_SQL["new_dead_letters"], values)
+    if for_queue:
+        session.execute(_SQL["keep_delivered_again"], values)
+        session.execute(_SQL["dead_for_queue"], values)
+
+
+def _columns(handler_id: int, letters: Sequence[Dead]) -> dict[str, Any]:
     known = [(one, found) for one in letters if (found := _uuid(one.event_id))]
-    values = {
+    return {
         "id": handler_id,
         "messages": [found for _, found in known],
         "died": [one.died_at or _UNKNOWN for one, _ in known],
@@ -198,10 +223,6 @@ def list_dead(
         "ended": None,
         "what": "left-dead-letters",
     }
-    if whole:
-        session.execute(_SQL["end_dead_letters"], values)
-    session.execute(_SQL["new_dead_letters"], values)
-    session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": dead})
 
 
 def end_dead(
@@ -215,15 +236,13 @@ def end_dead(
 
 
 def dead_delivered_again(session: Session, handler_id: int, moved: Mapping[str, str]) -> None:
-    """These were dead letters and are in the queue again, at these positions: as any delivery, they
-    are published again where the queue is lost."""
+    """These were dead letters and are in the queue again, at these positions (`dead_leave`)."""
     known = {found: position for one, position in moved.items() if (found := _uuid(one))}
     values = {
         "id": handler_id,
         "messages": list(known),
         "positions": [known[one] for one in known],
     }
-    session.execute(_SQL["keep_delivered_again"], values)
     session.execute(_SQL["dead_delivered_again"], values)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from posthouse import Consumer, MailEvent, Reject
-from shared.queueing.output import DeadChoice, Output
+from shared.queueing.output import DeadChoice, DeadLetter, Output
 from shared.queueing.output.open import open_output
 from shared.storage import delivering_again, handler_queues, message_search, messages
 from shared.storage.message_filter import MessageFilter
@@ -66,10 +66,15 @@ def words(stack: Stack, subject: str) -> list[str]:
 def settle(stack: Stack, output: Output, what: str, chosen: DeadChoice) -> None:
     """As an operator does on the page."""
     ((handler,),) = stack.query("SELECT id FROM handler")
+
+    def leaving(letters: Sequence[DeadLetter]) -> None:
+        with stack.database.transaction() as beside:
+            handler_queues.dead_leave(beside, handler, letters, for_queue=True)
+
     with stack.database.transaction() as session:
         handler_queues.hold(session, handler)
         if what == "delivered-again":
-            moved = output.deliver_dead_again("archive", chosen)
+            moved = output.deliver_dead_again("archive", chosen, leaving)
         else:
             moved = dict.fromkeys(output.discard_dead("archive", chosen), "")
         left = output.inspect("archive").dead

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.admin.context import Context
 from shared.errors import NotFound
-from shared.queueing.output import ALL_DEAD, DeadChoice, DeadLetter
+from shared.queueing.output import ALL_DEAD, DeadChoice, DeadLetter, QueueLost
 from shared.storage import handler_queues, handlers, messages
 from shared.storage.handler_queues import DeadReason
 
@@ -67,22 +67,38 @@ def discard_dead_letters(ctx: Context, handler_id: int, chosen: DeadChoice = ALL
 
 
 def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
+    """What the broker does cannot be taken back with a transaction, so all that must not be lost if
+    this process dies, or the broker, is committed first: who asked for it, what was rejected, and
+    that it is published."""
     output = ctx.app_state.output
+    again = what == "delivered-again"
     with ctx.transaction() as session:
         name = handlers.get(session, handler_id).name
         handler_queues.hold(session, handler_id)
         # Those that the scheduler has not seen yet: what was rejected stays on the mail's path.
         letters = output.dead(name, handler_queues.DEAD_NOTED)
+        state = output.inspect(name)
         handler_queues.list_dead(session, handler_id, letters, dead=len(letters), whole=False)
-        if what == "delivered-again":
-            moved = output.deliver_dead_again(name, chosen)
+        asked = sum(chosen.holds(one.event_id, one.reason) for one in letters)
+        events = max(state.dead, asked) if chosen == ALL_DEAD else asked
+        after = {"events": events, "reason": chosen.reason}
+        verb = "deliver-again" if again else "discard"
+        ctx.record(session, verb, f"handler/{handler_id}", after=after)
+    if again and asked and not state.exists:
+        raise QueueLost(name)
+
+    def leaving(letters: Sequence[DeadLetter]) -> None:
+        with ctx.transaction() as beside:
+            handler_queues.dead_leave(beside, handler_id, letters, for_queue=again)
+
+    with ctx.transaction() as session:
+        handler_queues.hold(session, handler_id)
+        if again:
+            moved = output.deliver_dead_again(name, chosen, leaving)
             done = list(moved)
         else:
-            moved, done = {}, output.discard_dead(name, chosen)
+            moved, done = {}, output.discard_dead(name, chosen, leaving)
         left = output.inspect(name).dead
         handler_queues.end_dead(session, handler_id, done, what, left=left)
         handler_queues.dead_delivered_again(session, handler_id, moved)
-        after = {"events": len(done), "reason": chosen.reason}
-        verb = "deliver-again" if what == "delivered-again" else "discard"
-        ctx.record(session, verb, f"handler/{handler_id}", after=after)
     return len(done)

@@ -7,7 +7,7 @@ queue never creates it, so a queue that was lost is noticed and filled again fro
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
@@ -143,6 +143,14 @@ class DeadChoice:
 
 ALL_DEAD: Final = DeadChoice()
 
+#: Is told dead letters that are about to leave, so many at a time.
+Leaving = Callable[[Sequence[DeadLetter]], None]
+LEAVING_TOGETHER: Final = 50
+
+
+def nobody_notes(letters: Sequence[DeadLetter]) -> None:
+    """Where there is no ledger."""
+
 
 class Output(Protocol):
     """Where events go. Thread-safe. Every method is bounded in time and raises TryAgain
@@ -189,11 +197,15 @@ class Output(Protocol):
         """Dead letters, oldest first."""
         ...
 
-    def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+    def deliver_dead_again(
+        self, handler: str, chosen: DeadChoice = ALL_DEAD, leaving: Leaving = nobody_notes
+    ) -> dict[str, str]:
         """Puts dead letters at the end of the queue: the position there of each event."""
         ...
 
-    def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
+    def discard_dead(
+        self, handler: str, chosen: DeadChoice = ALL_DEAD, leaving: Leaving = nobody_notes
+    ) -> list[str]:
         """Removes dead letters for good; the ids of their events."""
         ...
 

@@ -27,11 +27,13 @@ from shared.queueing.output.base import (
     CONTENT_TYPE,
     DeadChoice,
     DeadLetter,
+    Leaving,
     NotTaken,
     Publication,
     QueueCounts,
     QueueLost,
     checked_name,
+    nobody_notes,
     not_taken,
 )
 from shared.queueing.output.rabbitmq_dead_letters import DeadMessage, dead_messages
@@ -131,11 +133,17 @@ class RabbitmqOutput:
         rabbitmq_queues.delete(self._url, handler)
 
     def dead(self, handler: str, limit: int = 100) -> list[DeadLetter]:
-        return [message.letter for message in dead_messages(self._url, handler, limit)]
+        return [
+            message.letter
+            for together in dead_messages(self._url, handler, limit)
+            for message in together
+        ]
 
-    def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+    def deliver_dead_again(
+        self, handler: str, chosen: DeadChoice = ALL_DEAD, leaving: Leaving = nobody_notes
+    ) -> dict[str, str]:
         moved = {}
-        for message in self._chosen(handler, chosen):
+        for message in self._chosen(handler, chosen, leaving):
             event_id = message.letter.event_id
             again = Publication(handler, message.body, event_id, message.signature)
             result = self.publish([again])[0]
@@ -145,17 +153,25 @@ class RabbitmqOutput:
             moved[event_id] = result
         return moved
 
-    def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
+    def discard_dead(
+        self, handler: str, chosen: DeadChoice = ALL_DEAD, leaving: Leaving = nobody_notes
+    ) -> list[str]:
         gone = []
-        for message in self._chosen(handler, chosen):
+        for message in self._chosen(handler, chosen, leaving):
             message.acknowledge()
             gone.append(message.letter.event_id)
         return gone
 
-    def _chosen(self, handler: str, chosen: DeadChoice) -> Iterator[DeadMessage]:
-        for message in dead_messages(self._url, handler, None):
-            if chosen.holds(message.letter.event_id, message.letter.reason):
-                yield message
+    def _chosen(self, handler: str, chosen: DeadChoice, leaving: Leaving) -> Iterator[DeadMessage]:
+        for together in dead_messages(self._url, handler, None):
+            wanted = [
+                message
+                for message in together
+                if chosen.holds(message.letter.event_id, message.letter.reason)
+            ]
+            if wanted:
+                leaving([message.letter for message in wanted])
+            yield from wanted
 
     def make_account(self, handler: str, password: str) -> BrokerAccount:
         return make_rabbitmq_account(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from posthouse.signing import HEADER
-from shared.queueing.output.base import DeadLetter
+from shared.queueing.output.base import LEAVING_TOGETHER, DeadLetter
 from shared.queueing.output.rabbitmq_queues import connected, counts_of, dead_name
 
 
@@ -25,23 +25,30 @@ class DeadMessage:
     acknowledge: Callable[[], None]
 
 
-def dead_messages(url: str, handler: str, limit: int | None) -> Iterator[DeadMessage]:
-    """Each of the present dead letters once; those not acknowledged go back at the end."""
+def dead_messages(url: str, handler: str, limit: int | None) -> Iterator[Sequence[DeadMessage]]:
+    """Each of the present dead letters once, some at a time; those not acknowledged go back at the
+    end."""
     name = dead_name(handler)
     with connected(url) as connection:
         counts = counts_of(connection, name)
         left = counts.messages if counts else 0
         channel = connection.channel()
+        together: list[DeadMessage] = []
         for _ in range(left if limit is None else min(left, limit)):
             method, properties, body = channel.basic_get(name)
             if method is None:
-                return
-            yield DeadMessage(
+                break
+            message = DeadMessage(
                 letter=_letter(properties, body),
                 body=body,
                 signature=str((properties.headers or {}).get(HEADER) or ""),
                 acknowledge=partial(channel.basic_ack, method.delivery_tag),
             )
+            together.append(message)
+            if len(together) == LEAVING_TOGETHER:
+                yield together
+                together = []
+        yield together
 
 
 def _letter(properties: Any, body: bytes) -> DeadLetter:

@@ -26,11 +26,13 @@ from shared.queueing.output.base import (
     DeadChoice,
     DeadLetter,
     InHand,
+    Leaving,
     Publication,
     QueueConsumer,
     QueueCounts,
     QueueLost,
     checked_name,
+    nobody_notes,
     not_taken,
 )
 from shared.queueing.output.redis_dead_letters import (
@@ -177,10 +179,13 @@ class RedisOutput:
         with _translating(self._url):
             return dead_letters(self._client, handler, limit)
 
-    def deliver_dead_again(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> dict[str, str]:
+    def deliver_dead_again(
+        self, handler: str, chosen: DeadChoice = ALL_DEAD, leaving: Leaving = nobody_notes
+    ) -> dict[str, str]:
         moved = {}
         with _translating(self._url):
-            for position, identifier, fields in chosen_entries(self._client, handler, chosen):
+            entries = chosen_entries(self._client, handler, chosen, leaving)
+            for position, identifier, fields in entries:
                 # As it was signed: signing it here would vouch for whatever somebody put there.
                 signature = fields.get(SIGNATURE, b"").decode(errors="replace")
                 event = fields.get(FIELD, b"")
@@ -191,10 +196,12 @@ class RedisOutput:
                 moved[identifier] = result
         return moved
 
-    def discard_dead(self, handler: str, chosen: DeadChoice = ALL_DEAD) -> list[str]:
+    def discard_dead(
+        self, handler: str, chosen: DeadChoice = ALL_DEAD, leaving: Leaving = nobody_notes
+    ) -> list[str]:
         gone = []
         with _translating(self._url):
-            for position, identifier, _ in chosen_entries(self._client, handler, chosen):
+            for position, identifier, _ in chosen_entries(self._client, handler, chosen, leaving):
                 self._client.xdel(dead_key(handler), position)
                 gone.append(identifier)
         return gone

@@ -105,7 +105,15 @@ WITH gone AS (
     RETURNING d.message_id, d.handler_id, d.reason
 )
 INSERT INTO message_history (message_id, at, what, handler_id, detail)
-SELECT DISTINCT message_id, now(), %(what)s, handler_id, jsonb_build_object('reason', reason)
+SELECT DISTINCT message_id, now(),
+       -- What was published since it was rejected went back into the queue, and nobody noted that.
+       CASE WHEN %(ended)s::uuid[] IS NULL AND (
+           SELECT d.published_at FROM delivery AS d
+           WHERE d.message_id = gone.message_id AND d.handler_id = gone.handler_id) > (
+           SELECT max(y.at) FROM message_history AS y
+           WHERE y.message_id = gone.message_id AND y.handler_id = gone.handler_id
+             AND y.what IN ('rejected', 'given-up')) THEN 'delivered-again' ELSE %(what)s END,
+       handler_id, jsonb_build_object('reason', reason)
 FROM gone;
 
 -- name: keep_delivered_again
@@ -114,9 +122,12 @@ SELECT message_id, published_at, 'published', handler_id, jsonb_build_object(
     'position', position, 'note', note, 'redelivery', redelivery)
 FROM delivery WHERE handler_id = %(id)s AND message_id = ANY(%(messages)s::uuid[]);
 
+-- name: dead_for_queue
+UPDATE delivery SET published_at = clock_timestamp(), position = '', repeats = repeats + 1
+WHERE handler_id = %(id)s AND message_id = ANY(%(messages)s::uuid[]);
+
 -- name: dead_delivered_again
-UPDATE delivery AS d
-SET published_at = clock_timestamp(), position = p.position, repeats = d.repeats + 1
+UPDATE delivery AS d SET position = p.position
 FROM unnest(%(messages)s::uuid[], %(positions)s::text[]) AS p(message_id, position)
 WHERE d.handler_id = %(id)s AND d.message_id = p.message_id
   AND d.message_id = ANY(%(messages)s::uuid[]);

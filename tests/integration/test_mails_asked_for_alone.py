@@ -71,9 +71,12 @@ def test_a_mail_that_is_passed_over_is_gone_or_refused(listed: bytes, code: str)
 
 
 @pytest.mark.promise("H4")
-def test_a_mail_whose_answer_is_malformed_is_no_vanished_one() -> None:
-    malformed = giving(b"* 2 FETCH (UID 2 BODY[] )\r\n")
-    script = imap(alone({2: malformed}, {"UID SEARCH": b"* SEARCH\r\n"}), mails=MAILS)
+@pytest.mark.parametrize("items", [b"BODY[] ", b"BODY[] {0}\r\na mail behind its size"])
+@pytest.mark.parametrize("listed", [b" 2", b""])
+def test_a_mail_whose_answer_is_malformed_is_no_vanished_one(items: bytes, listed: bytes) -> None:
+    malformed = giving(b"* 2 FETCH (UID 2 " + items + b")\r\n")
+    search: dict[str, Answer] = {"UID SEARCH": b"* SEARCH" + listed + b"\r\n"}
+    script = imap(alone({2: malformed}, search), mails=MAILS)
     sink, error = downloaded(script, REFS)
     assert error is None
     assert set(sink.mails) == {1, 3, 4, 5}

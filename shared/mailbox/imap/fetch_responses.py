@@ -124,6 +124,7 @@ class BodyReader:
         is behind a body: where the server counted fewer octets than it sends, the rest of the mail
         stands there.
         """
+        before = len(self.empty)
         try:
             self._msg_att(text, uid)
             if self._unclosed is not None:
@@ -134,6 +135,9 @@ class BodyReader:
             if self._unclosed is not None:
                 self.expected[int(self._unclosed.key)] = self._unclosed
                 self._unclosed = None
+            while len(self.empty) > before:
+                ref, _ = self.empty.pop()
+                self.expected[int(ref.key)] = ref
             self.malformed = self.malformed or self._stream.transcript.clean(error.text[:80])
             self._stream.transcript.note(f"malformed: {self.malformed}")
             text = error.text

@@ -21,7 +21,7 @@ from services.decryptor.coverage import (
 from services.decryptor.layer_entities import entity_of, is_guessed, may_be_text
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
-from services.decryptor.opened_headers import payload_of
+from services.decryptor.opened_headers import may_be_forwarded, payload_of
 from services.decryptor.openpgp.layers import OpenPGP
 from services.decryptor.openpgp.recognising import (
     begins_with_armour,
@@ -46,6 +46,7 @@ _BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other
 _FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
 _SIGNED_INSIDE: Final = "A forwarded mail in this one is signed, which says nothing of this one."
 _MAY_BE_TEXT: Final = "The header of the signed part may be the first lines of a text."
+_MAY_BE_FORWARDED: Final = "The signed mail holds another one, which may be a forwarded one."
 _TNEF: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
 _IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
 _IN_TEXT: Final = "A text of another kind holds an encrypted message, which is not opened there."
@@ -114,6 +115,8 @@ class LayerReader:
             mail = payload_of(whole, self._outer)
             if mail is not whole:
                 self.wrapped = mail
+                if may_be_forwarded(whole, mail):
+                    self._limit_signatures(_MAY_BE_FORWARDED)
                 return self._within(mail, depth)
         if may_have_armour(whole, everywhere=depth == 0):
             text = self._openpgp.inline(whole)
@@ -125,10 +128,14 @@ class LayerReader:
         last = self.facts.layers[-1] if self.facts.layers else None
         whole = entity_of(content, signed=isinstance(last, SignedLayer))
         if is_guessed(whole, content):
-            for layer in self.facts.layers:
-                if isinstance(layer, SignedLayer):
-                    layer.limited("ambiguous", "The signed text does not say its character set.")
+            self._limit_signatures("The signed text does not say its character set.")
         return self._within(whole, depth)
+
+    def _limit_signatures(self, reason: str) -> None:
+        """Those that were found up to here are ambiguous."""
+        for layer in self.facts.layers:
+            if isinstance(layer, SignedLayer):
+                layer.limited("ambiguous", reason)
 
     def _within(self, whole: Entity, depth: int) -> Entity:
         self._covers(whole)

@@ -28,6 +28,9 @@ _OF_SERVERS = (
     "x-microsoft-antispam",
 )
 
+#: Fields that servers write on the way, and no program into a mail that it makes.
+_OF_DELIVERY = ("received", "return-path", "delivered-to")
+
 
 def payload_of(whole: Entity, outer: Entity) -> Entity:
     """The entity whose header fields are the protected ones.
@@ -46,6 +49,14 @@ def payload_of(whole: Entity, outer: Entity) -> Entity:
     if forwarded == "no" or (forwarded != "yes" and authors(inner.header) & authors(outer.header)):
         return inner
     return whole
+
+
+def may_be_forwarded(whole: Entity, mail: Entity) -> bool:
+    """Whether a message/rfc822 that nothing calls forwarded or wrapped came to who sends it on: it
+    has fields that servers write on the way. Its author may be one that somebody invented."""
+    return whole.parameters.get("forwarded", "").lower() != "no" and any(
+        field.name in _OF_DELIVERY for field in mail.header.fields
+    )
 
 
 def authors(header: HeaderBlock) -> set[str]:

@@ -115,6 +115,33 @@ def test_a_mail_that_was_wrapped_for_its_header_is_read_on(
         assert b"multipart/signed" not in opened.content
 
 
+@pytest.mark.parametrize("opaque", [False, True])
+@pytest.mark.parametrize(
+    ("parameter", "field", "word"),
+    [
+        (b"", b"", "valid"),
+        (b"", b"Received: from mx.example.net by mx.example.org\r\n", "ambiguous"),
+        (b"", b"Return-Path: <mallory@example.net>\r\n", "ambiguous"),
+        (b"; forwarded=no", b"Received: from a by b\r\n", "valid"),
+    ],
+)
+def test_a_mail_in_the_own_name_that_somebody_got_and_sends_on(
+    parameter: bytes, field: bytes, word: str, opaque: bool, opener: Opener,
+    holders: dict[str, Holder],
+) -> None:  # fmt: skip
+    """Alice sends on what was forged in her name, alone and signed: that is no text of hers."""
+    alice = holders["alice"]
+    inner = field + HEADER.partition(b"\r\n")[2]
+    entity = forwarded(ENTITY, parameter, inner)
+    made = (
+        pkcs7_entity(sign(alice.cert, alice.key, data=entity), "signed-data")
+        if opaque
+        else multipart_signed(alice.cert, alice.key, entity=entity)
+    )
+    with opener(HEADER + made) as opened:
+        assert opened.security.signature == word, opened.security
+
+
 @pytest.mark.parametrize(
     ("outside", "inside", "word"),
     [(DAVE, HEADER, "mismatch"), (DAVE, DAVE, "mismatch"), (HEADER, DAVE, "mismatch")],

@@ -25,6 +25,16 @@ T = TypeVar("T")
 Session = psycopg.Connection[tuple[Any, ...]]
 
 
+#: How soon a Postgres that is gone without a word is noticed (libpq's parameters, in seconds, the
+#: last in milliseconds): its machine died, or something between forgot the connection. By the
+#: system's defaults a thread waits a quarter of an hour, or two hours. The address goes before.
+_LIVENESS: Final = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
 #: By which Postgres ends a session that waits too long between two statements. psycopg counts them
 #: as wrong use of a transaction.
 _ENDED_BY_POSTGRES: Final = (pg.IdleInTransactionSessionTimeout, pg.TransactionTimeout)
@@ -91,7 +101,7 @@ class Database:
 
         Not `prepared`: for a pooler that gives each transaction another connection and does not
         know what was prepared on the one before."""
-        read_address(url)
+        said = read_address(url)
         self._pool = ConnectionPool(
             url,
             min_size=1,
@@ -102,6 +112,7 @@ class Database:
             kwargs={
                 "application_name": "posthouse",
                 "connect_timeout": 10,
+                **{name: value for name, value in _LIVENESS.items() if name not in said},
                 "prepare_threshold": 2 if prepared else None,
             },
             name="posthouse",

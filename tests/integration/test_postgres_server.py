@@ -1,6 +1,8 @@
 """The ground the other tests stand on: the schema is there, and a kill loses nothing committed."""
 
+import os
 import select
+import socket
 from contextlib import ExitStack
 
 import psycopg
@@ -105,3 +107,22 @@ def test_a_session_that_postgres_ends_as_it_waits_is_an_outage(empty_database_ur
             session.execute("SELECT 1")
         assert "idle-in-transaction" in str(ended.value)
         database.check()
+
+
+@pytest.mark.promise("I5")
+def test_a_postgres_that_is_gone_without_a_word_is_noticed_in_a_minute(database_url: str) -> None:
+    """By the kernel, on whatever a thread waits for; what the address says goes before."""
+    asked = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+    ]
+    for more, told in ("", [1, 30, 10, 3, 60_000]), ("?keepalives_idle=7", [1, 7, 10, 3, 60_000]):
+        with (
+            Database(database_url + more, size=1) as database,
+            database.transaction() as session,
+            socket.socket(fileno=os.dup(session.fileno())) as underneath,
+        ):
+            assert [underneath.getsockopt(*option) for option in asked] == told

@@ -47,7 +47,7 @@ def contents_of(
         or (ref.key in found and not is_telling(found[ref.key].header))
     ]
     if whole:
-        reading = _Reading()
+        reading = _ContentSink()
         mailbox.download(whole, reading, limit=limit)
         found |= dict.fromkeys((ref.key for ref in whole), _NOTHING) | reading.found
     return {key: content for key, content in found.items() if content is not _NOTHING}
@@ -56,7 +56,7 @@ def contents_of(
 _NOTHING = MailContent(b"", b"")
 
 
-class _Reading:
+class _ContentSink:
     """A sink that keeps of each mail what recognises it."""
 
     def __init__(self) -> None:

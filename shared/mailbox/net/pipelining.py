@@ -20,7 +20,7 @@ ONE_BY_ONE_S: Final = 3600.0
 
 
 @dataclass(slots=True)
-class _Server:
+class _PipelinedServer:
     """Until when (monotonic clock) it is asked one by one, and which commands it answered that were
     sent while others were under way."""
 
@@ -29,7 +29,7 @@ class _Server:
 
 
 #: By host and port, for this process.
-KNOWN: Final[dict[tuple[str, int], _Server]] = {}
+KNOWN: Final[dict[tuple[str, int], _PipelinedServer]] = {}
 
 
 class Pipelining:
@@ -37,7 +37,9 @@ class Pipelining:
     kept in mind)."""
 
     def __init__(self, server: tuple[str, int] | None = None) -> None:
-        self._server = _Server() if server is None else KNOWN.setdefault(server, _Server())
+        self._server = (
+            _PipelinedServer() if server is None else KNOWN.setdefault(server, _PipelinedServer())
+        )
         #: Commands under way: the word of each that was sent while others were, else nothing.
         self._under_way: dict[Hashable, bytes] = {}
         self.allowed = self._server.one_by_one_until <= time.monotonic()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import binascii
+import quopri
+import re
+from typing import Final, NamedTuple
 
 from services.decryptor.cms import oids
 from services.decryptor.cms.ber import Reader, reader_at
@@ -34,6 +37,7 @@ from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
+from shared.mail.parts import entity_file_name
 from shared.mail.region import Region, made
 from shared.mail.structure import Entity
 from shared.mail_security import Status
@@ -47,6 +51,15 @@ _CMS_TYPES = (
     oids.SIGNED_DATA,
     oids.COMPRESSED_DATA,
 )
+#: Types that stand for those in mails; what they hold tells whether it is a CMS body.
+_OTHER_PKCS7: Final = re.compile(r"application/(?:octet-stream|(?:x-)?(?:pkcs7|smime))\Z")
+#: How a ContentInfo begins (RFC 5652 section 3): a sequence of any length, and its type.
+_CONTENT_INFO: Final = re.compile(
+    rb"0(?:[\x00-\x80]|\x81.|\x82..|\x83.{3}|\x84.{4})\x06.(?:"
+    + b"|".join(map(re.escape, _CMS_TYPES))
+    + rb")",
+    re.DOTALL,
+)
 
 
 class Inner(NamedTuple):
@@ -57,14 +70,29 @@ class Inner(NamedTuple):
 
 
 def is_pkcs7(whole: Entity) -> bool:
-    """Whether the entity is a CMS body (RFC 8551 section 3.9: gateways lose its media type)."""
+    """Whether the entity is a CMS body (RFC 8551 section 3.9: gateways lose its media type): by its
+    type, its name, or what it begins with where it has none."""
     if whole.media_type in _PKCS7:
         return True
-    if whole.media_type != "application/octet-stream":
+    if not _OTHER_PKCS7.match(whole.media_type):
         return False
-    name = whole.parameters.get("name", "").lower()
-    disposition = whole.header.value("content-disposition").lower()
-    return name.endswith(".p7m") or b".p7m" in disposition
+    if b".p7m" in whole.header.value("content-disposition").lower():
+        return True
+    name = entity_file_name(whole).lower()
+    return name.endswith(".p7m") or (not name and _begins_with_content_info(whole))
+
+
+def _begins_with_content_info(whole: Entity) -> bool:
+    begun = whole.body.copy(200)
+    if whole.transfer_encoding == "quoted-printable":
+        begun = quopri.decodestring(begun)
+    elif whole.transfer_encoding == "base64":
+        characters = begun.translate(None, b" \t\r\n")
+        try:
+            begun = binascii.a2b_base64(characters[: len(characters) // 4 * 4])
+        except binascii.Error:
+            return False
+    return _CONTENT_INFO.match(begun) is not None
 
 
 def may_be_signature(attached: Entity) -> bool:

@@ -44,10 +44,11 @@ _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed
 _LIMITS = MailLimits()
 #: How OpenPGP's lines begin in base64, at each of the three places of its first octet.
 _ENCODED_ARMOUR = tuple(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4] for n in (3, 4, 5))
-#: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64.
+#: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64. Two
+#: are of names in encoded words (RFC 2047): `.p7m` in Q, `smime.p7m` in B.
 _MARKS = (
     b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", b"ms-tnef", b"winmail.dat",
-    b"application/cms", ARMOUR_MARK.lower(),
+    b"application/cms", b"=2ep7m", b"c21pbwuucddt", ARMOUR_MARK.lower(),
 )  # fmt: skip
 #: A mail that is nothing but another one, or what Outlook packs.
 _ENCLOSING = ("message/rfc822", *TNEF_TYPES)

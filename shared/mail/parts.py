@@ -19,7 +19,7 @@ from shared.mail.encoded_words import read_text
 from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import made
-from shared.mail.structure import PART_FIELDS, Part
+from shared.mail.structure import PART_FIELDS, Entity, Part
 from shared.mail.transfer_encodings import decoded, decoded_size
 
 LONGEST_NAME: Final = 255
@@ -101,7 +101,7 @@ class PlacedPart(NamedTuple):
         told = (
             path,
             media_type[:LONGEST_NAME],
-            _file_name(part, placed),
+            _file_name(part.entity, placed),
             placed.value[:LONGEST_NAME],
             _content_id(fields),
             decoded_size(body, encoding),
@@ -256,11 +256,16 @@ def file_name(part: Part) -> str:
 
     At most 255 characters; empty where the sender gave none.
     """
-    return _file_name(part, disposition(part))
+    return entity_file_name(part.entity)
 
 
-def _file_name(part: Part, placed: Parameterised) -> str:
-    name = placed.parameters.get("filename") or part.entity.parameters.get("name", "")
+def entity_file_name(entity: Entity) -> str:
+    """`file_name` of what need not be a part of a mail."""
+    return _file_name(entity, _disposition(entity.header.values(PART_FIELDS)))
+
+
+def _file_name(entity: Entity, placed: Parameterised) -> str:
+    name = placed.parameters.get("filename") or entity.parameters.get("name", "")
     if not name:
         return ""
     return _safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)

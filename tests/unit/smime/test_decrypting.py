@@ -146,6 +146,12 @@ def test_every_fitting_certificate_is_tried(pki: Pki, tmp_path: Path) -> None:
         b"application/x-pkcs7-mime; name=smime.p7m",
         b'APPLICATION/PKCS7-MIME;\r\n\tsmime-type="authEnveloped-data"',
         b'application/octet-stream; name="smime.p7m"',
+        b'application/octet-stream; name="=?utf-8?B?c21pbWUucDdt?="',
+        b'application/octet-stream; name="=?iso-8859-1?Q?smime=2Ep7m?="',
+        b"application/octet-stream; name*0=smime; name*1=.p7m",
+        b"application/octet-stream",
+        b"application/x-smime",
+        b"application/pkcs7; name=message.bin.p7m",
         b"application/pkcs7-mime",
     ],
 )

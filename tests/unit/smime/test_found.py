@@ -133,6 +133,12 @@ def beside(holders: dict[str, Holder], bob: Person) -> dict[str, bytes]:
         "html": mixed(sealed, b"Content-Type: text/html\r\n\r\n<p>confidential</p>"),
         "deep": mixed(FOOTER, mixed(sealed, kind=b"related", boundary=b"n")),
         "the media type lost": mixed(octets, FOOTER),
+        "its name in Q": mixed(
+            FOOTER, octets.replace(b"smime.p7m", b"=?iso-8859-1?Q?smime=2Ep7m?=")
+        ),
+        "its name in B": mixed(
+            FOOTER, octets.replace(b"smime.p7m", b"=?UTF-8?B?c21pbWUucDdt?=")
+        ),
         "PGP/MIME and a footer": mixed(multipart_encrypted(message), FOOTER),
         "rearranged PGP/MIME and a text": mixed(
             FOOTER, b"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n",
@@ -165,6 +171,7 @@ def beside(holders: dict[str, Holder], bob: Person) -> dict[str, bytes]:
 
 BESIDE = (
     "a footer", "a disclaimer before", "html", "deep", "the media type lost",
+    "its name in Q", "its name in B",
     "PGP/MIME and a footer", "rearranged PGP/MIME and a text", "lines of OpenPGP and a footer",
     "lines of OpenPGP in base64", "lines of OpenPGP in html", "lines of OpenPGP in markdown",
     "an armour without its type", "the media type of RFC 7193", "in a forwarded mail",

@@ -1,8 +1,8 @@
 """Lines and streams of octets over one socket, bounded in memory and in time.
 
 What IMAP and POP3 share. The buffer is allocated while it is needed: a session kept open costs no
-memory here. The hot loops of `imap.bodies` and `pop3.retrieve` work on `buffer`, `pos` and `end`
-themselves; everything else calls `line` and `copy`.
+memory here. The hot loops of `imap.fetch_responses` and `pop3.retrieve` work on `buffer`, `pos` and
+`end` themselves; everything else calls `line` and `copy`.
 """
 
 from __future__ import annotations

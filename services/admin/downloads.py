@@ -38,6 +38,8 @@ class PartDownload(StreamingResponse):
         first, end = octets or (0, part.size)
         headers = {
             **_SAVED,
+            # As a field: to a text without a charset Starlette adds that it is UTF-8.
+            "Content-Type": part.content_type,
             "Accept-Ranges": "bytes",
             "Content-Length": str(end - first),
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(part.name, safe='')}",
@@ -46,7 +48,7 @@ class PartDownload(StreamingResponse):
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{part.size}"
         self._part = part
         self._pieces: Generator[bytes] = part.stream(first, end)
-        super().__init__(self._pieces, 206 if octets else 200, headers, part.content_type)
+        super().__init__(self._pieces, 206 if octets else 200, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

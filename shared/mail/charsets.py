@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import webencodings
@@ -22,6 +23,9 @@ from shared.mail.findings import FindingKind
 
 #: Octets of a label that are looked at.
 _LABEL_LIMIT = 64
+_TOKEN = re.compile(r"[a-z0-9+._-]{1,64}")
+#: Octets of a text that are held, to know the signs too that vendors added to a character set.
+_CHECKED_AT_ONCE = 1 << 20
 _SEPARATORS = re.compile(r"[\s_.:()-]+")
 _CODE_PAGE = re.compile(r"(?:x|cs)?(?:cp|ibm|dos|windows|win|ms|oem|cswindows|codepage)(\d{3,5})")
 _ISO_8859 = re.compile(r"(?:x|cs)?(?:iso|isoir)?8859(\d{1,2})(?:19\d\d)?[ie]?")
@@ -132,6 +136,39 @@ def decode_strictly(octets: bytes, label: str) -> str | None:
     """The text where every octet has a meaning under a known label, else None."""
     name = codec_of(label[:_LABEL_LIMIT])
     return _strictly(octets, name) if name else None
+
+
+def true_label(pieces: Iterable[bytes], label: str) -> str:
+    """A label, in lower case, under which every octet of a text has a meaning: the sender's where
+    that is known, else `us-ascii` or `utf-8`; "" where no label is true for certain.
+
+    It may stand in a parameter without quotes (RFC 9110 section 5.6.2). It is never UTF-7, in which
+    signs that a program looks for are hidden.
+    """
+    said = label.strip().lower()
+    name = codec_of(said[:_LABEL_LIMIT])
+    if name is None or name == "utf-7" or (name and not _TOKEN.fullmatch(said)):
+        return ""
+    rest = iter(pieces)
+    start = b""
+    while len(start) <= _CHECKED_AT_ONCE and (piece := next(rest, b"")):
+        start += piece
+    if name and len(start) <= _CHECKED_AT_ONCE:
+        return "" if _strictly(start, name) is None else said
+    is_ascii = True
+    decoder = codecs.getincrementaldecoder(name or "utf-8")("strict")
+    try:
+        for piece in chain((start,), rest):
+            is_ascii = is_ascii and piece.isascii()
+            decoder.decode(piece)
+        decoder.decode(b"", True)
+    except (UnicodeError, ValueError):
+        return ""
+    if name:
+        return said
+    if not is_ascii:
+        return "utf-8"
+    return "" if _SHIFT_OUT in start else "us-ascii"
 
 
 def decode_unlabelled(octets: bytes, hint: str = "") -> Decoded:

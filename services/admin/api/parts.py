@@ -55,7 +55,8 @@ def part(
     condition: Annotated[str | None, Header(alias="If-Range", max_length=1000)] = None,
 ) -> Response:
     """One part without its transfer encoding, as a stream; one `Range` of octets is given as such
-    (RFC 9110 section 14). A type that a browser would run comes as `application/octet-stream`."""
+    (RFC 9110 section 14). A type that a browser would run comes as `application/octet-stream`; a
+    text has a charset only where all its octets have a meaning in it."""
     found = read_part(ctx, message_id, path, original=original)
     # Answers have no validator, so none can be the one that is asked for (RFC 9110 section 13.1.5).
     octets = None if condition else _range(wanted, found.size)

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from services.admin.context import Context
 from services.admin.operations.messages import RawMail, read_message
 from shared.errors import NotFound, TryAgain
+from shared.mail.charsets import true_label
 from shared.mail.facts import part_facts
 from shared.mail.parts import PartFacts, PlacedPart, UnpackedPart, find_part, leaves
 from shared.mail.region import region
@@ -38,7 +39,7 @@ _ACTIVE: Final = re.compile(r".*(?:html|xml|svg|script|flash|java|mhtml|multipar
 class DecodedPart:
     """One part, open until `stream` has ended or `close` was called.
 
-    `name` is safe for a disk (never empty), `content_type` for a browser.
+    `name` is safe for a disk (never empty), `media_type` for a browser.
     """
 
     def __init__(
@@ -47,7 +48,16 @@ class DecodedPart:
         self._placed = placed
         self._stack = stack
         self.name = placed.name or default_name
-        self.content_type = _safe_type(placed.media_type)
+        self.media_type = _safe_type(placed.media_type)
+
+    @cached_property
+    def content_type(self) -> str:
+        """The value of its field: a text has the charset that its octets have, or none."""
+        if not self.media_type.startswith("text/"):
+            return self.media_type
+        with closing(self._placed.content()) as decoding:
+            charset = true_label(decoding, self._placed.charset)
+        return f"{self.media_type}; charset={charset}" if charset else self.media_type
 
     @cached_property
     def size(self) -> int:

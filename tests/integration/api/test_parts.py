@@ -53,6 +53,36 @@ def test_a_part_comes_decoded_with_a_safe_name_and_type(api: Api, size: int) -> 
 
 
 @pytest.mark.parametrize(
+    ("said", "octets", "told"),
+    [
+        ("text/plain; charset=ISO-8859-1", b"\xfc\xdf\n", "text/plain; charset=iso-8859-1"),
+        ("text/plain; charset=us-ascii", b"\xfc\xdf\n", "text/plain"),
+        ("text/plain; charset=klingon", b"\xfc\xdf\n", "text/plain"),
+        ("text/plain; charset=utf-8", b"\xfc\xdf\n", "text/plain"),
+        ("text/plain; charset=utf-7", b"+ADw-\n", "text/plain"),
+        ('text/plain; charset="utf-8; x"', b"x\n", "text/plain"),
+        ("text/plain", b"x\n", "text/plain; charset=us-ascii"),
+        ("text/csv; charset=us-ascii", "ü;ß\n".encode(), "text/csv; charset=utf-8"),
+        ("text/plain; charset=big5", b"\xa4\xa4\n", "text/plain; charset=big5"),
+        ("text/html; charset=utf-8", b"<p>", "application/octet-stream"),
+        ("text/plain; charset=iso-8859-1", b"\xfc\n" * (1 << 20), "text/plain; charset=iso-8859-1"),
+        ("text/plain; charset=utf-8", "ü\n".encode() * (1 << 20) + b"\xfc", "text/plain"),
+        ("text/plain", b"x\n" * (1 << 20) + "ü".encode(), "text/plain; charset=utf-8"),
+    ],
+)
+def test_a_text_has_a_charset_that_its_octets_have(
+    api: Api, said: str, octets: bytes, told: str
+) -> None:
+    raw = b"Content-Type: %s\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" % said.encode() + octets
+    found = add_mail(api, api.create()["id"], raw=raw)
+    for asked in ({}, {"Range": "bytes=0-1"}):
+        answer = api.http.get(f"messages/{found}/parts/1", headers=asked)
+        assert answer.content == octets[: 2 if asked else None]
+        assert answer.headers.get_list("content-type") == [told]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
     ("wanted", "status", "octets", "content_range"),
     [
         ("bytes=0-9", 206, slice(0, 10), "bytes 0-9/{size}"),

@@ -17,7 +17,7 @@ from shared.mail.addresses import lowered
 _LONGEST: Final = 500
 #: A reply of SMTP, alone on its line or behind what introduces it, with its enhanced status.
 _REPLY: Final = re.compile(
-    r"(?:^[<>\" \t]{0,40}|[:>)\]][ \t]{1,8}|\b(?:said|reason):?[ \t]{1,8})"
+    r"(?:^[#<>\" \t]{0,40}|[:>)\]][ \t]{1,8}|\b(?:said|reason|returned):?[ \t]{1,8}['\"]?)"
     r"(([45][0-5]\d)(?:[ -]|: )(?:#?([45]\.\d{1,3}\.\d{1,3})\b)?[^\n]{0,900})",
     re.M,
 )
@@ -30,6 +30,8 @@ _AROUND: Final = " \t\n<>\"':;,.()[]*-|="
 _RULER: Final = re.compile(r"[ \t|]{0,8}[-=*_]{3}")
 #: A word of any script.
 _WORD: Final = re.compile(r"[^\W\d_]{3}|[\u3040-\u9fff\uac00-\ud7af]")
+#: An address once more behind itself, as programs write it whose text was HTML.
+_LINK: Final = re.compile(r"(?<=[^\s<>(\[])[ \t]?[<(\[]mailto:[^\s<>()\[\]]{1,330}[>)\]]", re.I)
 #: When it was sent, as Exchange notes it behind a recipient.
 _WHEN: Final = re.compile(r"[;,]? on [^\n]{0,60}\d:\d\d[^\n]{0,20}")
 #: By which other address a server came to the recipient.
@@ -61,6 +63,7 @@ class Reason(NamedTuple):
 
 def reason_for(recipient: str, said: str) -> Reason:
     """Why `said`, what a server wrote, does not reach the recipient, whose address may be ""."""
+    said = _LINK.sub("", said)
     blocks = list(_blocks(said))
     about = [one for one in blocks if recipient and lowered(recipient) in lowered(one)]
     reply = _reply(about, said, recipient)
@@ -179,7 +182,8 @@ def _tidy(text: str) -> str:
     for opening, closing in ("()", "[]"):
         if text.endswith(closing) and text.count(opening) < text.count(closing):
             return text[:-1]
-    return text[:-1] if text.endswith('"') and text.count('"') % 2 else text
+    is_quoted = text[-1:] in ("'", '"') and text.count(text[-1]) % 2
+    return text[:-1] if is_quoted else text
 
 
 def _indented(line: str) -> int:

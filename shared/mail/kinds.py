@@ -76,6 +76,9 @@ _AUTOMATIC: Final = frozenset(
         "x-servicenow-generated", "x-jira-fingerprint", "x-ms-exchange-generated-message-source",
     )
 )  # fmt: skip
+#: By which Exchange says of a report of its own that it is one of non-delivery, also of one in
+#: words; being there is enough, it is mostly empty.
+_NDR: Final = "x-ms-exchange-message-is-ndr"
 #: What many machines and few people's programs set.
 _WEAK: Final = frozenset(("x-github-reason",))
 #: What answers the mail asks for, and not what sent it ([MS-OXCMAIL] section 2.1.3.2.20,
@@ -105,7 +108,8 @@ _CERTAIN: Final = (MailKind.BOUNCE, MailKind.RECEIPT, MailKind.COMPLAINT, MailKi
 _NULL_PATH: Final = re.compile(rb"<\s*(?:mailer-daemon\s*)?>\s*(?:\([^()]*\))?", re.IGNORECASE)
 #: What may stand behind a word: a comment, parameters.
 _PARAMETERS: Final = re.compile("[(;]")
-_NO: Final = ("no", "false", "0", "none", "")
+_DENIALS: Final = ("no", "false", "0", "none")
+_NO: Final = (*_DENIALS, "")
 
 #: Which fields are looked at.
 FIELDS: Final = (
@@ -113,7 +117,7 @@ FIELDS: Final = (
     | _WEAK
     | _OF_LISTS
     | {"auto-submitted", "precedence", "x-precedence", "x-failed-recipients", "content-class"}
-    | {"return-path", "x-post-messageclass", "content-type", _SUPPRESS}
+    | {"return-path", "x-post-messageclass", "content-type", _SUPPRESS, _NDR}
 )
 _BY_VALUE: Final = FIELDS - {"return-path", "content-type", _SUPPRESS}
 #: Of these nearly every mail is, and says no more by it.
@@ -240,7 +244,9 @@ class _Said:
         elif name == "auto-submitted" or name in _AUTOMATIC:
             if word not in _NO:
                 self._say(MailKind.AUTO_REPLY, name, text)
-        elif name == "x-failed-recipients" and "@" in word:
+        elif (name == "x-failed-recipients" and "@" in word) or (
+            name == _NDR and word not in _DENIALS
+        ):
             self._say(MailKind.BOUNCE, name, text)
         elif name == "content-class" and word in _CALENDAR_CLASSES:
             self._say(MailKind.CALENDAR, name, text)

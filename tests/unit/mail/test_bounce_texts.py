@@ -21,6 +21,8 @@ INTRO = "We could not deliver your message to the following addresses.\n\n"
          "Name service error for gone.example: Host not found"),
         (f"{INTRO}  {BOB}\n    no such person here\n", "no such person here"),
         (f"{INTRO}\t{BOB} (no such person)\n", "no such person"),
+        (f"{INTRO}{BOB}<mailto:{BOB}>\nNobody is called so.\n", "Nobody is called so."),
+        (f"{INTRO}{BOB} (mailto:{BOB})\nNobody is called so.\n", "Nobody is called so."),
         (f"{INTRO}{BOB} on Fri, 4 Oct 2002 17:12:28 -0400\n   The name is not recognised\n",
          "The name is not recognised"),
         (f"Your message\n  Subject: hi\n\nwas not delivered to:\n\n  {BOB}\n\nbecause:\n\n"
@@ -72,6 +74,12 @@ def test_what_gives_no_reason(said: str) -> None:
          "5.7.1", "550-5.7.1 We think that this 550 5.7.1 is unsolicited."),
         (f"RCPT To:<{BOB}>\n 552 too much\n QUIT\n", "", "552 too much"),
         (f"<{BOB}>: 550: 5.1.1 rejected\n", "5.1.1", "550: 5.1.1 rejected"),
+        (f"{BOB}<mailto:{BOB}>\nNobody has this address.\n\nFor administrators:\n\n{BOB}\n"
+         "Remote Server returned '550 5.1.10 RESOLVER.ADR.NotFound; not found'\n",
+         "5.1.10", "550 5.1.10 RESOLVER.ADR.NotFound; not found"),
+        (f"{BOB}\nThe box is full.\n\nFor administrators:\n\neve@gone.example\n"
+         f"Remote Server returned '550 5.1.1 gone'\n\n{BOB}\n#552 5.2.2 full ##\n",
+         "5.2.2", "552 5.2.2 full ##"),
         (f"<eve@gone.example>:\nfull (#5.2.2)\n\n<{BOB}>:\nno mailbox (#5.1.1)\n",
          "5.1.1", "no mailbox (#5.1.1)"),
     ],

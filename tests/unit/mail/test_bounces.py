@@ -195,3 +195,27 @@ def test_the_text_says_what_a_report_leaves_open(
     found = facts(header, body.replace("Sorry.", "bob@gone.example\n  Sorry, nobody here.")).bounce
     assert found is not None
     assert (found.diagnostic, found.diagnostic_is_from_text) == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["Return-Path: <>\n", "X-MS-Exchange-Message-Is-Ndr:\n"], ids=["path", "field"]
+)
+def test_a_bounce_of_exchange_in_words(path: str) -> None:
+    """Its reader sees reasons in words; what the server answered stands below, for others."""
+    found = facts(
+        f"{path}From: Outlook <postmaster@corp.example>\nTo: me@a.example\n",
+        "Delivery to these recipients has failed:\n\nbob@gone.example<mailto:bob@gone.example>\n"
+        "Nobody has the address that you wrote.\n\nFor administrators:\n\n"
+        "Generating server: EX1.corp.example\n\nbob@gone.example\n"
+        "Remote Server returned '550 5.1.10 RESOLVER.ADR.NotFound; not found'\n\n"
+        "Original message headers:\n\nFrom: me@a.example\nMessage-ID: <1@a.example>\n",
+    )
+    assert found.kind == "bounce"
+    assert found.bounce == Bounce(
+        "failed",
+        "5.1.10",
+        "bob@gone.example",
+        "550 5.1.10 RESOLVER.ADR.NotFound; not found",
+        "<1@a.example>",
+        True,
+    )

@@ -149,11 +149,11 @@ export interface Data {
      */
     auto_reply_suppressed?: boolean;
     /**
-     * What could not be delivered; only where `kind` is bounce.
+     * What could not be delivered, or not yet; only where `kind` is bounce.
      */
     bounce?: null | {
       /**
-       * failed, delayed, delivered, relayed, expanded (RFC 3464); empty where unknown.
+       * failed, delayed (RFC 3464); empty where unknown. A report that says delivered, relayed or expanded of all recipients is no bounce: its `kind` is receipt.
        */
       action?: string;
       /**

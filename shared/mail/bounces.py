@@ -26,11 +26,13 @@ from shared.mail.transfer_encodings import decode_start
 _REPORT_LIMIT: Final = 64 * 1024
 #: What the library is shown of a mail that is no RFC 3464 report.
 FOREIGN_LIMIT: Final = 128 * 1024
-_MOST_RECIPIENTS: Final = 100
+#: Of a report: that about the mail, and those about recipients.
+_MOST_BLOCKS: Final = 101
 _LONGEST: Final = 998
 _RETURNED: Final = (*MESSAGE_TYPES, "text/rfc822-headers", "message/global-headers")
 #: Octets of the text of a server that are read, with the beginning of the copy below it.
 _TEXT_LIMIT: Final = 32 * 1024
+_SUCCESSES: Final = ("delivered", "relayed", "expanded")
 _ACTION: Final = re.compile(r"[a-z]+")
 _STATUS: Final = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?![\d.])")
 #: A character of an address in a report of ASCII (RFC 6533 section 3).
@@ -43,12 +45,13 @@ _ID_IN_COPY: Final = re.compile(
 
 
 class Bounce(NamedTuple):
-    """`action` is a word of RFC 3464 section 2.3.3 (`failed`, `delayed`, `delivered`, `relayed`,
-    `expanded`); `status` an enhanced status code (RFC 3463) such as `5.1.1`. Empty where unknown.
+    """`action` is a word of RFC 3464 section 2.3.3 (`failed`, `delayed`); `status` an enhanced
+    status code (RFC 3463) such as `5.1.1`. Empty where unknown.
 
-    It is about the first recipient that failed, or else the first; `original_message_id` is that
-    of the mail that could not be delivered. `diagnostic_is_from_text`: no field of a report has the
-    diagnostic, it is what the text of the bounce says about the recipient.
+    It is about the first recipient that failed, or else the first that was not reached yet;
+    `original_message_id` is that of the mail that could not be delivered.
+    `diagnostic_is_from_text`: no field of a report has the diagnostic, it is what the text of the
+    bounce says about the recipient.
     """
 
     action: str = ""
@@ -61,8 +64,9 @@ class Bounce(NamedTuple):
 
 def read_bounce(
     parts: list[PlacedPart], whole: Region, *, answered: Sequence[str], own: Set[str]
-) -> Bounce:
-    """Whatever the mail is, there is a result; an empty one where it says nothing.
+) -> Bounce | None:
+    """Whatever the mail is, there is a result, an empty one where it says nothing; None of a report
+    which says that all recipients were reached (RFC 3464 section 2.3.3).
 
     `answered`: the message ids that its header refers to; `own`: the addresses of its author and
     of those it goes to, in lower case, about whom it is not.
@@ -74,7 +78,11 @@ def read_bounce(
         if one.media_type in ("message/delivery-status", "message/global-delivery-status"):
             if not found.recipient:
                 octets = decode_start(entity.body, entity.transfer_encoding, _REPORT_LIMIT)
-                found = _of_report(list(_blocks(octets)))
+                blocks = list(_blocks(octets))
+                found = _of_report(blocks)
+                is_whole = len(octets) < _REPORT_LIMIT and len(blocks) <= _MOST_BLOCKS
+                if found.action in _SUCCESSES and is_whole:
+                    return None
         elif one.media_type in _RETURNED and not original:
             octets = decode_start(entity.body, entity.transfer_encoding, _REPORT_LIMIT)
             ids = read_message_ids(read_fields(octets).value("message-id"))
@@ -139,11 +147,12 @@ def _of_report(blocks: list[HeaderBlock]) -> Bounce:
             recipient=_typed(block, "original-recipient") or _typed(block, "final-recipient"),
             diagnostic=_typed(block, "diagnostic-code"),
         )
-        for block in blocks[: _MOST_RECIPIENTS + 1]
+        for block in blocks[:_MOST_BLOCKS]
         if block.first("final-recipient") or block.first("original-recipient")
     ]
     failed = [one for one in found if one.action == "failed"]
-    return (failed or found or [Bounce()])[0]
+    unreached = [one for one in found if one.action not in _SUCCESSES]
+    return (failed or unreached or found or [Bounce()])[0]
 
 
 def _of_another_form(whole: Region, no_recipients: Set[str]) -> Bounce:

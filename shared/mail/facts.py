@@ -208,6 +208,7 @@ def _of_any(
             answered=in_reply_to or references,
             own=_addressees(root.entity.header),
         )
+        kind = MailKind.RECEIPT if bounce is None else kind
     # In the order of the fields: naming them costs as much as half of the calls.
     return MailFacts(
         in_reply_to,

@@ -32,7 +32,8 @@ class MailKind(StrEnum):
     BOUNCE = "bounce"
     LIST = "list"
     CALENDAR = "calendar"
-    #: Says that a mail was shown or deleted (a disposition notification).
+    #: Says that a mail was shown or deleted (a disposition notification), or that it was delivered
+    #: (a report of RFC 3464 about nothing but success; `bounces`).
     RECEIPT = "receipt"
     #: A recipient called a mail spam (a feedback report).
     COMPLAINT = "complaint"

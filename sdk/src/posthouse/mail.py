@@ -42,8 +42,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """What could not be delivered. `action`: `failed`, `delayed`, `delivered`, `relayed`,
-    `expanded` (RFC 3464); `status` such as `5.1.1` (RFC 3463); empty where unknown.
+    """What could not be delivered, or not yet. `action`: `failed`, `delayed` (RFC 3464); `status`
+    such as `5.1.1` (RFC 3463); empty where unknown. A report of success is a `receipt`.
 
     `diagnostic_is_from_text`: no report has the diagnostic, it stands in the text of the bounce.
     """

@@ -219,3 +219,30 @@ def test_a_bounce_of_exchange_in_words(path: str) -> None:
         "<1@a.example>",
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("actions", "kind", "about"),
+    [
+        (["delivered"], "receipt", None),
+        (["relayed", "Expanded (to a list)"], "receipt", None),
+        (["delivered", "delayed"], "bounce", ("delayed", "1@gone.example")),
+        (["delivered", "delayed", "failed"], "bounce", ("failed", "2@gone.example")),
+        (["delivered", "sorry"], "bounce", ("sorry", "1@gone.example")),
+        # What is behind the recipients that are read may have failed.
+        (["delivered"] * 101, "bounce", ("delivered", "0@gone.example")),
+    ],
+    ids=["delivered", "several", "delayed", "failed", "unknown", "more-than-is-read"],
+)
+def test_a_report_of_success_is_a_receipt(
+    actions: list[str], kind: str, about: tuple[str, str] | None
+) -> None:
+    """RFC 3464 section 2.3.3."""
+    recipients = "\n".join(
+        f"Final-Recipient: rfc822; {number}@gone.example\nAction: {action}\n"
+        for number, action in enumerate(actions)
+    )
+    found = facts(*report(recipients))
+    assert found.kind == kind
+    assert [one.field for one in found.evidence][:1] == ["content-type"]
+    assert (found.bounce and (found.bounce.action, found.bounce.recipient)) == about

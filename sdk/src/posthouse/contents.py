@@ -16,6 +16,8 @@ from typing import IO
 from posthouse import tnef
 from posthouse.mail import Part
 
+#: RFC 3464 section 2.1.
+REPORT = "message/delivery-status"
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:]+")
 #: Characters; a name has at most 255 octets on most disks.
 _LONGEST_STEM, _LONGEST_SUFFIX = 50, 10
@@ -98,12 +100,18 @@ def decoded_text(octets: bytes, charset: str) -> str:
 
 
 def decoded(part: Message) -> bytes:
-    """The octets of a part; of a message in the mail, that message."""
+    """The octets of a part; of a message in the mail, that message, of a report its blocks."""
     content = part.get_payload(decode=True)
     if isinstance(content, bytes):
         return content
-    inner = part.get_payload(0)
-    return inner.as_bytes() if isinstance(inner, Message) else b""
+    return b"".join(one.as_bytes() for one in blocks(part))
+
+
+def blocks(part: Message) -> list[Message]:
+    """The message in a part, or the blocks of fields of a report (RFC 3464 section 2.1), which
+    `email` takes for messages; none of another part."""
+    inner = part.get_payload() if part.get_content_maintype() == "message" else ()
+    return [one for one in inner if isinstance(one, Message)] if isinstance(inner, list) else []
 
 
 def part_of(raw: bytes, path: str) -> IO[bytes]:
@@ -138,10 +146,9 @@ def leaves(part: Message, prefix: str) -> Iterator[tuple[str, Message]]:
         yield prefix or "1", part
     elif part.get_content_maintype() == "message":
         yield prefix or "1", part
-        for message in inner:
-            if isinstance(message, Message):
-                nested = message.get_content_maintype() == "multipart"
-                yield from leaves(message, prefix if nested else f"{prefix}.1")
+        for message in blocks(part) if part.get_content_type() != REPORT else ():
+            nested = message.get_content_maintype() == "multipart"
+            yield from leaves(message, prefix if nested else f"{prefix}.1")
     else:
         for number, one in enumerate(inner, 1):
             if isinstance(one, Message):

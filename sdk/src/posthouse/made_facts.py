@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from email.message import EmailMessage, Message
 from email.utils import getaddresses
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from typing import Final
 
 from posthouse import tnef
 from posthouse.contents import decoded, decoded_text, leaves, read_message
+from posthouse.made_bounces import bounce_of
 from posthouse.mail import Address, Evidence, Mail, Part, Recipient
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]+>")
@@ -44,7 +46,15 @@ def facts_of(raw: bytes, kind: str | None = None) -> Mail:
     }
     thread = ids["references"] or ids["in-reply-to"] or ids["message-id"]
     sender = _addresses(mail, "sender")
-    parts = tuple(one for path, part in leaves(mail, "") for one in _facts(path, part))
+    placed = list(leaves(mail, ""))
+    parts = tuple(one for path, part in placed for one in _facts(path, part))
+    bounce = None
+    if told == "bounce":
+        bounce = bounce_of([part for _, part in placed])
+        told = "receipt" if bounce is None and kind is None else told
+        answered = (ids["in-reply-to"] or ids["references"])[-1:]
+        if bounce is not None and not bounce.original_message_id and answered:
+            bounce = replace(bounce, original_message_id=answered[0])
     body = mail.get_body(("plain", "html"))
     is_html = body is not None and body.get_content_subtype() == "html"
     text = "" if body is None else _text(body)
@@ -63,6 +73,7 @@ def facts_of(raw: bytes, kind: str | None = None) -> Mail:
         kind=told,
         evidence=evidence,
         auto_reply_suppressed=_suppresses(mail),
+        bounce=bounce,
         parts=parts,
         text=_text_of_html(text) if is_html else text,
         text_is_from_html=is_html,

@@ -43,6 +43,43 @@ def _report(kind: str) -> EmailMessage:
     return mail
 
 
+def _delivery_report(*actions: str, original: str = "message/rfc822") -> bytes:
+    recipients = "\n".join(
+        f"Final-Recipient: rfc822; <{number}@gone.example>\nAction: {action}\nStatus: 5.1.1 (no)\n"
+        "Diagnostic-Code: smtp; 550 5.1.1\n User unknown\n"
+        for number, action in enumerate(actions)
+    )
+    return (
+        "From: MAILER-DAEMON@mx.example\nReferences: <7@a.example>\nMIME-Version: 1.0\n"
+        "Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n"
+        "--b\n\nSorry.\n--b\nContent-Type: message/delivery-status\n\n"
+        f"Reporting-MTA: dns; mx.example\n\n{recipients}"
+        f"\n--b\nContent-Type: {original}\n\nMessage-ID: <1@a.example>\n\n--b--\n"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        _delivery_report("failed"),
+        _delivery_report("delivered", "Delayed (still)", original="text/rfc822-headers"),
+        _delivery_report("delayed", "failed", original="text/plain"),
+        _delivery_report("delivered", "relayed"),
+        _delivery_report(),
+    ],
+    ids=["failed", "delayed", "second", "success", "empty"],
+)
+def test_a_report_of_delivery_says_the_same(raw: bytes) -> None:
+    made = make_event(raw=raw).mail
+    read = read_facts(region(raw), trusted=(), text_limit=10_000)
+    assert made.kind == read.kind
+    bounce = read.to_json()["bounce"]
+    if read.bounce and not read.bounce.recipient:  # which recipient a text means it does not tell
+        bounce["diagnostic"], bounce["diagnostic_is_from_text"] = "", False
+    assert mail_fields(made)["bounce"] == bounce
+    assert [one.path for one in made.parts] == [one.path for one in read.parts]
+
+
 def _with_files() -> EmailMessage:
     mail = _with(Subject="Files")
     mail.add_alternative("<p>Hello</p>", subtype="html")

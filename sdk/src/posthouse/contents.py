@@ -6,18 +6,17 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
-from email.message import EmailMessage, Message
+from email.message import EmailMessage
 from pathlib import Path, PurePath
 from typing import IO
 
 from posthouse import tnef
 from posthouse.mail import Part
+from posthouse.mime_parts import Leaf, leaves
 
-#: RFC 3464 section 2.1.
-REPORT = "message/delivery-status"
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:]+")
 #: Characters; a name has at most 255 octets on most disks.
 _LONGEST_STEM, _LONGEST_SUFFIX = 50, 10
@@ -99,33 +98,25 @@ def decoded_text(octets: bytes, charset: str) -> str:
     return octets.decode("latin-1")
 
 
-def decoded(part: Message) -> bytes:
-    """The octets of a part; of a message in the mail, that message, of a report its blocks."""
-    content = part.get_payload(decode=True)
-    if isinstance(content, bytes):
-        return content
-    return b"".join(one.as_bytes() for one in blocks(part))
+def part_of(raw: bytes, path: str, told: Sequence[Part] = ()) -> IO[bytes]:
+    """One decoded part of a mail in memory; `told` are those that its event names.
 
-
-def blocks(part: Message) -> list[Message]:
-    """The message in a part, or the blocks of fields of a report (RFC 3464 section 2.1), which
-    `email` takes for messages; none of another part."""
-    inner = part.get_payload() if part.get_content_maintype() == "message" else ()
-    return [one for one in inner if isinstance(one, Message)] if isinstance(inner, list) else []
-
-
-def part_of(raw: bytes, path: str) -> IO[bytes]:
-    """One decoded part of a mail in memory. Raises NoSuchPart."""
-    for found, part in leaves(read_message(raw), ""):
-        if found == path:
-            return io.BytesIO(decoded(part))
-        content = part.get_payload(decode=True) if path.startswith(f"{found}.") else None
-        if isinstance(content, bytes) and tnef.is_packed(
-            part.get_content_type(), part.get_filename() or ""
-        ):
-            numbers = [int(one) for one in path[len(found) + 1 :].split(".") if one.isdecimal()]
-            return io.BytesIO(_unpacked(content, numbers, path))
+    Raises NoSuchPart.
+    """
+    for leaf in leaves(raw):
+        if leaf.path == path:
+            return io.BytesIO(leaf.content)
+        if path.startswith(f"{leaf.path}.") and _is_packed(leaf, told):
+            numbers = [int(one) for one in path[len(leaf.path) + 1 :].split(".") if one.isdecimal()]
+            return io.BytesIO(_unpacked(leaf.content, numbers, path))
     raise NoSuchPart(f"the mail has no part {path}")
+
+
+def _is_packed(leaf: Leaf, told: Sequence[Part]) -> bool:
+    """The event knows the names that senders wrote in forms that `email` does not read."""
+    names = [one.name for one in told if one.path == leaf.path]
+    name = names[0] if names else read_message(leaf.header).get_filename() or ""
+    return tnef.is_packed(leaf.media_type, name)
 
 
 def _unpacked(packed: bytes, numbers: Sequence[int], path: str) -> bytes:
@@ -137,19 +128,3 @@ def _unpacked(packed: bytes, numbers: Sequence[int], path: str) -> bytes:
         file = files[number - 1]
         packed = packed[file.start : file.start + file.size]
     return packed
-
-
-def leaves(part: Message, prefix: str) -> Iterator[tuple[str, Message]]:
-    """Every part that is no multipart, with its path as IMAP counts (RFC 9051 section 6.4.5.1)."""
-    inner = part.get_payload() if part.is_multipart() else None
-    if not isinstance(inner, list):
-        yield prefix or "1", part
-    elif part.get_content_maintype() == "message":
-        yield prefix or "1", part
-        for message in blocks(part) if part.get_content_type() != REPORT else ():
-            nested = message.get_content_maintype() == "multipart"
-            yield from leaves(message, prefix if nested else f"{prefix}.1")
-    else:
-        for number, one in enumerate(inner, 1):
-            if isinstance(one, Message):
-                yield from leaves(one, f"{prefix}.{number}" if prefix else str(number))

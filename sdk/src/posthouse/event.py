@@ -214,7 +214,7 @@ class MailEvent:
         NoSuchPart.
         """
         if self.raw.inline is not None:
-            return part_of(self.raw.inline, path)
+            return part_of(self.raw.inline, path, self.mail.parts)
         if not self.raw.url:
             raise RawMismatch(f"event {self.id} carries no octets and no url")
         address = f"{self.raw.url.removesuffix('/raw')}/parts/{path}"

@@ -5,21 +5,25 @@ Posthouse reads the texts of servers that write no report, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from email import message_from_bytes
 from email.message import Message
 from typing import Final
 
-from posthouse.contents import REPORT, blocks, decoded
 from posthouse.mail import Bounce
+from posthouse.mime_parts import Leaf
 
+#: RFC 3464 section 2.1: blocks of fields, with empty lines between them.
+_REPORT: Final = "message/delivery-status"
+_EMPTY_LINES: Final = re.compile(rb"\n(?:\r?\n)+")
 _SUCCESSES: Final = ("delivered", "relayed", "expanded")
 
 
-def bounce_of(parts: list[Message]) -> Bounce | None:
+def bounce_of(parts: Sequence[Leaf]) -> Bounce | None:
     """An empty one where no part is a report; None where that says that all recipients were
     reached (RFC 3464 section 2.3.3)."""
-    report = next((one for one in parts if one.get_content_type() == REPORT), None)
+    report = next((one for one in parts if one.media_type == _REPORT), None)
     found = [] if report is None else list(_of_recipients(report))
     failed = [one for one in found if one.action == "failed"]
     unreached = [one for one in found if one.action not in _SUCCESSES]
@@ -31,8 +35,9 @@ def bounce_of(parts: list[Message]) -> Bounce | None:
     )
 
 
-def _of_recipients(report: Message) -> Iterator[Bounce]:
-    for block in blocks(report):
+def _of_recipients(report: Leaf) -> Iterator[Bounce]:
+    for octets in _EMPTY_LINES.split(report.content.lstrip(b"\r\n")):
+        block = message_from_bytes(octets)
         recipient = _typed(block, "original-recipient") or _typed(block, "final-recipient")
         if recipient:
             yield Bounce(
@@ -43,11 +48,11 @@ def _of_recipients(report: Message) -> Iterator[Bounce]:
             )
 
 
-def _original_id(parts: list[Message]) -> str:
+def _original_id(parts: Sequence[Leaf]) -> str:
     """Of the mail that came back, or of its header."""
     for one in parts:
-        if one.get_content_type() in ("message/rfc822", "text/rfc822-headers"):
-            return str(message_from_bytes(decoded(one))["message-id"] or "").strip()
+        if one.media_type in ("message/rfc822", "text/rfc822-headers"):
+            return str(message_from_bytes(one.content)["message-id"] or "").strip()
     return ""
 
 

@@ -7,7 +7,7 @@ fields that vendors set. What is told here is told in the same words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from email.message import EmailMessage, Message
 from email.utils import getaddresses
@@ -15,9 +15,10 @@ from html.parser import HTMLParser
 from typing import Final
 
 from posthouse import tnef
-from posthouse.contents import decoded, decoded_text, leaves, read_message
+from posthouse.contents import decoded_text, read_message
 from posthouse.made_bounces import bounce_of
 from posthouse.mail import Address, Evidence, Mail, Part, Recipient
+from posthouse.mime_parts import Leaf, leaves
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]+>")
 #: What no name of a file may hold, as Posthouse replaces it.
@@ -39,18 +40,18 @@ _ENVELOPE: Final = ("delivered-to", "x-original-to", "envelope-to")
 def facts_of(raw: bytes, kind: str | None = None) -> Mail:
     """The facts of a mail; of the kind that its fields say, or of `kind`, then without evidence."""
     mail = read_message(raw)
-    told, evidence = kind_of(mail) if kind is None else (kind, ())
+    found = list(leaves(raw))
+    told, evidence = kind_of(mail, found) if kind is None else (kind, ())
     ids = {
         name: tuple(_MESSAGE_ID.findall(str(mail[name] or "")))
         for name in ("references", "in-reply-to", "message-id")
     }
     thread = ids["references"] or ids["in-reply-to"] or ids["message-id"]
     sender = _addresses(mail, "sender")
-    placed = list(leaves(mail, ""))
-    parts = tuple(one for path, part in placed for one in _facts(path, part))
+    parts = tuple(one for leaf in found for one in _facts(leaf))
     bounce = None
     if told == "bounce":
-        bounce = bounce_of([part for _, part in placed])
+        bounce = bounce_of(found)
         told = "receipt" if bounce is None and kind is None else told
         answered = (ids["in-reply-to"] or ids["references"])[-1:]
         if bounce is not None and not bounce.original_message_id and answered:
@@ -82,12 +83,12 @@ def facts_of(raw: bytes, kind: str | None = None) -> Mail:
     )
 
 
-def kind_of(mail: EmailMessage) -> tuple[str, tuple[Evidence, ...]]:
+def kind_of(mail: EmailMessage, parts: Sequence[Leaf]) -> tuple[str, tuple[Evidence, ...]]:
     """Who or what sent a mail, by the RFCs alone, and the field that says so."""
     report = mail.get_param("report-type") if mail.get_content_type() == "multipart/report" else ""
     if (kind := _REPORTS.get(str(report).lower())) is not None:
         return kind, (Evidence("content-type", str(mail["content-type"])),)
-    if any(part.get_content_type() == "text/calendar" for _, part in leaves(mail, "")):
+    if any(part.media_type == "text/calendar" for part in parts):
         return "calendar", (Evidence("content-type", "text/calendar"),)
     said = str(mail["auto-submitted"] or "no")  # RFC 3834 section 5
     word = said.lower().partition(";")[0].partition("(")[0].strip()
@@ -137,19 +138,20 @@ def _recipients(mail: EmailMessage) -> Iterator[Recipient]:
         yield Recipient(name, address, address.rpartition("@")[0].partition("+")[2])
 
 
-def _facts(path: str, part: Message) -> Iterator[Part]:
+def _facts(leaf: Leaf) -> Iterator[Part]:
     """Of a part, and of the files that a winmail.dat packs."""
-    octets = decoded(part)
-    name, content_type = part.get_filename() or "", part.get_content_type()
+    header = read_message(leaf.header)
+    octets, path, content_type = leaf.content, leaf.path, leaf.media_type
+    name = header.get_filename() or ""
     yield Part(
         path=path,
         content_type=content_type,
         name=_safe(name),
-        disposition=part.get_content_disposition() or "",
-        content_id=str(part["content-id"] or "").strip("<> "),
+        disposition=header.get_content_disposition() or "",
+        content_id=str(header["content-id"] or "").strip("<> "),
         size=len(octets),
-        charset=(part.get_content_charset() or "us-ascii")
-        if part.get_content_maintype() == "text"
+        charset=(header.get_content_charset() or "us-ascii")
+        if content_type.startswith("text/")
         else "",
     )
     if tnef.is_packed(content_type, name):
@@ -169,9 +171,9 @@ def _safe(name: str) -> str:
 
 
 def _text(body: Message) -> str:
-    return decoded_text(decoded(body), body.get_content_charset() or "us-ascii").replace(
-        "\r\n", "\n"
-    )
+    content = body.get_payload(decode=True)
+    octets = content if isinstance(content, bytes) else b""
+    return decoded_text(octets, body.get_content_charset() or "us-ascii").replace("\r\n", "\n")
 
 
 def _text_of_html(html: str) -> str:

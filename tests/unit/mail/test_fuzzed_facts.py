@@ -15,6 +15,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from posthouse.contents import part_of
 from posthouse.mail import read_mail
 from shared.mail.facts import read_facts
 from shared.mail.parts import find_part
@@ -88,10 +89,13 @@ def test_every_broken_mail_has_facts() -> None:
         }
         errors = [str(error.message) for error in validator.iter_errors(event)]
         assert not [one for one in errors if "required" not in one], (number, errors[:3])
-        read_mail(wire)
+        read = read_mail(wire)
         json.dumps(kept(told)).encode("utf-8")
         root = read_structure(region(raw))
         for one in facts.parts[:20]:
             placed = find_part(root, one.path)
             assert placed is not None, (number, one.path)
-            assert sum(map(len, placed.content())) == one.size, (number, one.path)
+            octets = b"".join(placed.content())
+            assert len(octets) == one.size, (number, one.path)
+            opened = part_of(raw, one.path, read.parts).read()
+            assert opened == octets, (number, one.path)

@@ -11,8 +11,10 @@ from difflib import get_close_matches
 from typing import Final
 
 from shared.errors import InvalidInput
+from shared.mail.addresses import lowered
 from shared.mail.kinds import MailKind
 from shared.rules import regular_expressions
+from shared.rules.compared_texts import compared
 from shared.rules.conditions import SIGNATURES
 
 _TEXT: Final = re.compile(regular_expressions.TEXT, re.DOTALL)
@@ -41,12 +43,9 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "kind": tuple(map(str, MailKind)),
     "signature": SIGNATURES,
 }
-_COMPARED: Final = re.compile(
-    rf"(?<![.\w])(?P<fact>{'|'.join((*_WORDS, 'folder'))})\s*[!=]=\s*"
-    rf"(?P<text>{regular_expressions.TEXT})|{regular_expressions.TEXT}"
-    rf"|{regular_expressions.COMMENT}",
-    re.DOTALL,
-)
+#: Facts whose texts are in lower case, whatever the mail has.
+_LOWER: Final = frozenset(("sender", "recipients", "tags", "parts", "authentication", "headers"))
+_NAMED: Final = frozenset((*_WORDS, "folder"))
 #: What is written, its texts left out, and what is meant. The first that is found counts.
 _WRITTEN: Final = tuple(
     (re.compile(pattern), hint)
@@ -132,14 +131,18 @@ def hint(text: str, problem: str, names: Mapping[str, str]) -> str:
 
 
 def check_words(text: str) -> None:
-    """Raises InvalidInput where a fact of few words is compared with another one, or the folder
-    with another writing of INBOX: the answer would be the same for every mail."""
-    bound = set(re.findall(r"\(\s*(\w+)\s*,", without_texts(text)))
-    for one in _COMPARED.finditer(text):
-        fact = one["fact"]
-        if fact is None or fact in bound:
-            continue
-        word = one["text"].strip("\"'")
+    """Raises InvalidInput where a fact of few words is compared with another one, one in lower case
+    with another case, or the folder with another writing of INBOX: the answer would be the same for
+    every mail."""
+    for fact, word in compared(text, _LOWER, parts=True):
+        if lowered(word) != word:
+            raise InvalidInput(
+                f"The expression is not right: {word!r} is not in lower case, and what "
+                f"{fact!r} has always is.",
+                field="expression",
+                hint=f'Written in lower case it fits in any case: "{lowered(word)}".',
+            )
+    for fact, word in compared(text, _NAMED):
         if fact == "folder":
             if word != "INBOX" == word.upper():
                 raise InvalidInput(
@@ -147,9 +150,7 @@ def check_words(text: str) -> None:
                     field="expression",
                     hint='Whatever its server calls it: folder == "INBOX".',
                 )
-            continue
-        words = _WORDS[fact]
-        if word not in words:
+        elif word not in (words := _WORDS[fact]):
             near = get_close_matches(word.lower(), words, 1)
             raise InvalidInput(
                 f"The expression is not right: no mail has the {fact} {word!r}.",

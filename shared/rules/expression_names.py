@@ -1,4 +1,4 @@
-"""The names of connections in an expression: followed where a connection gets another name.
+"""The names of connections in an expression: which there are, and followed where one gets another.
 
 Only where `connection` is compared with a text that is written out, or looked for in a list of
 them: what a pattern means by a name nobody can say.
@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from shared.rules import regular_expressions
+from shared.rules.compared_texts import compared, value_of
 
 _TEXT: Final = regular_expressions.TEXT
 _NAME: Final = r"(?<![.\w])connection\b"
@@ -21,7 +22,11 @@ _NAMING: Final = re.compile(
     re.DOTALL,
 )
 _BOUND: Final = re.compile(r"\(\s*connection\s*,")
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+def named(expression: str) -> list[str]:
+    """The names that `connection` is compared with."""
+    return [name for _, name in compared(expression, {"connection"})]
 
 
 def renamed(expression: str, before: str, after: str) -> str:
@@ -30,7 +35,7 @@ def renamed(expression: str, before: str, after: str) -> str:
         return expression
 
     def of_text(found: re.Match[str]) -> str:
-        return _written(after) if _value(found[0]) == before else found[0]
+        return _written(after) if value_of(found[0]) == before else found[0]
 
     def of_naming(found: re.Match[str]) -> str:
         for group in ("behind", "among", "before"):
@@ -41,19 +46,6 @@ def renamed(expression: str, before: str, after: str) -> str:
         return found[0]
 
     return _NAMING.sub(of_naming, expression)
-
-
-def _value(text: str) -> str | None:
-    """What a text says; None where it has escapes other than of quotes and backslashes."""
-    is_raw = text[0] in "rR"
-    quoted = text[1:] if is_raw else text
-    quotes = 3 if len(quoted) >= 6 and quoted[:3] in ('"""', "'''") else 1
-    inside = quoted[quotes:-quotes]
-    if is_raw or "\\" not in inside:
-        return inside
-    if any(one not in "\\\"'" for one in _ESCAPED.findall(inside)):
-        return None
-    return _ESCAPED.sub(r"\1", inside)
 
 
 def _written(value: str) -> str:

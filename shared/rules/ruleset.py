@@ -76,19 +76,17 @@ class Rules:
         return asked or "headers" in self.expression
 
     @property
-    def connections(self) -> list[str]:
-        """The names of connections that rules ask for."""
-        return [name for _, name in self.named_connections]
-
-    @property
     def named_connections(self) -> Iterator[tuple[tuple[int | str, ...], str]]:
-        """The same, each with its location in the JSON form: `("accept", 0, "connection")`."""
+        """The names of connections that rules ask for, each with its location in the JSON form:
+        `("accept", 0, "connection")`. Those at `("expression",)` are compared as they stand."""
         for part, rules in (("accept", self.accept), ("reject", self.reject)):
             for number, rule in enumerate(rules):
                 for one in rule.conditions:
                     if one.field == "connection":
                         for name in one.values:
                             yield (part, number, "connection"), name
+        for name in expression_names.named(self.expression):
+            yield ("expression",), name
 
     @property
     def sentences(self) -> list[str]:

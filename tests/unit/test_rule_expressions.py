@@ -144,10 +144,43 @@ def test_a_slip_of_somebody_new_to_the_language_is_answered_with_what_was_meant(
         "parts.exists(kind, kind == 'text/plain')",
         'kind == "person" || kind in ["auto-reply"]',
         "signature != 'invalid'",
+        "sender == 'anna@customer.example' && subject == 'Anna'",
+        "'INBOX' == folder || folder in ['INBOX', 'Inbox/Sales']",
+        "subject in ['A', 'B'] // sender == 'Anna' and kind == 'persn'",
+        "recipients.exists(sender, sender == 'Anna')",
+        "sender == '\\x41nna'",
     ],
 )
 def test_what_is_right_is_taken_for_no_slip(expression: str) -> None:
     assert read_rules({"expression": expression}).expression == expression
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('kind in ["person", "lst"]', "no mail has the kind 'lst'. Did you mean 'list'?"),
+        ("subject == 'lst' && kind in ['lst',]", "no mail has the kind 'lst'."),
+        ("'persn' != kind", "no mail has the kind 'persn'."),
+        ('kind == r"persn"', "no mail has the kind 'persn'."),
+        ("!(signature in ['none', 'valit'])", "no mail has the signature 'valit'."),
+        ('folder in ["Sales", "inbox"]', "the inbox is not called 'inbox'."),
+        ("'Inbox' == folder", "the inbox is not called 'Inbox'."),
+        ('sender == "Anna@Customer.example"', 'fits in any case: "anna@customer.example".'),
+        ("sender in ['a@b.example', 'B@b.example']", "'B@b.example' is not in lower case"),
+        ("sender.endsWith('@Customer.example')", "'@Customer.example' is not in lower case"),
+        ("'Desk@b.example' in recipients", "'Desk@b.example' is not in lower case"),
+        ("'Image/png' in parts", "'Image/png' is not in lower case"),
+        ("'DMARC=pass' in authentication", "'DMARC=pass' is not in lower case"),
+        ("'X-Loop' in headers", "'X-Loop' is not in lower case"),
+        ("headers['X-Loop'].exists(v, v == 'Yes')", "'X-Loop' is not in lower case"),
+    ],
+)  # fmt: skip
+def test_a_text_that_no_mail_has_is_refused(text: str, words: str) -> None:
+    """The answer would be the same for every mail."""
+    with pytest.raises(InvalidInput) as refused:
+        read_rules({"expression": text})
+    assert refused.value.field == "expression"
+    assert words in f"{refused.value} {refused.value.hint}"
 
 
 def test_a_saved_expression_with_a_word_that_no_mail_has_is_still_read() -> None:

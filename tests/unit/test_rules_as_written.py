@@ -61,3 +61,19 @@ def test_an_escaped_name_in_an_expression_is_followed() -> None:
     assert rules.renamed('a"b\\c', "d").expression == 'connection == "d"'
     other = Rules(expression=r"connection == '\x41'")
     assert other.renamed("A", "d") == other
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ('connection == "Desk" || "Sales" == connection', ["Desk", "Sales"]),
+        ("connection in ['A', r'B', \"C\"]", ["A", "B", "C"]),
+        ("connection in []", []),
+        ("subject == \"connection == 'A'\" // connection == 'B'", []),
+        ("connection.startsWith('A') && connection != '\\x41'", []),
+        ("parts.exists(connection, connection == 'A')", []),
+    ],
+)
+def test_an_expression_says_of_which_connections_it_is(expression: str, names: list[str]) -> None:
+    found = list(Rules(expression=expression).named_connections)
+    assert found == [(("expression",), name) for name in names]

@@ -233,10 +233,13 @@ def _audited(view: HandlerView) -> dict[str, Any]:
 
 
 def check_connections(session: Session, rules: Rules) -> None:
-    """A rule over a connection that is not there would never hold: a slip of the pen."""
-    for name in rules.connections:
-        if connections.by_name(session, name) is None:
-            near = get_close_matches(name, connections.names(session).values(), 1)
+    """A rule over a connection that is not there would never hold: a slip of the pen. In an
+    expression a name in another case is one that is not there."""
+    for location, name in rules.named_connections:
+        found = connections.by_name(session, name)
+        if found is None or (location == ("expression",) and found.name != name):
+            names = connections.names(session).values()
+            near = [found.name] if found else get_close_matches(name, names, 1)
             hint = f"Did you mean {near[0]!r}?" if near else ""
             raise InvalidInput(f"There is no connection {name!r}.", field="rules", hint=hint)
 

@@ -86,6 +86,20 @@ def test_a_dry_run_refuses_what_saving_refuses(api: Api) -> None:
     assert problem(api.http.patch(f"handlers/{made['id']}", json=body), 422) == tried
 
 
+def test_an_expression_over_a_connection_that_is_not_there_is_refused(api: Api) -> None:
+    """Names in it are compared as they stand, so that another case is another name."""
+    name = api.create(name=f"Box {uuid.uuid4().hex[:8]}")["name"]
+    for expression, missing, hint in (
+        (f"connection == '{name} 2'", f"{name} 2", f"Did you mean {name!r}?"),
+        (f"encrypted || connection in ['{name}', '{name.upper()}']", name.upper(),
+         f"Did you mean {name!r}?"),
+    ):  # fmt: skip
+        body = {"name": "slips", "rules": {"expression": expression}}
+        refused = problem(api.http.post("handlers", json=body), 422)
+        assert refused["detail"] == f"There is no connection {missing!r}."
+        assert refused["hint"] == hint
+
+
 def test_what_the_api_says_of_rules_may_be_given_back(api: Api) -> None:
     """`posthouse export` writes it into a file for `apply`."""
     made = handler(api, "both-forms", rules={"accept": [{"encrypted": [True, False]}]})

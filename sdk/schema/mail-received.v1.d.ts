@@ -261,7 +261,7 @@ export interface Data {
      */
     labels?: string[];
     /**
-     * What of this mail other readers may read differently, in words.
+     * What of this mail other readers may read differently, or cannot be read at all, in words.
      */
     findings?: {
       /**
@@ -269,7 +269,7 @@ export interface Data {
        */
       kind: string;
       /**
-       * What it is about: mostly the name of a field.
+       * What it is about: mostly the name of a field, or a part by its path (part 2.1).
        */
       detail?: string;
     }[];

@@ -14,6 +14,7 @@ from shared.mail.addresses import Address, lowered, read_addresses, read_path
 from shared.mail.authentication import Result, Spam
 from shared.mail.bodies import Body, html_part, read_body
 from shared.mail.bounces import Bounce, read_bounce
+from shared.mail.charsets import codec_of
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import HeaderBlock, KnownNames, unfold
 from shared.mail.findings import Finding, FindingKind, first_of_each
@@ -98,7 +99,8 @@ class MailFacts(NamedTuple):
     html: str = ""
     authentication: tuple[Result, ...] = ()
     spam: Spam | None = None
-    #: What of the structure others may read differently; its header's are `read_headers`' to say.
+    #: What of structure and parts others may read differently, or nobody can; its header's are
+    #: `read_headers`' to say.
     findings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -191,7 +193,7 @@ def _of_any(
         _acted_on(placed),
         lambda: _author(fields.get("from", ())),
     )
-    parts, parts_left_off = part_facts(placed)
+    parts, parts_left_off, unreadable = read_parts(placed)
     references = _message_ids(fields["references"]) if "references" in fields else ()
     in_reply_to = _message_ids(fields["in-reply-to"]) if "in-reply-to" in fields else ()
     thread = references or in_reply_to
@@ -230,7 +232,7 @@ def _of_any(
         next((one.path for one in placed if one.part is html), "") if html else "",
         authentication.read_results(fields, trusted) if trusted else (),
         authentication.read_spam(_named(root.entity.header), trusted) if trusted else None,
-        first_of_each(root.all_findings),
+        first_of_each((*root.all_findings, *unreadable)),
     )
 
 
@@ -279,27 +281,48 @@ def _is_invitation(part: Part) -> bool:
     return not is_attached(part) and "method" in part.entity.parameters
 
 
-def part_facts(placed: Iterable[PlacedPart]) -> tuple[tuple[PartFacts, ...], int]:
-    """(the first `MOST_PARTS` of them, each before what is packed in it; how many more)."""
+class ReadParts(NamedTuple):
+    """The first `MOST_PARTS` parts, each before what is packed in it; how many more there are; and
+    which of what they hold could not be read."""
+
+    told: tuple[PartFacts, ...]
+    left_off: int
+    findings: tuple[Finding, ...]
+
+
+def read_parts(placed: Iterable[PlacedPart]) -> ReadParts:
+    """What is told of parts."""
     limits: UnpackingLimits | None = None
-    found: list[PartFacts] = []
+    told: list[PartFacts] = []
+    found: list[Finding] = []
     more = 0
     for leaf in placed:
-        if len(found) < MOST_PARTS:
-            told = leaf.facts
-            found.append(told)
-            packed = tnef.is_packed(told.content_type, told.name)
+        if len(told) < MOST_PARTS:
+            facts, is_damaged = leaf.read()
+            told.append(facts)
+            packed = tnef.is_packed(facts.content_type, facts.name)
+            if is_damaged:
+                found.append(_about(leaf, FindingKind.DAMAGED_TRANSFER_ENCODING))
+            if facts.charset and codec_of(facts.charset) is None:
+                found.append(_about(leaf, FindingKind.UNKNOWN_CHARSET))
         else:
             more += 1
             packed = tnef.is_packed(leaf.media_type, leaf.name)
         if packed:
             limits = limits or UnpackingLimits()
+            before = len(limits.unreadable)
             for one in unpacked(leaf, limits):
-                if len(found) < MOST_PARTS:
-                    found.append(one.facts)
+                if len(told) < MOST_PARTS:
+                    told.append(one.facts)
                 else:
                     more += 1
-    return tuple(found), more
+            if len(limits.unreadable) > before:
+                found.append(_about(leaf, FindingKind.UNREADABLE_TNEF))
+    return ReadParts(tuple(told), more, tuple(found))
+
+
+def _about(leaf: PlacedPart, kind: FindingKind) -> Finding:
+    return Finding(kind, leaf.part.whole.start, f"part {leaf.path}")
 
 
 def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:

@@ -1,4 +1,4 @@
-"""What in a mail can be read in more than one way, in plain words.
+"""What in a mail can be read in more than one way, or in part cannot be, in plain words.
 
 A finding is no error: the mail was read, in the way that its reader documents. Other readers may
 have read it differently, and an attacker chooses for whom a mail says what.
@@ -58,6 +58,11 @@ class FindingKind(StrEnum):
     ENCODED_MULTIPART = "encoded-multipart"
     #: A content transfer encoding that nobody registered, or with more than its name.
     UNKNOWN_TRANSFER_ENCODING = "unknown-transfer-encoding"
+    #: What a part has is not all in its transfer encoding (RFC 2045 section 6): other signs, an end
+    #: before the end, half an octet. What can be decoded is.
+    DAMAGED_TRANSFER_ENCODING = "damaged-transfer-encoding"
+    #: A winmail.dat that breaks off or is no TNEF: files may be missing.
+    UNREADABLE_TNEF = "unreadable-tnef"
     #: More parts, or parts more deeply nested, than are looked at.
     TOO_MANY_PARTS = "too-many-parts"
     TOO_DEEP = "too-deep"
@@ -107,7 +112,8 @@ class Finding(NamedTuple):
 
     kind: FindingKind
     where: int
-    #: What it is about: the name of a field or parameter, `preamble`, `epilogue`; may be empty.
+    #: What it is about: the name of a field or parameter, `preamble`, `epilogue`, `part 2.1`; may
+    #: be empty.
     detail: str = ""
 
 

@@ -20,7 +20,7 @@ from shared.mail.fields import unfold
 from shared.mail.parameters import Parameterised, read_parameters
 from shared.mail.region import made
 from shared.mail.structure import PART_FIELDS, Entity, Part
-from shared.mail.transfer_encodings import decoded, decoded_size
+from shared.mail.transfer_encodings import decoded, decoded_size, measured
 
 LONGEST_NAME: Final = 255
 _DEEPEST_PACKED: Final = 3
@@ -94,20 +94,25 @@ class PlacedPart(NamedTuple):
     @property
     def facts(self) -> PartFacts:
         """All of these, with the fields looked up once."""
+        return self.read()[0]
+
+    def read(self) -> tuple[PartFacts, bool]:
+        """(`facts`, whether its transfer encoding is damaged)."""
         path, part = self
         header, body, media_type, parameters, encoding = part.entity
         fields = header.values(PART_FIELDS)
         placed = _disposition(fields)
+        size, is_damaged = measured(body, encoding)
         told = (
             path,
             media_type[:LONGEST_NAME],
             _file_name(part.entity, placed),
             placed.value[:LONGEST_NAME],
             _content_id(fields),
-            decoded_size(body, encoding),
+            size,
             _charset(media_type, parameters)[:LONGEST_NAME],
         )
-        return made(PartFacts, told)
+        return made(PartFacts, told), is_damaged
 
     def content(self) -> Generator[bytes]:
         """The decoded octets, in pieces."""
@@ -165,12 +170,14 @@ class UnpackedPart(NamedTuple):
 
 class UnpackingLimits:
     """What may still be unpacked of a mail: files, and messages in messages, each of which is one
-    more way through the stream."""
+    more way through the stream. `unreadable`: the paths of those that could not be read up to
+    their end."""
 
-    __slots__ = ("files", "messages")
+    __slots__ = ("files", "messages", "unreadable")
 
     def __init__(self) -> None:
         self.files, self.messages = tnef.MOST_FILES, _MOST_MESSAGES
+        self.unreadable: list[str] = []
 
 
 def unpacked(
@@ -189,7 +196,9 @@ def unpacked(
         if left.messages < 0:
             return
     with closing(placed.content()) as pieces:
-        files = tnef.packed_files(pieces)
+        files, whole = tnef.read_packed(pieces)
+    if not whole:
+        left.unreadable.append(placed.path)
     for number, file in enumerate(files, 1):
         left.files -= 1
         if left.files < 0:

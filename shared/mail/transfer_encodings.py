@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Generator
-from typing import Final
+from typing import Final, NamedTuple
 
 import pybase64
 
@@ -17,6 +17,10 @@ from shared.mail.region import WINDOW, Region
 
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
 _LINES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/\r\n"
+#: What may stand behind the last sign.
+_PADDING: Final = b"= \t\r\n"
+#: An equals sign that is neither an octet nor a soft line break (RFC 2045 section 6.7).
+_NOT_QUOTED: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*+(?:\r?\n|\Z))")
 _BLANK_ENDS: Final = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 #: From its first blank only, so that each is looked at once.
 _BLANK_AT_END: Final = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
@@ -33,13 +37,27 @@ def decoded(body: Region, encoding: str) -> Generator[bytes]:
     return (bytes(window) for window in body.windows())
 
 
-def decoded_size(body: Region, encoding: str) -> int:
-    """How many octets `decoded` gives, without decoding where that can be told."""
+class DecodedSize(NamedTuple):
+    """How many octets `decoded` gives, and whether what was encoded is damaged: other signs among
+    it, something behind its end, or cut off within a group of signs."""
+
+    octets: int
+    is_damaged: bool
+
+
+def measured(body: Region, encoding: str) -> DecodedSize:
+    """Without decoding where that can be told."""
     if encoding == "base64":
-        return _size_of_base64(body)
+        return _measured_base64(body)
     if encoding == "quoted-printable":
-        return sum(map(len, _quoted_printable(body)))
-    return body.end - body.start
+        size = sum(map(len, _quoted_printable(body)))
+        return DecodedSize(size, bool(_NOT_QUOTED.search(body.buffer, body.start, body.end)))
+    return DecodedSize(body.end - body.start, is_damaged=False)
+
+
+def decoded_size(body: Region, encoding: str) -> int:
+    """How many octets `decoded` gives."""
+    return measured(body, encoding).octets
 
 
 def decode_start(body: Region, encoding: str, limit: int) -> bytes:
@@ -71,19 +89,29 @@ def _base64(body: Region) -> Generator[bytes]:
         yield pybase64.b64decode(kept + b"=" * (-len(kept) % 4))
 
 
-def _size_of_base64(body: Region) -> int:
-    signs = 0
+def _measured_base64(body: Region) -> DecodedSize:
+    signs, padding = 0, 0
+    is_damaged = False
     for window in body.windows():
         octets = bytes(window)
-        text, ended, _ = octets.partition(b"=")
-        if text.translate(None, _LINES):
+        if padding:  # the end was in a window before
+            text, tail = b"", octets
+        else:
+            text, _, tail = octets.partition(b"=")
+            padding = len(octets) > len(text)
+        if strange := text.translate(None, _LINES):
+            is_damaged = is_damaged or not strange.isspace()
             text = _NOT_BASE64.sub(b"", text)
             signs += len(text)
         else:
             signs += len(text) - text.count(b"\n") - text.count(b"\r")
-        if ended:
+        if tail:
+            padding += tail.count(b"=")
+            is_damaged = is_damaged or bool(tail.translate(None, _PADDING))
+        if padding and is_damaged:
             break
-    return signs // 4 * 3 + max(0, signs % 4 - 1)
+    is_damaged = is_damaged or (signs + padding) % 4 != 0
+    return DecodedSize(signs // 4 * 3 + max(0, signs % 4 - 1), is_damaged)
 
 
 def _quoted_printable(body: Region) -> Generator[bytes]:

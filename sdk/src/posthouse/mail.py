@@ -96,7 +96,8 @@ class Spam:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What of a mail others may read differently: a word such as `duplicate-from`, and where."""
+    """What of a mail others may read differently, or nobody can read: a word such as
+    `duplicate-from`, and where."""
 
     kind: str
     detail: str = ""

@@ -88,6 +88,15 @@ class _TnefStream:
         for _ in self._take(size):
             pass
 
+    def has_ended(self) -> bool:
+        """Whether no octet is left."""
+        while self._at >= len(self._piece):
+            piece = next(self._pieces, None)
+            if piece is None:
+                return True
+            self._piece, self._at = piece, 0
+        return False
+
     def number(self, size: int = 4) -> int:
         return int.from_bytes(self.read(size), "little")
 
@@ -128,8 +137,20 @@ class _Draft:
         )
 
 
+class Unpacked(NamedTuple):
+    """The files of a stream. `whole`: it could be read up to its end, or up to `MOST_FILES`."""
+
+    files: list[PackedFile]
+    whole: bool
+
+
 def packed_files(pieces: Iterable[bytes]) -> list[PackedFile]:
     """The files in a stream that comes in pieces, at most `MOST_FILES`; of what is no TNEF none."""
+    return read_packed(pieces).files
+
+
+def read_packed(pieces: Iterable[bytes]) -> Unpacked:
+    """The files in a stream, as `packed_files` has them, and whether all of it was read."""
     stream = _TnefStream(pieces)
     found: list[PackedFile] = []
     draft = _Draft()
@@ -139,14 +160,18 @@ def packed_files(pieces: Iterable[bytes]) -> list[PackedFile]:
         if one is not None and len(found) < MOST_FILES:
             found.append(one)
 
+    whole = False
     try:
         if stream.number() != _SIGNATURE:
-            return []
+            return Unpacked([], whole)
         stream.skip(2)  # the key of the attachments, of no use
         codepage = ""
         for _ in range(_MOST_ATTRIBUTES):
+            if len(found) >= MOST_FILES or stream.has_ended():
+                whole = True
+                break
             level, attribute, size = struct.unpack("<BII", stream.read(9))
-            if level not in (_LEVEL_MESSAGE, _LEVEL_ATTACHMENT) or len(found) >= MOST_FILES:
+            if level not in (_LEVEL_MESSAGE, _LEVEL_ATTACHMENT):
                 break
             end = stream.position + size
             if attribute == _CODEPAGE and size >= 4:
@@ -168,7 +193,7 @@ def packed_files(pieces: Iterable[bytes]) -> list[PackedFile]:
     except _Ended:
         pass
     finish()
-    return found
+    return Unpacked(found, whole)
 
 
 def content(pieces: Generator[bytes], file: PackedFile) -> Generator[bytes]:

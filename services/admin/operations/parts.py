@@ -20,7 +20,7 @@ from services.admin.context import Context
 from services.admin.operations.messages import RawMail, read_message
 from shared.errors import NotFound, TryAgain
 from shared.mail.charsets import true_label
-from shared.mail.facts import part_facts
+from shared.mail.facts import read_parts
 from shared.mail.parts import PartFacts, PlacedPart, UnpackedPart, find_part, leaves
 from shared.mail.region import region
 from shared.mail.structure import read_structure
@@ -93,7 +93,8 @@ class ListedParts(NamedTuple):
 def list_parts(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> ListedParts:
     """Who may read the mail may see its parts. Raises NotFound, TryAgain as `read_part` does."""
     with readable(read_message(ctx, message_id, original=original)) as octets:
-        return ListedParts(*part_facts(leaves(read_structure(region(octets)))))
+        read = read_parts(leaves(read_structure(region(octets))))
+        return ListedParts(read.told, read.left_off)
 
 
 def read_part(

@@ -89,14 +89,16 @@ def read(chunks: Iterable[bytes], trusted: Sequence[str] = ()) -> ShownContent:
                 ShownAttachment(file.path, file.name, file.media_type, file.size)
                 for file in islice(unpacked(one), room)
             ]
+    facts = read_facts(octets, trusted=trusted, text_limit=0)
     return ShownContent(
         _header_of(root),
         texts.get("text/plain", ""),
         sanitised(texts["text/html"]) if "text/html" in texts else "",
         tuple(attachments),
         whole,
-        root.all_findings,
-        read_facts(octets, trusted=trusted, text_limit=0),
+        # What is not shown would seem to be missing.
+        facts.findings if whole else root.all_findings,
+        facts,
     )
 
 

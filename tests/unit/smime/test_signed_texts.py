@@ -8,6 +8,8 @@ import pytest
 from pysequoia import SignatureMode, encrypt
 from pysequoia import sign as pgp_sign
 
+from shared.mail.facts import read_facts
+from shared.mail.region import region
 from tests.unit.smime.mails import (
     HEADER,
     TEXT,
@@ -81,6 +83,29 @@ def test_a_part_that_may_be_a_signed_text_is_ambiguous(
             assert opened.security.signature == "ambiguous", opened.security
             assert "first lines of a text" in opened.security.reason
             assert opened.content is None
+
+
+@pytest.mark.parametrize(
+    ("part", "finding"),
+    [
+        (b"Content-Type: application/ms-tnef; name=winmail.dat\r\n\r\nnone", "unreadable-tnef"),
+        (
+            b"Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD!RA",
+            "damaged-transfer-encoding",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_leaves_a_signature_valid(
+    part: bytes, finding: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    who = holders["alice"]
+    head = b"Content-Type: multipart/mixed; boundary=b2\r\n\r\n"
+    entity = head + b"--b2\r\n\r\nHello\r\n--b2\r\n" + part + b"\r\n--b2--\r\n"
+    with opener(HEADER + multipart_signed(who.cert, who.key, entity=entity)) as opened:
+        assert opened.security.signature == "valid", opened.security
+        assert isinstance(opened.content, bytes)
+        found = read_facts(region(opened.content), trusted=(), text_limit=0).findings
+        assert [str(one.kind) for one in found] == [finding]
 
 
 @pytest.mark.parametrize(

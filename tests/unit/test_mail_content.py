@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
+from email.message import EmailMessage
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.admin.pages.mail_content import SHOWN_OCTETS, read, sanitised
+from tests.rig.tnef_writer import file, stream
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,40 @@ def test_a_mail_in_a_mail_is_shown_as_one_unless_it_is_all() -> None:
     )
     content = read([beside])
     assert content.text.strip() == "see below"
-    assert [a.content_type for a in content.attachments] == ["message/rfc822"]
+    assert [(a.path, a.content_type, a.within) for a in content.attachments] == [
+        ("2", "message/rfc822", ""),
+        ("2.1", "text/plain", "2"),
+    ]
+
+
+def test_parts_of_messages_in_a_mail_are_shown_with_where_they_lie() -> None:
+    packed = EmailMessage()
+    packed.set_content("packed\n")
+    files = stream(file(b"A.TXT", b"first", "a.txt"))
+    packed.add_attachment(files, maintype="application", subtype="ms-tnef", filename="winmail.dat")
+    inner = EmailMessage()
+    inner.set_content("inner\n")
+    inner.add_attachment(packed)
+    inner.add_attachment(b"PK", maintype="application", subtype="zip", filename="in.zip")
+    outer = EmailMessage()
+    outer.set_content("outer\n")
+    outer.add_attachment(inner, filename="fwd.eml")
+    outer.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="own.pdf")
+    raw = outer.as_bytes()
+    content = read([raw])
+    assert content.text.strip() == "outer"
+    shown = [(a.path, a.name, a.within) for a in content.attachments]
+    assert shown == [
+        ("2", "fwd.eml", ""),
+        ("2.1", "", "2"),
+        ("2.2", "", "2"),
+        ("2.2.1", "", "2.2"),
+        ("2.2.2", "winmail.dat", "2.2"),
+        ("2.2.2.1", "a.txt", "2.2.2"),
+        ("2.3", "in.zip", "2"),
+        ("3", "own.pdf", ""),
+    ]
+    assert ["1", *(path for path, _, _ in shown)] == [one.path for one in content.facts.parts]
 
 
 def test_what_others_read_differently_is_said() -> None:

@@ -40,12 +40,16 @@ _TAGS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ShownAttachment:
-    """Its path, its name (maybe empty), and its size in octets once decoded."""
+    """Its path, its name (maybe empty), and its size in octets once decoded.
+
+    `within`: the path of the message in the mail or winmail.dat that it lies in, else empty.
+    """
 
     path: str
     name: str
     content_type: str
     size: int
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +82,18 @@ def read(chunks: Iterable[bytes], trusted: Sequence[str] = ()) -> ShownContent:
     root = read_structure(octets)
     texts: dict[str, str] = {}
     attachments: list[ShownAttachment] = []
-    for one in _own_leaves(root):
+    for one, within in _placed_leaves(root):
         kind = one.media_type
-        if kind in ("text/plain", "text/html") and kind not in texts and not is_attached(one.part):
+        is_text = kind in ("text/plain", "text/html") and not is_attached(one.part)
+        if is_text and not within and kind not in texts:
             texts[kind] = _text_of(one.part)
         elif len(attachments) < _MOST_ATTACHMENTS:
-            attachments.append(ShownAttachment(one.path, one.name, kind, one.size))
+            attachments.append(ShownAttachment(one.path, one.name, kind, one.size, within))
             room = _MOST_ATTACHMENTS - len(attachments)
             attachments += [
-                ShownAttachment(file.path, file.name, file.media_type, file.size)
+                ShownAttachment(
+                    file.path, file.name, file.media_type, file.size, file.container.path
+                )
                 for file in islice(unpacked(one), room)
             ]
     facts = read_facts(octets, trusted=trusted, text_limit=0)
@@ -114,16 +121,18 @@ def sanitised(html: str) -> str:
     )
 
 
-def _own_leaves(root: Part) -> Iterator[PlacedPart]:
-    """The parts that hold something. A message in a mail is one, unless it is all there is."""
-    messages: list[str] = []
+def _placed_leaves(root: Part) -> Iterator[tuple[PlacedPart, str]]:
+    """The parts that hold something, each with the path of the message in the mail that it lies in
+    ("" for the mail itself). A message that is all there is counts as the mail."""
+    around: list[str] = []
     for one in leaves(root):
         if one.part is root and one.part.parts:
             continue
-        if not one.path.startswith(tuple(messages)):
-            yield one
-            if one.media_type in MESSAGE_TYPES:
-                messages.append(f"{one.path}.")
+        while around and not one.path.startswith(f"{around[-1]}."):
+            around.pop()
+        yield one, around[-1] if around else ""
+        if one.media_type in MESSAGE_TYPES:
+            around.append(one.path)
 
 
 def _text_of(part: Part) -> str:

@@ -222,3 +222,30 @@ def test_mails_that_no_handler_wants_are_told_on_the_overview(
     assert api.http.get("overview").json()["unwanted"] == before + 1
     listed = text_of(pages.get(f"/mails?state=unwanted&connection={made['id']}"))
     assert [f"/mails/{one}" in listed for one in left] == [False, True]
+
+
+@pytest.mark.promise("F4")
+def test_the_page_of_a_mail_shows_the_files_of_a_mail_in_it(api: Api, pages: httpx.Client) -> None:
+    inner = EmailMessage()
+    inner.set_content("inner")
+    inner.add_attachment(b"PK", maintype="application", subtype="zip", filename="in.zip")
+    made = EmailMessage()
+    made.set_content("Hello")
+    made.add_attachment(inner, filename="fwd.eml")
+    found = add_mail(api, api.create()["id"], raw=made.as_bytes())
+    shown = " ".join(text_of(pages.get(f"/mails/{found}")).split())
+    line = f'<a href="/mails/{found}/parts/2.2" download>in.zip</a> <span class="quiet">'
+    assert f"{line}application/zip, 2 B, part 2.2 within 2</span>" in shown
+    assert pages.get(f"/mails/{found}/parts/2.2").content == b"PK"
+
+
+def test_the_page_of_a_mail_says_what_of_a_part_cannot_be_read(
+    api: Api, pages: httpx.Client
+) -> None:
+    raw = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n"
+        b"Content-Type: application/ms-tnef; name=winmail.dat\r\n\r\nnone\r\n--b--\r\n"
+    )
+    found = add_mail(api, api.create()["id"], raw=raw)
+    shown = text_of(pages.get(f"/mails/{found}"))
+    assert 'unreadable tnef <span class="quiet">(part 2)</span>' in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import smtplib
 import sys
 from pathlib import Path
@@ -47,19 +48,17 @@ def send(
 ) -> None:
     """Puts a mail into the demo mailbox, and asks Posthouse to look there now."""
     from cli.demo.certificate import USER, DemoCertificate
-    from cli.demo.samples import compose, encrypted
+    from cli.demo.samples import compose, encrypted_octets
     from cli.demo.seed import fetch_now
 
     root = (data_dir or default_folder()).expanduser().absolute()
-    if file is not None:
-        octets = _read(file)
-    else:
-        mail = compose(sender, USER, subject, text + "\n")
-        octets = (
-            encrypted(mail, DemoCertificate.of(root / "demo")) if to_encrypted else mail.as_bytes()
-        )
+    octets = compose(sender, USER, subject, text + "\n").as_bytes() if file is None else _read(file)
     if b"\r\n" not in octets:  # as most files have it: SMTP would take all of it for one line
         octets = octets.replace(b"\n", b"\r\n")
+    if to_encrypted:
+        # Where its header ends must be beyond doubt: all that stands above it is sent in clear.
+        octets = re.sub(rb"\r\n|\r|\n", b"\r\n", octets)
+        octets = encrypted_octets(octets, DemoCertificate.of(root / "demo"))
     host, port = _smtp_address(smtp, root)
     try:
         with smtplib.SMTP(host, port, timeout=30) as server:

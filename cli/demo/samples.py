@@ -42,7 +42,12 @@ def compose(sender: str | Address, recipient: str, subject: str, text: str) -> E
 
 def encrypted(mail: EmailMessage, certificate: DemoCertificate) -> bytes:
     """The mail as S/MIME enveloped-data (RFC 8551) for the demo mailbox, AES-256-CBC."""
-    outer, entity = _split(mail)
+    return encrypted_octets(mail.as_bytes(), certificate)
+
+
+def encrypted_octets(octets: bytes, certificate: DemoCertificate) -> bytes:
+    """The same of a mail whose line ends are CRLF."""
+    outer, entity = _split(octets)
     envelope = (
         pkcs7.PKCS7EnvelopeBuilder()
         .set_data(entity)
@@ -57,7 +62,7 @@ def encrypted(mail: EmailMessage, certificate: DemoCertificate) -> bytes:
 def signed(mail: EmailMessage, name: str, address: str) -> EmailMessage:
     """The mail with a detached signature (RFC 1847) of a sender whom nobody vouches for."""
     certificate, key = self_signed(name, address)
-    outer, entity = _split(mail)
+    outer, entity = _split(mail.as_bytes())
     signature = (
         pkcs7.PKCS7SignatureBuilder()
         .set_data(entity)
@@ -200,9 +205,9 @@ def _mails(recipient: str) -> Iterator[EmailMessage | bytes]:
     yield b"To: " + recipient.encode() + b"\r\n\r\nNo subject, no sender, no date, no id.\r\n"
 
 
-def _split(mail: EmailMessage) -> tuple[bytes, bytes]:
+def _split(octets: bytes) -> tuple[bytes, bytes]:
     """The headers that stay outside, and the MIME entity with its own (RFC 8551 section 3.1)."""
-    head, _, body = mail.as_bytes().partition(b"\r\n\r\n")
+    head, _, body = octets.partition(b"\r\n\r\n")
     outer, inner, current = bytearray(), bytearray(), bytearray()
     target = outer
     for line in head.split(b"\r\n"):

@@ -8,12 +8,15 @@ import imaplib
 import smtplib
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import pkcs7
 
-from cli.demo.certificate import USER
+from cli.demo.certificate import USER, DemoCertificate
 from tests.servers.processes import accepts, free_port, wait_until
 
 _PASSWORD = "demo-password"
@@ -141,3 +144,37 @@ def test_a_large_file_with_the_line_ends_of_unix_is_sent(server: _Server, tmp_pa
     with server.imap() as client:
         numbers = client.search(None, "SUBJECT", "Large")[1][0].split()
         assert len(numbers) == 1
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"mixed"], ids=["unix", "smtp", "mixed"])
+def test_a_file_is_encrypted_where_it_is_asked_for(
+    server: _Server, end: bytes, tmp_path: Path
+) -> None:
+    """It went out in clear, and nothing said so."""
+    header_end, body_end = (b"\n", b"\r\n\r\n") if end == b"mixed" else (end, end)
+    subject = f"Locked {uuid.uuid4().hex}"
+    head = header_end.join([f"Subject: {subject}".encode(), b"Content-Type: text/plain", b"", b""])
+    (tmp_path / "a.eml").write_bytes(head + b"Nobody else" + body_end + b"reads this" + body_end)
+    arguments = ["--smtp", f"127.0.0.1:{server.smtp_port}", "--data-dir", str(tmp_path / "data")]
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "demo", "send", *arguments, "--to-encrypted",
+         str(tmp_path / "a.eml")],
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with server.imap() as client:
+        numbers = client.search(None, "SUBJECT", f'"{subject}"')[1][0].split()
+        assert len(numbers) == 1
+        answer = client.fetch(numbers[0].decode(), "(BODY.PEEK[])")[1]
+    assert isinstance(answer[0], tuple)
+    mail = message_from_bytes(answer[0][1])
+    assert mail.get_content_type() == "application/pkcs7-mime"
+    assert b"reads this" not in answer[0][1]
+    held = DemoCertificate.of(tmp_path / "data" / "demo")
+    envelope = mail.get_payload(decode=True)
+    assert isinstance(envelope, bytes)
+    opened = pkcs7.pkcs7_decrypt_der(envelope, held.certificate, held.key, [])
+    assert opened.startswith(b"Content-Type: text/plain\r\n\r\nNobody else\r\n")

@@ -171,7 +171,7 @@ def _holds(text: str, wanted: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    """In any case, and however its accents are written."""
+    """In any case, and in one normal form: composed or not, an accent is the same (NFC)."""
     return text.lower() if text.isascii() else normalize("NFC", text.casefold())
 
 

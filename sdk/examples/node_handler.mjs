@@ -34,7 +34,7 @@ export async function handle(event, folder) {
 
   /** @param {NonNullable<typeof mail.parts>[number]} part */
   const isAttachment = (part) =>
-    part.disposition === "attachment" || part.name || !["text/plain", "text/html"].includes(part.content_type);
+    part.disposition === "attachment" || part.name || !/^(text\/(plain|html)$|multipart\/)/.test(part.content_type);
   const files = [];
   for (const part of (mail.parts ?? []).filter(isAttachment)) {
     const address = new URL(`/api/v1/messages/${event.id}/parts/${part.path}`, POSTHOUSE_URL);

@@ -172,7 +172,7 @@ export interface Data {
       diagnostic_is_from_text?: boolean;
     };
     /**
-     * Every part that is no multipart, those of messages in the mail too, and each winmail.dat (TNEF) with the files in it; the first 200.
+     * Every part that is no multipart, those of messages in the mail too, and each winmail.dat (TNEF) with the files in it; the first 200. A multipart is among them only where it could not be taken apart (no boundary, or none that occurs; nested too deeply): other readers show its octets as text, and it is no attachment unless it has a name or that disposition.
      */
     parts?: {
       /**

@@ -56,14 +56,6 @@ JUSTIFIED: dict[str, dict[tuple[str, str], str]] = {
     "mailparser shows the status of a delivery as text": {
         (number, "mailparser"): "files text" for number in ("16", "43")
     },
-    "a multipart that cannot be taken apart is a part, and not left out as there": {
-        **{
-            (number, reader): "files"
-            for number in ("17", "25", "31", "41", "42")
-            for reader in ("mailparser", "postal-mime")
-        },
-        ("42", "email"): "files",
-    },
     "the header ends at the first line that is no field, to Python alone": {
         ("19", "email"): "text",
         ("35", "email"): "text",

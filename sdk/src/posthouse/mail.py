@@ -164,10 +164,16 @@ class Mail:
 
 
 def is_attachment(disposition: str, name: str, content_type: str) -> bool:
-    """Whether a part with these is more than a text of the mail itself."""
+    """Whether a part with these is more than a text of the mail itself.
+
+    A multipart among the parts could not be taken apart (RFC 2046 section 5.1): others show it as
+    text, and nobody attached it.
+    """
     if disposition == "attachment" or name:
         return True
-    return content_type not in ("text/plain", "text/html")
+    return content_type not in ("text/plain", "text/html") and not content_type.startswith(
+        "multipart/"
+    )
 
 
 def read_mail(fields: Mapping[str, Any]) -> Mail:

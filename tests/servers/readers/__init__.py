@@ -168,7 +168,9 @@ def _ids(value: object) -> tuple[str, ...]:
 
 def _is_file(part: EmailMessage) -> bool:
     kind = part.get_content_type()
-    return part.is_attachment() or bool(part.get_filename()) or kind not in _TEXTS
+    if part.is_attachment() or part.get_filename():
+        return True
+    return kind not in _TEXTS and part.get_content_maintype() != "multipart"
 
 
 def _file(part: EmailMessage) -> tuple[str, str, str]:

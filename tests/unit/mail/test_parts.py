@@ -13,12 +13,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from posthouse.mail import read_mail
+from posthouse.testing import make_event
 from shared.mail.bodies import read_body
 from shared.mail.facts import read_facts
 from shared.mail.parts import PartFacts, find_part, leaves
 from shared.mail.region import region
 from shared.mail.structure import read_structure
 from shared.mail.transfer_encodings import decoded, decoded_size
+from shared.rules.facts import kept
 
 pytestmark = pytest.mark.promise("F4")
 
@@ -260,3 +263,25 @@ def test_parts_of_a_digest_are_messages_where_they_name_no_type() -> None:
         ("2", "text/plain"),
     ]
     assert facts.body.text == "B."
+
+
+@pytest.mark.parametrize("parameters", ["", "; boundary=other", "; boundary=" + "b" * 300])
+@pytest.mark.parametrize(
+    ("beside", "attachments"),
+    [
+        ("", 0),
+        ("Content-Disposition: inline\r\n", 0),
+        ("Content-Disposition: attachment\r\n", 1),
+        ("Content-Disposition: inline; filename=a.eml\r\n", 1),
+    ],
+)
+def test_a_multipart_that_cannot_be_taken_apart_is_a_part_and_no_attachment(
+    parameters: str, beside: str, attachments: int
+) -> None:
+    head = f"Content-Type: multipart/mixed{parameters}\r\n{beside}"
+    raw = simple(b"--b\r\n\r\nHello\r\n--b--\r\n", head)
+    facts = read_facts(region(raw), trusted=(), text_limit=1000)
+    assert [(one.path, one.content_type) for one in facts.parts] == [("1", "multipart/mixed")]
+    assert kept(facts.to_json()).get("n", 0) == attachments
+    assert len(read_mail(facts.to_json()).attachments) == attachments
+    assert len(make_event(raw=raw).attachments) == attachments

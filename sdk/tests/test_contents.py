@@ -73,7 +73,10 @@ def test_the_message_is_one_of_pythons() -> None:
         ("../../etc/passwd", "_.._etc_passwd"),
         ("C:\\x.doc", "C_x.doc"),
         (".", "part-2"),
-        ("ö" * 300 + ".pdf", "ö" * 50 + ".pdf"),
+        ("a" * 236 + ".pdf", "a" * 236 + ".pdf"),
+        ("ö" * 300 + ".pdf", "ö" * 118 + ".pdf"),
+        ("ö" * 300 + ".日本語", "ö" * 115 + ".日本語"),
+        ("ö" * 300 + ". a sentence", "ö" * 120),
         ("a.\x00b", "a._b"),
     ],
 )

@@ -7,13 +7,13 @@ the mail is below that message's path, and what a winmail.dat (TNEF) packs below
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from typing import Final, NamedTuple
 
 from posthouse import tnef
+from posthouse.file_names import LONGEST_NAME, safe_name
 from posthouse.tnef import PackedFile
 from shared.mail.encoded_words import read_text
 from shared.mail.fields import unfold
@@ -22,14 +22,9 @@ from shared.mail.region import made
 from shared.mail.structure import PART_FIELDS, Entity, Part
 from shared.mail.transfer_encodings import decoded, decoded_size, measured
 
-LONGEST_NAME: Final = 255
 _DEEPEST_PACKED: Final = 3
 _MOST_MESSAGES: Final = 8
 _NOTHING: Final = Parameterised("", {}, ())
-#: A name is shown, and may become a file: no folder, no control, no direction marks in it.
-_UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f/\\\\\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+"
-)
 
 
 class PartFacts(NamedTuple):
@@ -136,7 +131,7 @@ class UnpackedPart(NamedTuple):
 
     @property
     def name(self) -> str:
-        return _safe_name(self.file.name)
+        return safe_name(self.file.name)
 
     @property
     def content_id(self) -> str:
@@ -263,7 +258,7 @@ def is_attached(part: Part) -> bool:
 def file_name(part: Part) -> str:
     """Its name, decoded (RFC 2231, and RFC 2047 as it is sent), safe as the name of a file.
 
-    At most 255 characters; empty where the sender gave none.
+    At most 255 characters, cut before its extension; empty where the sender gave none.
     """
     return entity_file_name(part.entity)
 
@@ -277,7 +272,7 @@ def _file_name(entity: Entity, placed: Parameterised) -> str:
     name = placed.parameters.get("filename") or entity.parameters.get("name", "")
     if not name:
         return ""
-    return _safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)
+    return safe_name(read_text(name.encode("utf-8", "replace")).text if "=?" in name else name)
 
 
 def _charset(media_type: str, parameters: Mapping[str, str]) -> str:
@@ -294,7 +289,3 @@ def content_id(part: Part) -> str:
 def _content_id(fields: Mapping[str, Sequence[bytes]]) -> str:
     values = fields.get("content-id")
     return read_text(unfold(values[0])[:1000]).text.strip("<> ") if values else ""
-
-
-def _safe_name(text: str) -> str:
-    return _UNSAFE.sub("_", text).strip(" .")[:LONGEST_NAME]

@@ -14,12 +14,11 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from posthouse import tnef
+from posthouse.file_names import cut_for_disk
 from posthouse.mail import Part
 from posthouse.mime_parts import Leaf, leaves
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:]+")
-#: Characters; a name has at most 255 octets on most disks.
-_LONGEST_STEM, _LONGEST_SUFFIX = 50, 10
 
 
 class NoSuchPart(LookupError):
@@ -47,14 +46,15 @@ class Attachment:
         return self.part.size
 
     def open(self) -> IO[bytes]:
-        """Its octets as a stream, to be closed by the caller. Raises OSError."""
+        """Its octets as a stream, to be closed by the caller. Raises OSError, NoSuchPart."""
         return self._open(self.part.path)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes it into `folder` under its name, or under `name (2)` where that is taken.
 
-        Nothing is written outside of the folder, whatever the sender called it. Raises OSError;
-        what was written by half is removed.
+        A name of more than 240 octets is cut before its extension. Nothing is written outside of
+        the folder, whatever the sender called it. Raises OSError, NoSuchPart; what was written by
+        half is removed.
         """
         name = PurePath(self._file_name())
         number = 1
@@ -74,11 +74,8 @@ class Attachment:
         return path
 
     def _file_name(self) -> str:
-        name = PurePath(_UNSAFE.sub("_", self.part.name).strip(" ."))
-        if not name.name:
-            return f"part-{self.part.path}"
-        suffix = name.suffix if len(name.suffix) <= _LONGEST_SUFFIX else ""
-        return name.name.removesuffix(suffix)[:_LONGEST_STEM] + suffix
+        name = _UNSAFE.sub("_", self.part.name).strip(" .")
+        return cut_for_disk(name) if name else f"part-{self.part.path}"
 
 
 def read_message(raw: bytes) -> EmailMessage:

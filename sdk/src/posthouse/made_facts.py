@@ -16,16 +16,12 @@ from typing import Final
 
 from posthouse import tnef
 from posthouse.contents import decoded_text, read_message
+from posthouse.file_names import safe_name
 from posthouse.made_bounces import bounce_of
 from posthouse.mail import Address, Evidence, Mail, Part, Recipient
 from posthouse.mime_parts import Leaf, leaves
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]+>")
-#: What no name of a file may hold, as Posthouse replaces it.
-_UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f/\\\\\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]+"
-)
-_LONGEST_NAME: Final = 255
 #: Report types (RFC 6522 section 3): RFC 3464, 8098, 5965.
 _REPORTS: Final = {
     "delivery-status": "bounce",
@@ -146,7 +142,7 @@ def _facts(leaf: Leaf) -> Iterator[Part]:
     yield Part(
         path=path,
         content_type=content_type,
-        name=_safe(name),
+        name=safe_name(name),
         disposition=header.get_content_disposition() or "",
         content_id=str(header["content-id"] or "").strip("<> "),
         size=len(octets),
@@ -159,15 +155,11 @@ def _facts(leaf: Leaf) -> Iterator[Part]:
             yield Part(
                 f"{path}.{number}",
                 file.content_type,
-                _safe(file.name),
+                safe_name(file.name),
                 "attachment",
                 file.content_id,
                 file.size,
             )
-
-
-def _safe(name: str) -> str:
-    return _UNSAFE.sub("_", name).strip(" .")[:_LONGEST_NAME]
 
 
 def _text(body: Message) -> str:

@@ -87,6 +87,7 @@ def _with_files() -> EmailMessage:
     packed = stream(file(b"X.PDF", b"%PDF 1", "Übung: 1.pdf", "application/pdf"))
     mail.add_attachment(packed, maintype="application", subtype="ms-tnef", filename="winmail.dat")
     mail.add_attachment(_with(Subject="inside"))
+    mail.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="a" * 300 + ".pdf")
     return mail
 
 
@@ -151,6 +152,12 @@ def _comparable(fields: dict[str, Any]) -> dict[str, Any]:
         told[name] = list(told[name])
     told["text"] = told["text"].split()  # which lines an HTML has is the reader's own affair
     return told
+
+
+def test_a_name_that_is_too_long_keeps_its_extension() -> None:
+    raw = _with_files().as_bytes()
+    read = read_facts(region(raw), trusted=(), text_limit=0)
+    assert "a" * 251 + ".pdf" in [one.name for one in read.parts]
 
 
 def test_a_kind_that_is_given_stands() -> None:

@@ -13,7 +13,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from posthouse import Consumer, MailEvent, Retry
+from posthouse import Consumer, MailEvent, NoSuchPart, Retry
 from posthouse.inbox import create_table, is_first_time
 
 url, handler, folder = sys.argv[1:]
@@ -28,11 +28,13 @@ def handle(event: MailEvent) -> None:
             return
         ticket = Path(folder, event.mail.thread.strip("<>").replace("/", "_") or event.id)
         ticket.mkdir(exist_ok=True)
-        try:
-            for attachment in event.attachments:
+        for attachment in event.attachments:
+            try:
                 attachment.save(ticket)
-        except OSError as error:
-            raise Retry(60, f"an attachment cannot be had now: {error}") from error
+            except OSError as error:
+                raise Retry(60, f"an attachment cannot be had now: {error}") from error
+            except NoSuchPart as error:
+                logging.warning("%s has no %s: %s", event.id, attachment.name, error)
         with (ticket / "conversation.txt").open("a") as conversation:
             print(f"{event.headers.sender}: {event.headers.subject}", file=conversation)
             print(event.mail.reply_text or event.text, file=conversation)

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 
+from posthouse import Part
 from posthouse.testing import make_event
 from shared.queueing.output import Output, Publication
 from shared.queueing.output.open import open_output
@@ -72,11 +74,16 @@ def test_the_example_with_the_sdk(
     )
     again.set_content("Und noch etwas\n")
     robot = make_event(subject="away", kind="auto-reply")
-    send(output, handler, first, first, make_event(raw=again.as_bytes()), robot)
+    lost = make_event(subject="lost")
+    unknown = Part("9", "application/pdf", "x.pdf", "attachment")
+    lost = replace(lost, mail=replace(lost.mail, parts=(unknown,)))
+    send(output, handler, first, first, make_event(raw=again.as_bytes()), lost, robot)
     eventually(lambda: output.inspect(handler).drained)
     eventually(lambda: "away (auto-reply)" in program.said())
     assert program.said().count("Grüße (person)") == 1  # the second one was known
-    assert program.said().count("would answer with") == 2
+    assert program.said().count("lost (person)") == 1
+    assert "has no x.pdf: the mail has no part 9" in program.said()
+    assert program.said().count("would answer with") == 3
     assert "'In-Reply-To': '<1@example.org>'" in program.said()
     ticket = tmp_path / "tickets" / "1@example.org"
     assert [path.read_bytes() for path in ticket.glob("*.pdf")] == [b"file"]

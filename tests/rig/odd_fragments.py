@@ -73,7 +73,7 @@ LEAVES = (
     b"Content-Type: text/plain\r\nContent-Disposition: form-data; name=x\r\n\r\none\r\n",
     b"Content-Type: message/rfc822\r\nContent-Disposition: inline\r\n\r\nFrom: x@y\r\n\r\none\r\n",
     b"Content-Type: message/delivery-status\r\n\r\none: two\r\n",
-    b"Note: EVIL\r\n\r\none\r\n",
+    b"Note: two\r\n\r\none\r\n",
     b"garbage\r\n\r\none\r\n",
     b"From x@y Sat\r\n\r\none\r\n",
     b"Content-Type: text/plain\r\n \r\n\r\none\r\n",

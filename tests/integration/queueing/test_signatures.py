@@ -37,7 +37,9 @@ def forge(url: str, handler: str, event: MailEvent) -> None:
         client.close()
         return
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        connection.channel().basic_publish(
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish(
             "posthouse.mail", f"handler.{handler}", event.to_json(), mandatory=True
         )
 

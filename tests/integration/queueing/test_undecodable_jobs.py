@@ -67,8 +67,10 @@ def put(url: str, queue: str, bodies: list[bytes]) -> None:
         return
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
+        # A quorum queue can lose what is not confirmed when its channel closes.
+        channel.confirm_delivery()
         for body in bodies:
-            channel.basic_publish("", queue, body)
+            channel.basic_publish("", queue, body, mandatory=True)
 
 
 def rejected(queue: str) -> float:

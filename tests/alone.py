@@ -24,7 +24,7 @@ import pytest
 #: Where pytest keeps the names of what failed (`-o cache_dir`, relative to the root of the tree).
 CACHE = ".pytest_cache/all"
 #: Faults, and the tests that failed by them.
-MOST = 3
+MOST = 5
 MOST_TESTS = 60
 TIMES = 3
 _FAULTS = "alone/faults"

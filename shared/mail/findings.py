@@ -61,7 +61,8 @@ class FindingKind(StrEnum):
     #: What a part has is not all in its transfer encoding (RFC 2045 section 6): other signs, an end
     #: before the end, half an octet. What can be decoded is.
     DAMAGED_TRANSFER_ENCODING = "damaged-transfer-encoding"
-    #: A winmail.dat that breaks off or is no TNEF: files may be missing.
+    #: A winmail.dat that is no TNEF, or ends within its message or an attachment: files may be
+    #: missing. Where it ends behind a whole attachment nothing tells whether others followed.
     UNREADABLE_TNEF = "unreadable-tnef"
     #: More parts, or parts more deeply nested, than are looked at.
     TOO_MANY_PARTS = "too-many-parts"

@@ -6,8 +6,10 @@ import struct
 
 MESSAGE_IID = bytes.fromhex("0703020000000000c000000000000046")
 _CLASS, _VERSION, _CODEPAGE = 0x00078008, 0x00089006, 0x00069007
+_BODY, _MESSAGE_PROPERTIES = 0x0002800C, 0x00069003
 _REND, _TITLE, _DATA, _PROPERTIES = 0x00069002, 0x00018010, 0x0006800F, 0x00069005
 _UNICODE, _OBJECT, _NUMBER, _FLAG = 0x1F, 0x0D, 0x03, 0x0B
+_PRIORITY = 0x0026
 _METHOD, _LONG_NAME, _MIME_TAG, _CONTENT_ID, _OBJECT_ID = 0x3705, 0x3707, 0x370E, 0x3712, 0x3701
 
 
@@ -18,7 +20,30 @@ def stream(*attachments: bytes, codepage: int = 1252) -> bytes:
         + _attribute(1, _VERSION, struct.pack("<I", 0x10000))
         + _attribute(1, _CODEPAGE, struct.pack("<II", codepage, 0))
         + _attribute(1, _CLASS, b"IPM.Microsoft Mail.Note\0")
+        + contents()
         + b"".join(attachments)
+    )
+
+
+def contents() -> bytes:
+    """The properties of the message itself."""
+    return _attribute(1, _MESSAGE_PROPERTIES, _list([_number(_PRIORITY, 0)]))
+
+
+def body(text: bytes) -> bytes:
+    """The text of the message, as writers before MAPI have it."""
+    return _attribute(1, _BODY, text)
+
+
+def attachment(
+    *, title: bytes | None = None, data: bytes | None = None, properties: bool = False
+) -> bytes:
+    """One with these attributes alone; its properties say that it is by reference."""
+    return (
+        _attribute(2, _REND, struct.pack("<HIHHI", 1, 0xFFFFFFFF, 32, 32, 0))
+        + (b"" if title is None else _attribute(2, _TITLE, title + b"\0"))
+        + (b"" if data is None else _attribute(2, _DATA, data))
+        + (_attribute(2, _PROPERTIES, _list([_number(_METHOD, 2)])) if properties else b"")
     )
 
 
@@ -27,22 +52,13 @@ def file(title: bytes, content: bytes, long_name: str = "", kind: str = "", cid:
     texts = {_LONG_NAME: long_name, _MIME_TAG: kind, _CONTENT_ID: cid}
     properties = [_number(_METHOD, 1), _named_flag()]
     properties += [_text(number, text) for number, text in texts.items() if text]
-    return (
-        _attribute(2, _REND, struct.pack("<HIHHI", 1, 0xFFFFFFFF, 32, 32, 0))
-        + _attribute(2, _TITLE, title + b"\0")
-        + _attribute(2, _DATA, content)
-        + _attribute(2, _PROPERTIES, _list(properties))
-    )
+    return attachment(title=title, data=content) + _attribute(2, _PROPERTIES, _list(properties))
 
 
 def message(title: bytes, inner: bytes) -> bytes:
     """A message that is attached: its stream in a property."""
     properties = [_object(MESSAGE_IID + inner), _number(_METHOD, 5)]
-    return (
-        _attribute(2, _REND, struct.pack("<HIHHI", 1, 0xFFFFFFFF, 32, 32, 0))
-        + _attribute(2, _TITLE, title + b"\0")
-        + _attribute(2, _PROPERTIES, _list(properties))
-    )
+    return attachment(title=title) + _attribute(2, _PROPERTIES, _list(properties))
 
 
 def _attribute(level: int, number: int, data: bytes) -> bytes:

@@ -4,6 +4,11 @@ No library that is kept reads such a stream in bounded memory: here a file is it
 stream and is never held. What is cut off or breaks the grammar ends the list; what came before
 stays. Texts of the message itself (mostly RTF) and embedded objects that are no messages are not
 unpacked.
+
+A stream has neither a length nor a mark at its end, and nothing in it tells how many attachments
+follow (section 2.1.1: `TNEFStream = TNEFHeader TNEFVersion OEMCodePage MessageData *AttachData`).
+One that ends behind a whole attachment, where others should follow, is therefore not to be told
+from a whole one; where its message or its last attachment is incomplete, it is.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ _REND_DATA: Final = 0x00069002
 _TITLE: Final = 0x00018010
 _DATA: Final = 0x0006800F
 _PROPERTIES: Final = 0x00069005
+#: Without one of these a message has no content: attMsgProps, attBody.
+_CONTENTS: Final = frozenset((0x00069003, 0x0002800C))
 #: MS-OXPROPS 2.601 (PidTagAttachDataObject) and following.
 _DATA_OBJECT, _FILE_NAME, _LONG_FILE_NAME = 0x3701, 0x3704, 0x3707
 _MIME_TAG, _CONTENT_ID, _DISPLAY_NAME = 0x370E, 0x3712, 0x3001
@@ -120,9 +127,19 @@ class _Draft:
 
     def __init__(self) -> None:
         self.place: tuple[int, int] | None = None
-        self.is_message = False
+        self.is_message = self.has_properties = self.has_title = False
         self.title = self.content_type = self.content_id = ""
         self.names: dict[int, str] = {}
+
+    def is_whole(self, others_have_properties: bool) -> bool:
+        """Whether nothing of the last attachment can be seen to be missing.
+
+        One by reference, or of an OLE object, has properties and no data. Who writes the properties
+        of one attachment writes those of all.
+        """
+        if others_have_properties:
+            return self.has_properties
+        return self.has_properties or (self.place is not None and self.has_title)
 
     def done(self) -> PackedFile | None:
         if self.place is None:
@@ -138,7 +155,8 @@ class _Draft:
 
 
 class Unpacked(NamedTuple):
-    """The files of a stream. `whole`: it could be read up to its end, or up to `MOST_FILES`."""
+    """The files of a stream. `whole`: it could be read up to `MOST_FILES`, or up to an end at which
+    nothing that had begun is incomplete."""
 
     files: list[PackedFile]
     whole: bool
@@ -154,6 +172,8 @@ def read_packed(pieces: Iterable[bytes]) -> Unpacked:
     stream = _TnefStream(pieces)
     found: list[PackedFile] = []
     draft = _Draft()
+    #: Whether there is a message with a content, an attachment, and one with properties.
+    has_content = has_attachment = have_properties = False
 
     def finish() -> None:
         one = draft.done()
@@ -167,8 +187,11 @@ def read_packed(pieces: Iterable[bytes]) -> Unpacked:
         stream.skip(2)  # the key of the attachments, of no use
         codepage = ""
         for _ in range(_MOST_ATTRIBUTES):
-            if len(found) >= MOST_FILES or stream.has_ended():
+            if len(found) >= MOST_FILES:
                 whole = True
+                break
+            if stream.has_ended():
+                whole = draft.is_whole(have_properties) if has_attachment else has_content
                 break
             level, attribute, size = struct.unpack("<BII", stream.read(9))
             if level not in (_LEVEL_MESSAGE, _LEVEL_ATTACHMENT):
@@ -178,15 +201,20 @@ def read_packed(pieces: Iterable[bytes]) -> Unpacked:
                 codepage = f"cp{stream.number()}"
             elif level == _LEVEL_ATTACHMENT and attribute == _REND_DATA:
                 finish()
-                draft = _Draft()
+                have_properties = have_properties or draft.has_properties
+                draft, has_attachment = _Draft(), True
             elif level == _LEVEL_ATTACHMENT and attribute == _TITLE:
+                draft.has_title = True
                 draft.title = _text(stream.read(min(size, _LONGEST_TEXT)), codepage)
             elif level == _LEVEL_ATTACHMENT and attribute == _DATA:
                 place = (stream.position, size)
                 stream.skip(size)  # what is cut off is no file
                 draft.place = place
             elif level == _LEVEL_ATTACHMENT and attribute == _PROPERTIES:
+                draft.has_properties = True
                 _read_properties(stream, end, draft, codepage)
+            elif attribute in _CONTENTS:
+                has_content = True
             if stream.position > end:
                 break
             stream.skip(end - stream.position + 2)  # and the checksum

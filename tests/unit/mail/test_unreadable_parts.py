@@ -11,7 +11,7 @@ from services.admin.pages.mail_content import SHOWN_OCTETS, read
 from shared.mail.facts import read_facts
 from shared.mail.region import WINDOW, region
 from shared.mail.transfer_encodings import measured
-from tests.rig.tnef_writer import file, message, stream
+from tests.rig.tnef_writer import attachment, body, contents, file, message, stream
 
 pytestmark = pytest.mark.promise("F4")
 
@@ -100,13 +100,38 @@ def test_a_winmail_dat_that_breaks_off_or_is_none() -> None:
 
 
 def test_every_place_at_which_a_winmail_dat_can_break_off() -> None:
+    silent = set()
     for end in range(len(PACKED)):
         raw = mail(tnef(PACKED[:end]))
-        kinds = {
-            str(one.kind) for one in read_facts(region(raw), trusted=(), text_limit=0).findings
-        }
-        # Between two attributes nothing tells that one is missing.
-        assert kinds == {"unreadable-tnef"} or PACKED[end] in (1, 2)
+        facts = read_facts(region(raw), trusted=(), text_limit=0)
+        kinds = {str(one.kind) for one in facts.findings}
+        assert kinds in ({"unreadable-tnef"}, set())
+        if not kinds:
+            silent.add(end)
+    # Nothing tells that an attachment is missing behind the message or a whole attachment; and
+    # there are writers whose attachments have no properties.
+    without_properties = attachment(title=b"A.TXT", data=b"first")
+    with_them = file(b"A.TXT", b"first", "a.txt")
+    assert silent == {len(stream(*one)) for one in ([], [without_properties], [with_them])}
+
+
+def test_what_a_whole_winmail_dat_needs() -> None:
+    head = stream()[: -len(contents())]
+    begun, titled = attachment(), attachment(title=b"A.TXT")
+    old = attachment(title=b"A.TXT", data=b"x")
+    by_reference = attachment(properties=True)
+    for octets in (head + body(b"x"), head + old, head + old + old, stream(by_reference)):
+        assert found(mail(tnef(octets))) == []
+    for octets in (
+        head,
+        head + begun,
+        stream(begun),
+        stream(titled),
+        stream(attachment(data=b"x")),
+        stream(old, titled),
+        stream(file(b"B.TXT", b"x"), old),
+    ):
+        assert found(mail(tnef(octets))) == [("unreadable-tnef", "part 2")]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "text/html", "text/csv"])

@@ -10,7 +10,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from posthouse.event import MailEvent, RawMismatch
+from posthouse import (
+    AccessRefused,
+    InvalidEvent,
+    MailEvent,
+    NoSuchPart,
+    PosthouseError,
+    RawMismatch,
+    Reject,
+    Retry,
+    SourceLost,
+    TimedOut,
+    Unverified,
+)
 from posthouse.event_data import Raw
 from posthouse.raw import RawUnavailable
 from posthouse.testing import make_event
@@ -33,6 +45,13 @@ class Site:
                     self.send_response(302)
                     self.send_header("Location", site.redirect_to)
                     self.end_headers()
+                    return
+                if "/parts/" in self.path:
+                    said = b'{"code": "no-such-part"}' if self.path.endswith("/9") else b"[no JSON"
+                    self.send_response(404)
+                    self.send_header("Content-Length", str(len(said)))
+                    self.end_headers()
+                    self.wfile.write(said)
                     return
                 if self.path != "/raw":
                     self.send_error(int(self.path[1:]))
@@ -119,6 +138,35 @@ def test_refusals_say_what_to_do(api: Site, status: int, said: str) -> None:
     with pytest.raises(RawUnavailable, match=said) as raised:
         by_reference(f"{api.url}/{status}").raw_bytes(posthouse_url=api.url)
     assert raised.value.status == status
+
+
+def test_a_part_that_the_mail_has_not_is_told_from_one_not_to_be_had_now(api: Site) -> None:
+    event = by_reference(f"{api.url}/raw")
+    with pytest.raises(NoSuchPart, match="no part 9"):
+        event.open_part("9", posthouse_url=api.url)
+    with pytest.raises(RawUnavailable, match="404") as raised:
+        event.open_part("2", posthouse_url=api.url)
+    assert (raised.value.status, raised.value.code) == (404, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "sort"),
+    [
+        (RawUnavailable, OSError),
+        (RawMismatch, ValueError),
+        (InvalidEvent, ValueError),
+        (Unverified, ValueError),
+        (NoSuchPart, LookupError),
+        (SourceLost, Exception),
+        (AccessRefused, Exception),
+    ],
+)
+def test_every_error_is_of_one_family_and_of_its_sort(
+    error: type[Exception], sort: type[Exception]
+) -> None:
+    assert issubclass(error, PosthouseError)
+    assert issubclass(error, sort)
+    assert not any(issubclass(one, PosthouseError) for one in (Retry, Reject, TimedOut))
 
 
 def test_other_bytes_than_the_event_was_made_for_are_noticed(api: Site) -> None:

@@ -2,6 +2,7 @@
 
 from posthouse.consumer import Consumer
 from posthouse.contents import Attachment, NoSuchPart
+from posthouse.errors import PosthouseError
 from posthouse.event import InvalidEvent, MailEvent, RawMismatch
 from posthouse.event_data import Connection, Headers, Redelivery, Security
 from posthouse.following import follow
@@ -24,6 +25,7 @@ __all__ = [
     "NoSuchPart",
     "Outcome",
     "Part",
+    "PosthouseError",
     "RawMismatch",
     "RawUnavailable",
     "Redelivery",

@@ -14,14 +14,17 @@ from pathlib import Path, PurePath
 from typing import IO
 
 from posthouse import tnef
+from posthouse.errors import PosthouseError
 from posthouse.file_names import cut_for_disk
 from posthouse.mail import Part
 from posthouse.mime_parts import Leaf, leaves
 
+#: The code of Posthouse's answer where a mail has no such part.
+NO_SUCH_PART = "no-such-part"
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:]+")
 
 
-class NoSuchPart(LookupError):
+class NoSuchPart(PosthouseError, LookupError):
     """The mail has no part of that path."""
 
 
@@ -52,7 +55,7 @@ class Attachment:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Writes it into `folder` under its name, or under `name (2)` where that is taken.
 
-        A name of more than 240 octets is cut before its extension. Nothing is written outside of
+        A name of more than 136 octets is cut before its extension. Nothing is written outside of
         the folder, whatever the sender called it. Raises OSError, NoSuchPart; what was written by
         half is removed.
         """

@@ -16,7 +16,15 @@ from email.message import EmailMessage
 from email.utils import formataddr
 from typing import IO, Any
 
-from posthouse.contents import Attachment, decoded_text, part_of, read_message
+from posthouse.contents import (
+    NO_SUCH_PART,
+    Attachment,
+    NoSuchPart,
+    decoded_text,
+    part_of,
+    read_message,
+)
+from posthouse.errors import PosthouseError
 from posthouse.event_data import (
     Connection,
     Headers,
@@ -28,15 +36,15 @@ from posthouse.event_data import (
 from posthouse.event_reading import read_redelivery, read_security, text_of, texts_of
 from posthouse.event_writing import TYPE, build_event, security_fields
 from posthouse.mail import Mail, mail_fields, read_mail
-from posthouse.raw import open_url
+from posthouse.raw import RawUnavailable, open_url
 from posthouse.subjects import answering
 
 
-class InvalidEvent(ValueError):
+class InvalidEvent(PosthouseError, ValueError):
     """What came from the queue is no mail event of Posthouse."""
 
 
-class RawMismatch(ValueError):
+class RawMismatch(PosthouseError, ValueError):
     """The octets behind an event are not those that it was made for."""
 
 
@@ -210,15 +218,20 @@ class MailEvent:
     ) -> IO[bytes]:
         """One part, decoded, by its path in `mail.parts`: a stream, to be closed by the caller.
 
-        Out of the event where the mail is in it, else fetched, this part alone. Raises OSError,
-        NoSuchPart.
+        Out of the event where the mail is in it, else fetched, this part alone. Raises OSError
+        (RawUnavailable), NoSuchPart, and RawMismatch where the event has neither octets nor a url.
         """
         if self.raw.inline is not None:
             return part_of(self.raw.inline, path, self.mail.parts)
         if not self.raw.url:
             raise RawMismatch(f"event {self.id} carries no octets and no url")
         address = f"{self.raw.url.removesuffix('/raw')}/parts/{path}"
-        return open_url(address, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
+        try:
+            return open_url(address, token=token, timeout_s=timeout_s, posthouse_url=posthouse_url)
+        except RawUnavailable as error:
+            if error.code == NO_SUCH_PART:
+                raise NoSuchPart(f"the mail has no part {path}") from error
+            raise
 
     def reply_headers(self) -> dict[str, str]:
         """What makes an answer part of its thread (RFC 5322 section 3.6.4): `In-Reply-To`,

@@ -14,8 +14,9 @@ _UNSAFE: Final = re.compile(
 )
 #: Characters of a name in an event.
 LONGEST_NAME: Final = 255
-#: Octets; a name has at most 255 on most disks, and ` (2)` may become part of it.
-_LONGEST_ON_DISK: Final = 240
+#: Octets. A name has at most 255 on most disks, and 143 where it is encrypted on them (eCryptfs);
+#: ` (2)` may become part of it.
+_LONGEST_ON_DISK: Final = 136
 #: What is longer, or has spaces in it, is no extension but a part of a sentence.
 _EXTENSION: Final = re.compile(r"\.[^\s.]{1,16}\Z")
 

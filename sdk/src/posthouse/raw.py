@@ -6,23 +6,31 @@ an event is used only where it lies there, and no redirect is followed.
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import urllib.error
 import urllib.request
 from typing import IO
 from urllib.parse import SplitResult, urlsplit
 
+from posthouse.errors import PosthouseError
+
 URL_VARIABLE = "POSTHOUSE_URL"
 TOKEN_VARIABLE = "POSTHOUSE_HANDLER_TOKEN"  # noqa: S105 (the name of a variable)
+#: Octets of an answer that refuses; a problem is far shorter.
+_LONGEST_PROBLEM = 1 << 16
 _PORTS = {"http": 80, "https": 443}
 
 
-class RawUnavailable(OSError):
-    """The raw mail cannot be fetched now; `status` is the HTTP status where there was one."""
+class RawUnavailable(PosthouseError, OSError):
+    """The raw mail cannot be fetched now; `status` is the HTTP status where there was one, `code`
+    the word for programs in Posthouse's answer, empty where it has none."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 def open_url(
@@ -53,7 +61,7 @@ def open_url(
     try:
         stream: IO[bytes] = opener.open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
-        error.close()
+        code = _code_of(error)
         hints = {
             401: f"; is the handler's token given, or in {TOKEN_VARIABLE}?",
             403: "; the token belongs to another handler",
@@ -62,12 +70,23 @@ def open_url(
         hint = hints.get(error.code, "")
         if 300 <= error.code < 400:
             hint = f"; redirects are not followed: set {URL_VARIABLE} to where Posthouse answers"
-        raise RawUnavailable(f"{url} answers {error.code}{hint}", error.code) from error
+        raise RawUnavailable(f"{url} answers {error.code}{hint}", error.code, code) from error
     except urllib.error.URLError as error:
         raise RawUnavailable(f"{url} cannot be reached: {error.reason}") from error
     except ValueError as error:  # http.client: control characters in the address
         raise RawUnavailable(f"{url!r} is no address of the API") from error
     return stream
+
+
+def _code_of(answer: urllib.error.HTTPError) -> str:
+    """The `code` of a problem (RFC 9457); the answer is closed."""
+    with answer:
+        try:
+            told = json.loads(answer.read(_LONGEST_PROBLEM))
+        except (OSError, ValueError, http.client.HTTPException):
+            return ""
+    code = told.get("code") if isinstance(told, dict) else None
+    return code if isinstance(code, str) else ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

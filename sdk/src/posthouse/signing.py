@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 
+from posthouse.errors import PosthouseError
+
 #: The field of a Redis entry, and the header of a RabbitMQ message.
 FIELD = "signature"
 HEADER = "x-posthouse-signature"
@@ -34,7 +36,7 @@ _OUTER = bytes(octet ^ 0x5C for octet in range(256))
 _FORM = re.compile(r"t=([0-9]{1,15})((?:,v1=[0-9a-f]{64}){1,4})")
 
 
-class Unverified(ValueError):
+class Unverified(PosthouseError, ValueError):
     """An event that does not show that Posthouse made it for this handler; the text says why."""
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from posthouse.errors import PosthouseError
 
-class SourceLost(Exception):
+
+class SourceLost(PosthouseError):
     """The broker is away, or the queue is missing; try again after `pause_s` seconds."""
 
     def __init__(self, message: str, pause_s: float = 1.0) -> None:
@@ -15,7 +17,7 @@ class SourceLost(Exception):
         self.pause_s = pause_s
 
 
-class AccessRefused(Exception):
+class AccessRefused(PosthouseError):
     """The broker does not let us in, or not do what a consumer does; waiting does not help."""
 
 

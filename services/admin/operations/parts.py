@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from posthouse.contents import NO_SUCH_PART
 from services.admin.context import Context
 from services.admin.operations.messages import RawMail, read_message
 from shared.errors import NotFound, TryAgain
@@ -105,13 +106,13 @@ def read_part(
     Raises NotFound, and TryAgain where too many large ones are read at the moment.
     """
     if not _PATH.fullmatch(path):
-        raise NotFound(f"There is no part {path[:100]!r}: a path is like 2.1.")
+        raise NotFound(f"There is no part {path[:100]!r}: a path is like 2.1.", code=NO_SUCH_PART)
     mail = read_message(ctx, message_id, original=original)
     with ExitStack() as stack:
         octets = stack.enter_context(readable(mail))
         found = find_part(read_structure(region(octets)), path)
         if found is None:
-            raise NotFound(f"The mail {message_id} has no part {path}.")
+            raise NotFound(f"The mail {message_id} has no part {path}.", code=NO_SUCH_PART)
         return DecodedPart(found, f"{message_id}-{path}", stack.pop_all())
 
 

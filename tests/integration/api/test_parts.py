@@ -121,8 +121,10 @@ def test_a_range_beyond_the_part_is_refused(api: Api) -> None:
 def test_what_is_not_there_is_said(api: Api) -> None:
     found = add_mail(api, api.create()["id"], raw=mail(b"x"))
     for path in ("3", "1", "2.1", "0", "x", "1" * 150):
-        problem(api.http.get(f"messages/{found}/parts/{path}"), 404)
-    problem(api.http.get(f"messages/{uuid.uuid4()}/parts/1"), 404)
+        answer = problem(api.http.get(f"messages/{found}/parts/{path}"), 404)
+        assert answer["code"] == "no-such-part"
+    answer = problem(api.http.get(f"messages/{uuid.uuid4()}/parts/1"), 404)
+    assert answer["code"] == "not-found"
     gone = add_mail(api, api.create()["id"], columns={"raw_key": "raw/2001/01/01/gone"})
     problem(api.http.get(f"messages/{gone}/parts/1"), 404)
 

@@ -94,15 +94,19 @@ class Plan:
                 missing += self._missing("connections", name, where)
             for path, name in read_rules(handler.rules).named_connections:
                 where = f"{handler.location_of('rules', *path)}: handlers {handler.name!r}, rules"
-                missing += self._missing("connections", name, where)
+                # An expression compares names as they stand.
+                missing += self._missing(
+                    "connections", name, where, exactly=path == ("expression",)
+                )
         if missing:
             raise InvalidInput("\n".join(missing), field="file")
 
-    def _missing(self, kind: str, name: str, where: str) -> Iterator[str]:
-        known = {entry.name.casefold(): entry.name for entry in getattr(self._document, kind)}
-        known |= {folded: item["name"] for folded, item in self._existing.items[kind].items()}
-        if name.casefold() not in known:
-            near = meant(name, known.values())
+    def _missing(self, kind: str, name: str, where: str, *, exactly: bool = False) -> Iterator[str]:
+        known = {folded: item["name"] for folded, item in self._existing.items[kind].items()}
+        known |= {entry.name.casefold(): entry.name for entry in getattr(self._document, kind)}
+        found = known.get(name.casefold())
+        if found is None or (exactly and found != name):
+            near = f" (did you mean {found!r}?)" if found else meant(name, known.values())
             yield f"{where} names {name!r}, which is not among the {kind}{near}."
 
 

@@ -1,7 +1,7 @@
 """The names of connections in an expression: which there are, and followed where one gets another.
 
 Only where `connection` is compared with a text that is written out, or looked for in a list of
-them: what a pattern means by a name nobody can say.
+them: what a pattern means by a name nobody can say. What is not followed is told.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Final
 
 from shared.rules import regular_expressions
 from shared.rules.compared_texts import compared, value_of
+from shared.rules.expression import answer
+from shared.rules.facts import RuleFacts
 
 _TEXT: Final = regular_expressions.TEXT
 _NAME: Final = r"(?<![.\w])connection\b"
@@ -19,6 +21,12 @@ _NAMING: Final = re.compile(
     rf"|{_NAME}\s+in\s*\[(?P<among>\s*(?:(?:{_TEXT})\s*,?\s*)*)\]"
     rf"|(?P<before>{_TEXT})\s*[!=]=\s*connection\b(?!\s*[.\[(])"
     rf"|{_TEXT}|{regular_expressions.COMMENT}",
+    re.DOTALL,
+)
+#: What asks of a part of the name, with a text that is written out.
+_ASKING: Final = re.compile(
+    rf"{_NAME}\s*\.\s*(?:startsWith|endsWith|contains|matches)\s*\(\s*(?:{_TEXT})\s*\)"
+    rf"|{_NAMING.pattern}|{_NAME}",
     re.DOTALL,
 )
 _BOUND: Final = re.compile(r"\(\s*connection\s*,")
@@ -46,6 +54,25 @@ def renamed(expression: str, before: str, after: str) -> str:
         return found[0]
 
     return _NAMING.sub(of_naming, expression)
+
+
+def not_followed(expression: str, before: str, after: str) -> list[str]:
+    """What of the expression asks for the name of a connection in another way, and may answer
+    otherwise where `before` is called `after`: calls whose answers differ, or `connection`."""
+    if _BOUND.search(expression):
+        return ["connection"]
+    found = []
+    for one in _ASKING.finditer(expression):
+        asked = one[0]
+        is_call = asked.startswith("connection") and asked.endswith(")")
+        if asked == "connection" or (is_call and _differ(asked, before, after)):
+            found.append(asked)
+    return list(dict.fromkeys(found))
+
+
+def _differ(call: str, before: str, after: str) -> bool:
+    first, second = (answer(call, RuleFacts(connection=name))[0] for name in (before, after))
+    return first is not second
 
 
 def _written(value: str) -> str:

@@ -132,6 +132,11 @@ class Rules:
         expression = expression_names.renamed(self.expression, before, after)
         return Rules(tuple(map(of, self.accept)), tuple(map(of, self.reject)), expression)
 
+    def not_followed(self, before: str, after: str) -> list[str]:
+        """What `renamed` leaves as it is, and may answer otherwise where a connection has a new
+        name: parts of the expression, as they are written."""
+        return expression_names.not_followed(self.expression, before, after)
+
     def _accepted(self, facts: RuleFacts) -> Answer:
         if not self.accept:
             return True

@@ -98,13 +98,18 @@ def update(session: Session, handler: Handler) -> None:
         session.execute(_SQL["add_connections"], values)
 
 
-def rename_connection(session: Session, before: str, after: str) -> None:
-    """Where rules name a connection: they go on to mean it under its new name."""
+def rename_connection(session: Session, before: str, after: str) -> dict[str, list[str]]:
+    """Where rules name a connection: they go on to mean it under its new name. Returns, by names of
+    handlers, what of their expressions asks for the name in a way that is not followed."""
+    left: dict[str, list[str]] = {}
     for found in _select(session, _SQL["handlers"] + "\n" + _SQL["with_rules"], {}):
         renamed = found.rules.renamed(before, after)
         if renamed != found.rules:
             values = {"id": found.id, "rules": Jsonb(renamed.to_json())}
             session.execute(_SQL["write_rules"], values)
+        if asking := found.rules.not_followed(before, after):
+            left[found.name] = asking
+    return left
 
 
 def move(session: Session, handler_id: int, position: int) -> None:

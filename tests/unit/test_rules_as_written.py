@@ -56,6 +56,31 @@ def test_an_expression_follows_the_new_name_of_a_connection(before: str, after: 
     assert found == (before if after is None else after)
 
 
+@pytest.mark.parametrize(
+    ("expression", "asking"),
+    [
+        ("connection.startsWith('Sales')", ["connection.startsWith('Sales')"]),
+        (
+            'connection.endsWith("EU") || connection . matches( r"^S.*U$" )',
+            ['connection.endsWith("EU")', 'connection . matches( r"^S.*U$" )'],
+        ),
+        ("connection.contains('s') || connection.matches('^[SD]')", []),
+        ("connection == 'Sales EU' || 'Sales EU' != connection", []),
+        ("connection in ['Sales EU', 'B']", []),
+        ("connection != 'C' && size(connection) > 3", ["connection"]),
+        ("subject == 'connection' // connection", []),
+        ("subject.matches(connection)", ["connection"]),
+        ("parts.exists(connection, connection == 'Sales EU')", ["connection"]),
+        ("encrypted", []),
+        ("", []),
+    ],
+)
+def test_what_of_an_expression_does_not_follow_a_new_name(
+    expression: str, asking: list[str]
+) -> None:
+    assert Rules(expression=expression).not_followed("Sales EU", "Desk us") == asking
+
+
 def test_an_escaped_name_in_an_expression_is_followed() -> None:
     rules = Rules(expression=r'connection == "a\"b\\c"')
     assert rules.renamed('a"b\\c', "d").expression == 'connection == "d"'

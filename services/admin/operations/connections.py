@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from services.admin.context import Context
 from services.admin.operations.application_access_tests import access_notice, check_access
@@ -38,6 +39,9 @@ from shared.storage import (
 )
 from shared.storage.pool import Session
 from shared.vault import login_certificate_path, password_path
+
+#: Handlers that one notice names.
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +158,12 @@ def update_connection(
     with ctx.transaction() as session:
         if locked(session, change) != before:
             raise changed_meanwhile(session, f"connection/{connection_id}")
-        write_change(ctx, session, change)
+        left = write_change(ctx, session, change)
         view = view_of(session, connections.get(session, connection_id), ctx.principal.tags)
     access = None if counted else check_access(ctx, before, view.connection)
-    notice = start_notice(view.connection, change.start, counted) if change.asks else ""
-    return Saved(view, f"{notice} {access_notice(access)}".strip(), counted, access)
+    started = start_notice(view.connection, change.start, counted) if change.asks else ""
+    notices = (started, access_notice(access), left)
+    return Saved(view, " ".join(filter(None, notices)), counted, access)
 
 
 def checked_change(
@@ -187,13 +192,15 @@ def locked(session: Session, change: CheckedChange) -> Connection:
     return connections.get_locked(session, change.before.id)
 
 
-def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:
+def write_change(ctx: Context, session: Session, change: CheckedChange) -> str:
     """Writes what was checked, and counted where it asks for it, to a connection that is locked and
-    as it was `before`. Raises NameTaken, InvalidInput."""
+    as it was `before`. Returns what somebody should see to, in words. Raises NameTaken,
+    InvalidInput."""
+    notice = ""
     before, after, connection_id = change.before, change.after, change.before.id
     connections.update(session, after)
     if after.name != before.name:
-        handlers.rename_connection(session, before.name, after.name)
+        notice = _rules_notice(handlers.rename_connection(session, before.name, after.name))
     _keep_secrets(ctx, session, connection_id, change.wanted)
     if is_other_grant(before, after):
         authorisations.forget(session, connection_id)
@@ -220,6 +227,19 @@ def write_change(ctx: Context, session: Session, change: CheckedChange) -> None:
         f"connection/{connection_id}",
         {**recorded(before), "password": ""},
         {**recorded(after), "password": change.wanted.password or ""},
+    )
+    return notice
+
+
+def _rules_notice(left: Mapping[str, Sequence[str]]) -> str:
+    """What a renaming left as it was in the expressions of handlers."""
+    if not left:
+        return ""
+    shown = [f"{name!r} ({', '.join(asking)})" for name, asking in islice(left.items(), _SHOWN)]
+    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    return (
+        f"The connection has its new name. Expressions may answer otherwise for its mails, as they "
+        f"ask for the name in a way that is not followed: {', '.join(shown)}{more}."
     )
 
 

@@ -296,15 +296,21 @@ def test_names_that_are_not_there_are_said_at_once_each_at_its_place(
         "  - {name: one, mode: imap, host: mail.example.org, username: a, password: env:HOME,\n"
         "     certificates: [nobody]}\n"
     )
-    (tmp_path / "b.yaml").write_text("handlers:\n  - name: t\n    connections: [one, Biling]\n")
+    (tmp_path / "b.yaml").write_text(
+        "handlers:\n  - name: t\n    connections: [one, Biling]\n"
+        "    rules: {accept: [{connection: BILLING}], expression: 'connection == \"billing\"'}\n"
+    )
     ran = posthouse("apply", "-f", str(tmp_path))
     assert ran.code == 2, ran.out
-    certificate, connection = ran.err.removeprefix("Error: ").strip().splitlines()
+    certificate, connection, compared = ran.err.removeprefix("Error: ").strip().splitlines()
     assert certificate.startswith(f"{tmp_path}/a.yaml, line 3, column 21: connections 'one' names")
     assert connection == (
         f"{tmp_path}/b.yaml, line 3, column 24: handlers 't' names 'Biling', which is not among"
         " the connections (did you mean 'Billing'?)."
     )
+    # A rule takes a name in any case, an expression compares it as it stands.
+    assert "handlers 't', rules names 'billing'" in compared
+    assert compared.endswith("(did you mean 'Billing'?).")
 
 
 def test_what_the_cronjob_runs_tells_a_drift_and_brings_it_back(

@@ -113,7 +113,9 @@ def test_a_rule_follows_the_new_name_of_its_connection(api: Api) -> None:
     box = api.create(name="Old name")
     given = {"accept": [{"connection": "old NAME"}], "expression": 'connection == "Old name"'}
     made = handler(api, "follows", rules=given)
-    assert api.http.patch(f"connections/{box['id']}", json={"name": "New name"}).is_success
+    handler(api, "asks", rules={"expression": (asking := 'connection.startsWith("Old")')})
+    told = api.http.patch(f"connections/{box['id']}", json={"name": "New name"}).json()["notice"]
+    assert f"'asks' ({asking})" in told and "'follows'" not in told
     rules = api.http.get(f"handlers/{made['id']}").json()["rules"]
     assert rules["accept"] == [{"connection": "New name"}]
     assert rules["expression"] == 'connection == "New name"'

@@ -32,7 +32,9 @@ class DecryptorSettings(Settings):
     )
     alert_unwanted: bool = Field(
         default=False,
-        description="Tell the webhooks of mails that the rules of every handler left out",
+        description="Tell the webhooks of mails that the rules of every handler left out: of the "
+        "first of a connection at once, of those of the ten minutes after it together when these "
+        "are over",
     )
     trust_system: bool = Field(
         default=False,

@@ -2,8 +2,9 @@
 
 The ledger keeps a number for each of these terms, in an index; a search looks for the numbers of
 its own, and compares the terms of what it found. Case does not count, nor how letters are composed
-(Unicode's NFKC and full case folding). Writing without spaces between words (Chinese, Japanese,
-Korean particles, Thai) is cut into pairs of letters, so that a part of it is found.
+(Unicode's NFKC and full case folding). A word with diacritical marks is found without them, too:
+`resume` finds `Résumé`; marks that are sought count. Writing without spaces between words (Chinese,
+Japanese, Korean particles, Thai) is cut into pairs of letters, so that a part of it is found.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ _UNSPACED: Final = (
 )
 _WORD: Final = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[\u0300-\u036f])+")
 _UNSPACED_WORD: Final = re.compile(rf"[{_UNSPACED}]")
+#: The diacritical marks of Latin, Greek and Cyrillic: without those of other writings a word is
+#: another one.
+_MARKS: Final = re.compile("[\u0300-\u036f]")
 #: ASCII's letters and digits as they are, everything else a space.
 _ASCII: Final = bytes(c if chr(c).isascii() and chr(c).isalnum() else 32 for c in range(256))
 #: Words of one text that are looked at: a subject of 998 characters has fewer.
@@ -33,7 +37,7 @@ _MOST_WORDS: Final = 500
 
 def terms_of(headers: MailHeaders) -> set[bytes]:
     """The terms of a mail. Every address is one, of however many recipients."""
-    terms = set(_words(headers.subject))
+    terms = set(_kept_words(headers.subject))
     terms.update(_of_sender(headers.sender, headers.sender_name))
     for address in headers.to:
         terms.add(_folded(address))
@@ -70,7 +74,20 @@ def address_term(address: str) -> bytes:
 def _of_sender(address: str, name: str) -> tuple[bytes, ...]:
     folded = _folded(address)
     domain = folded[folded.rfind(b"@") :] if b"@" in folded else b""
-    return (*_words(name), *_words(address), folded, domain)
+    return (*_kept_words(name), *_words(address), folded, domain)
+
+
+def _kept_words(text: str) -> list[bytes]:
+    """The words, those with marks also without them."""
+    words = _words(text)
+    if text.isascii():
+        return words
+    return [*words, *(_unmarked(word) for word in words if not word.isascii())]
+
+
+def _unmarked(word: bytes) -> bytes:
+    bare = _MARKS.sub("", unicodedata.normalize("NFD", word.decode()))
+    return unicodedata.normalize("NFKC", bare).encode()
 
 
 def _words(text: str) -> list[bytes]:

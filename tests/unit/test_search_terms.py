@@ -25,6 +25,12 @@ from shared.mail.summary import MailHeaders
         ("заказ №15", "ЗАКАЗ 15"),
         ("फ़ोन बिल", "बिल"),
         ("order_4711_final.pdf", "4711 final"),
+        ("Mein Résumé", "resume"),
+        ("Mein Re\u0301sume\u0301", "RÉSUMÉ"),
+        ("Größe und Straße", "grosse strasse"),
+        ("İstanbul toplantı", "istanbul"),
+        ("Ёлка, Εντολή", "елка εντολη"),
+        ("ガイドの件", "ガイド"),
     ],
 )
 def test_words_of_a_subject_find_it(subject: str, sought: str) -> None:
@@ -62,6 +68,13 @@ def test_addresses_and_names_find_it(sought: str) -> None:
 def test_nothing_else_finds_it(sought: str) -> None:
     headers = MailHeaders(subject="invoice 456", sender="a@sub.example.org", to=("b@example.org",))
     assert not terms_sought(sought) <= terms_of(headers)
+
+
+def test_marks_count_where_they_are_sought_and_in_writings_that_need_them() -> None:
+    assert not terms_sought("résumé") <= terms_of(MailHeaders(subject="resume"))
+    assert not terms_sought("カイト") <= terms_of(MailHeaders(subject="ガイド"))
+    headers = MailHeaders(sender="m@example.org", sender_name="Jürgen Müller")
+    assert terms_sought("jurgen müller") <= terms_of(headers)
 
 
 def test_every_recipient_of_many_is_a_term() -> None:

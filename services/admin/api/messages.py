@@ -59,9 +59,9 @@ def search(
     limit: Limit = 50,
 ) -> MessagePageOut:
     """Newest first. `q` is a message-id, or words of subject and sender, addresses of sender and
-    recipients, or a sender's domain (`@example.org`), all of which a mail has; where none has
-    them, a part of any of these. `since` and `until` bound the time of the download. `kind`,
-    `has_attachment` and `thread` find mails whose event was published."""
+    recipients, or a sender's domain (`@example.org`), all of which a mail has (`resume` finds
+    `Résumé`); where none has them, a part of any of these. `since` and `until` bound the time of
+    the download. `kind`, `has_attachment` and `thread` find mails whose event was published."""
     wanted = MessageFilter(
         q=q,
         connection_id=connection,

@@ -77,10 +77,12 @@ def get_thread(ctx: Context, message: LoggedMessage) -> MessagePage:
     return replace(page, items=tuple(sorted(page.items, key=_written_at, reverse=True)))
 
 
-def _written_at(message: LoggedMessage) -> tuple[datetime, uuid.UUID]:
-    """When a mail was sent, as it says, if that may be: before it was here."""
+def _written_at(message: LoggedMessage) -> tuple[datetime, datetime, int, uuid.UUID]:
+    """When a mail was sent, as it says, if that may be: before it was here. Of mails of the same
+    second when they arrived, as their server says, and their place in the order of downloads."""
     sent, here = message.sent_at, message.downloaded_at
-    return (here if sent is None or sent > here else sent), message.id
+    written = here if sent is None or sent > here else sent
+    return written, message.arrived_at or here, message.sequence, message.id
 
 
 def read_message(ctx: Context, message_id: uuid.UUID, *, original: bool = False) -> RawMail:

@@ -144,11 +144,15 @@ def test_what_keeps_them_from_being_read_is_told(api: Api, posthouse: Posthouse)
 
 
 def test_a_thread_is_shown_by_the_dates_of_its_mails(api: Api) -> None:
-    """Not as they were downloaded; a date that cannot be counts for nothing."""
-    box, dates = api.create()["id"], ("2026-01-03", "2026-01-01", "9999-01-01", "2026-01-02")
+    """Not as they were downloaded; a date that cannot be counts for nothing, and equal ones leave
+    it to the arrival."""
+    dates = ("2026-01-03", "2026-01-01", "9999-01-01", "2026-01-02", *["2026-01-04"] * 4)
+    arrivals = (*[None] * 4, "2026-01-07", "2026-01-05", "2026-01-06", "2026-01-07")
+    box = api.create()["id"]
     thread = f"<{uuid.uuid4().hex}@example.org>"
-    for place, date in enumerate(dates):
+    for place, (date, arrival) in enumerate(zip(dates, arrivals, strict=True)):
         columns = {"thread": thread, "facts": "{}", "sent_at": date, "subject": f"Mail {place}"}
+        columns |= {"arrived_at": arrival} if arrival else {}
         mail = add_mail(api, box, columns=columns)
     with httpx.Client(base_url=api.url, timeout=60) as pages:
         assert log_in(pages, token=TOKEN).status_code == 303
@@ -156,6 +160,6 @@ def test_a_thread_is_shown_by_the_dates_of_its_mails(api: Api) -> None:
         found = pages.get("/mails", params={"thread": thread}).text
         anything = pages.get("/mails").text
     shown = page.partition('aria-label="Mails of this thread')[2].partition("</ol>")[0]
-    assert re.findall(r"Mail \d", shown) == ["Mail 2", "Mail 0", "Mail 3", "Mail 1"]
+    assert re.findall(r"Mail \d", shown) == [f"Mail {n}" for n in (2, 7, 4, 6, 5, 0, 3, 1)]
     assert re.search('name="thread" value=""', anything)
     assert len(re.findall(r">Mail \d<|<bdi>Mail \d", found)) == len(dates)

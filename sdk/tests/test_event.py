@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from posthouse.event import InvalidEvent, MailEvent, RawMismatch
 from posthouse.event_data import Connection, Headers, Original, Raw
 from posthouse.event_writing import build_event
+from posthouse.mail import AuthenticationResult, Spam
 from posthouse.testing import make_event
 
 SCHEMA = Path(__file__).parent.parent / "schema"
@@ -202,3 +204,46 @@ def test_the_asyncapi_document_stands_on_the_schema() -> None:
     addresses = {channel["address"] for channel in document["channels"].values()}
     assert "posthouse:handler:{handler}" in addresses
     assert "posthouse.handler.{handler}" in addresses
+
+
+def test_a_made_event_has_what_a_handler_may_ask_for() -> None:
+    made = make_event(
+        subject="Re: Order",
+        cc=["carol@example.org"],
+        text="Yes.\n",
+        html="<p>Yes.</p>",
+        attachments={"Grüße.pdf": b"%PDF", "data.unknown-kind": b"\x00"},
+        headers={"In-Reply-To": "<1@x>", "Reply-To": "Team <team@example.org>"},
+        reply_text="Yes.",
+        thread="19a",
+        folder="Sent",
+        labels=["work"],
+        arrived_at=datetime(2026, 12, 1, tzinfo=UTC),
+        authentication=[AuthenticationResult("dmarc", "pass", "example.org")],
+        spam=Spam("ham", 0.5),
+    )
+    VALIDATOR.validate(json.loads(made.to_json()))
+    event = MailEvent.from_json(made.to_json())
+    assert replace(event.mail, details={}) == made.mail
+    assert event.headers.cc == ("carol@example.org",)
+    assert (event.text.strip(), event.html().strip()) == ("Yes.", "<p>Yes.</p>")
+    read = {one.name: (one.content_type, one.open().read()) for one in event.attachments}
+    assert read == {
+        "Grüße.pdf": ("application/pdf", b"%PDF"),
+        "data.unknown-kind": ("application/octet-stream", b"\x00"),
+    }
+    assert event.reply_headers()["To"] == "Team <team@example.org>"
+    assert (event.mail.in_reply_to, event.mail.thread) == (("<1@x>",), "19a")
+    assert event.mail.reply_text == "Yes."
+    assert (event.mail.folder, event.mail.labels) == ("Sent", ("work",))
+    assert event.mail.arrived_at == datetime(2026, 12, 1, tzinfo=UTC)
+    assert event.mail.authentication == (AuthenticationResult("dmarc", "pass", "example.org"),)
+    assert event.mail.spam == Spam("ham", 0.5)
+
+
+def test_header_fields_of_a_made_event_take_the_place_of_those_that_are_made() -> None:
+    made = make_event(headers={"from": "Bob <b@x.example>", "Auto-Submitted": "auto-replied"})
+    assert (made.headers.sender, made.headers.sender_name) == ("b@x.example", "Bob")
+    assert made.mail.kind == "auto-reply"
+    assert made.raw_bytes().lower().count(b"\nfrom:") == 1
+    assert made.mail.thread == made.headers.message_id != ""

@@ -6,7 +6,7 @@ from posthouse.errors import PosthouseError
 from posthouse.event import InvalidEvent, MailEvent, RawMismatch
 from posthouse.event_data import Connection, Headers, Redelivery, Security
 from posthouse.following import follow
-from posthouse.mail import Address, Mail, Part
+from posthouse.mail import Address, AuthenticationResult, Bounce, Mail, Part, Recipient, Spam
 from posthouse.outcome import Outcome, Reject, Retry, TimedOut
 from posthouse.raw import RawUnavailable
 from posthouse.signing import Unverified
@@ -16,6 +16,8 @@ __all__ = [
     "AccessRefused",
     "Address",
     "Attachment",
+    "AuthenticationResult",
+    "Bounce",
     "Connection",
     "Consumer",
     "Headers",
@@ -28,11 +30,13 @@ __all__ = [
     "PosthouseError",
     "RawMismatch",
     "RawUnavailable",
+    "Recipient",
     "Redelivery",
     "Reject",
     "Retry",
     "Security",
     "SourceLost",
+    "Spam",
     "TimedOut",
     "Unverified",
     "follow",

@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, MutableSet, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSet, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.utils import formataddr
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from posthouse.callbacks import Callback, refuse_unusable
 from posthouse.consumer import Consumer
@@ -25,10 +24,13 @@ from posthouse.contents import read_message
 from posthouse.event import MailEvent
 from posthouse.event_data import Connection, Headers, Raw, Redelivery, Security
 from posthouse.made_facts import facts_of
-from posthouse.mail import Address
+from posthouse.made_mails import MadeMail
+from posthouse.mail import Address, AuthenticationResult, Spam
 from posthouse.ordering import OrderKey
 from posthouse.outcome import Outcome
 from posthouse.source import Held
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def make_event(
@@ -37,30 +39,61 @@ def make_event(
     sender: str = "ann@example.org",
     sender_name: str = "Ann Example",
     to: Sequence[str] = ("support@example.com",),
+    cc: Sequence[str] = (),
     text: str = "Hello,\nthis is a mail.\n",
+    html: str = "",
+    attachments: Mapping[str, bytes] = _NOTHING,
+    headers: Mapping[str, str] = _NOTHING,
     raw: bytes | None = None,
     kind: str | None = None,
+    reply_text: str = "",
+    thread: str | None = None,
+    folder: str = "INBOX",
+    labels: Sequence[str] = (),
+    arrived_at: datetime | None = None,
+    authentication: Sequence[AuthenticationResult] = (),
+    spam: Spam | None = None,
     id: str | None = None,
     connection: Connection | None = None,
     sequence: int = 1,
     security: Security | None = None,
     redelivery: Redelivery | None = None,
 ) -> MailEvent:
-    """A complete event; `raw` (an RFC 5322 mail) takes the place of the one made of the rest.
+    """A complete event of a mail that is made of what stands before `raw` (`attachments`: octets by
+    the name of the file; `headers`: further fields), or is `raw` (RFC 5322).
 
     Its fields and facts are those of the mail, as Python's `email` reads it; its kind is what the
-    mail's own fields say by the RFCs (Posthouse knows more fields), or `kind`.
+    mail's own fields say by the RFCs (Posthouse knows more fields), or `kind`; its thread is its
+    first message id, or `thread`. What no mail says itself is as it is given: `reply_text`, a guess
+    of Posthouse's, and what the mailbox says of a mail (`folder` to `spam`).
     """
     identifier = id or str(uuid.uuid4())
     now = datetime.now(UTC)
     if raw is None:
-        mail = EmailMessage()
-        mail["Message-ID"], mail["To"] = f"<{identifier}@example.org>", ", ".join(to)
-        mail["From"] = formataddr((sender_name, sender))
-        mail["Subject"], mail["Date"] = subject, now
-        mail.set_content(text)
-        raw = mail.as_bytes()
+        raw = MadeMail(
+            f"<{identifier}@example.org>",
+            now,
+            subject,
+            sender,
+            sender_name,
+            to,
+            cc,
+            text,
+            html,
+            attachments,
+            headers,
+        ).octets()
     facts = facts_of(raw, kind)
+    facts = replace(
+        facts,
+        reply_text=reply_text,
+        thread=facts.thread if thread is None else thread,
+        folder=folder,
+        labels=tuple(labels),
+        arrived_at=arrived_at,
+        authentication=tuple(authentication),
+        spam=spam,
+    )
     parsed = read_message(raw)
     author = facts.senders[0] if facts.senders else Address("", "")
     connection = connection or Connection(1, "Support", "imap", "support@example.com")

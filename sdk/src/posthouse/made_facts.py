@@ -19,7 +19,7 @@ from posthouse.contents import decoded_text, read_message
 from posthouse.file_names import safe_name
 from posthouse.made_bounces import bounce_of
 from posthouse.mail import Address, Evidence, Mail, Part, Recipient
-from posthouse.mime_parts import Leaf, leaves
+from posthouse.mime_parts import MESSAGE_TYPES, Leaf, leaves
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]+>")
 #: Report types (RFC 6522 section 3): RFC 3464, 8098, 5965.
@@ -84,7 +84,7 @@ def kind_of(mail: EmailMessage, parts: Sequence[Leaf]) -> tuple[str, tuple[Evide
     report = mail.get_param("report-type") if mail.get_content_type() == "multipart/report" else ""
     if (kind := _REPORTS.get(str(report).lower())) is not None:
         return kind, (Evidence("content-type", str(mail["content-type"])),)
-    if any(part.media_type == "text/calendar" for part in parts):
+    if any(part.media_type == "text/calendar" and _is_invitation(part, parts) for part in parts):
         return "calendar", (Evidence("content-type", "text/calendar"),)
     said = str(mail["auto-submitted"] or "no")  # RFC 3834 section 5
     word = said.lower().partition(";")[0].partition("(")[0].strip()
@@ -104,6 +104,18 @@ def kind_of(mail: EmailMessage, parts: Sequence[Leaf]) -> tuple[str, tuple[Evide
         answers = mail["in-reply-to"] is not None or mail["references"] is not None
         return "auto-reply" if answers else "list", (Evidence("precedence", precedence),)
     return "person", ()
+
+
+def _is_invitation(calendar: Leaf, parts: Sequence[Leaf]) -> bool:
+    """Whether a calendar is for programs to act on (RFC 6047 section 2.4), and of this mail: none
+    that is attached, or lies in a message that is."""
+    header = read_message(calendar.header)
+    messages = [one.path + "." for one in parts if one.media_type in MESSAGE_TYPES]
+    return (
+        header.get_param("method") is not None
+        and header.get_content_disposition() != "attachment"
+        and not calendar.path.startswith(tuple(messages))
+    )
 
 
 def _suppresses(mail: EmailMessage) -> bool:

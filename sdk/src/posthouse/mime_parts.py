@@ -23,7 +23,7 @@ _LONGEST_DELIMITER: Final = 256
 _TAIL: Final = re.compile(rb"[ \t]*+(?:\r?\n|\Z)")
 _TAIL_LIMIT: Final = 80
 #: A part that is a whole mail (RFC 2046 section 5.2.1, RFC 6532 section 3.7).
-_MESSAGE_TYPES: Final = ("message/rfc822", "message/global")
+MESSAGE_TYPES: Final = ("message/rfc822", "message/global")
 #: RFC 2045 section 6.4 allows a message these only.
 _IDENTITY: Final = ("7bit", "8bit", "binary")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
@@ -84,7 +84,7 @@ class _Reader:
         inner: list[tuple[int, int]] = []
         if fields.media_type.startswith("multipart/"):
             inner = _split(self._raw, body, end, fields.boundary)
-        elif fields.media_type in _MESSAGE_TYPES and fields.transfer_encoding in _IDENTITY:
+        elif fields.media_type in MESSAGE_TYPES and fields.transfer_encoding in _IDENTITY:
             inner = [(body, end)]
         is_digest = fields.media_type == "multipart/digest"
         parts: list[_Node] = []

@@ -104,6 +104,16 @@ def _lists() -> EmailMessage:
     return mail
 
 
+def _calendar(disposition: str, method: str, *, inside: bool = False) -> EmailMessage:
+    mail, outer = _with(Subject="Stand-up"), _with(Subject="Fwd: Stand-up")
+    told = {"method": method} if method else {}
+    mail.add_attachment(
+        b"BEGIN:VCALENDAR", "text", "calendar", disposition=disposition, params=told
+    )
+    outer.add_attachment(mail)
+    return outer if inside else mail
+
+
 def _unknown_charset() -> EmailMessage:
     mail = _with()
     mail.set_param("charset", "x-none")
@@ -132,6 +142,10 @@ def _unknown_charset() -> EmailMessage:
         partial(_report, "delivery-status"),
         partial(_report, "disposition-notification"),
         partial(_report, "feedback-report"),
+        partial(_calendar, "inline", "REQUEST"),
+        partial(_calendar, "inline", ""),
+        partial(_calendar, "attachment", "REQUEST"),
+        partial(_calendar, "inline", "REQUEST", inside=True),
         _with_files,
         _html,
         _lists,

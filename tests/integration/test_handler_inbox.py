@@ -69,6 +69,30 @@ def test_in_postgres_two_consumers_of_one_event_handle_it_once(
     assert answers == [not first_commits]
 
 
+def test_a_connection_that_commits_by_itself_is_refused_outside_of_a_transaction(
+    database_url: str, handler_db: psycopg.Connection, tmp_path: Path
+) -> None:
+    class Connection(sqlite3.Connection):
+        pass
+
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        with pytest.raises(ValueError, match="autocommit"):
+            is_first_time(connection, "c", "public.inbox")
+        with connection.transaction(force_rollback=True):
+            assert is_first_time(connection, "c", "public.inbox")
+    assert is_first_time(handler_db, "c", "public.inbox")
+    path = tmp_path / "handler.db"
+    with closing(sqlite3.connect(path, isolation_level=None, factory=Connection)) as file:
+        create_table(file)
+        with pytest.raises(ValueError, match="autocommit"):
+            is_first_time(file, "c")
+        file.execute("BEGIN")
+        assert is_first_time(file, "c")
+        file.rollback()
+    with closing(sqlite3.connect(path)) as again:
+        assert is_first_time(again, "c")
+
+
 def test_old_notes_are_forgotten_in_postgres(handler_db: psycopg.Connection) -> None:
     assert is_first_time(handler_db, "old", "public.inbox")
     handler_db.execute("UPDATE public.inbox SET handled_at = handled_at - interval '61 days'")

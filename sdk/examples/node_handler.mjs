@@ -40,7 +40,8 @@ export async function handle(event, folder) {
     const address = new URL(`/api/v1/messages/${event.id}/parts/${part.path}`, POSTHOUSE_URL);
     const answer = await fetch(address, { headers: { Authorization: `Bearer ${POSTHOUSE_HANDLER_TOKEN}` } });
     if (!answer.ok || !answer.body) throw new Error(`part ${part.path}: ${answer.status}`);
-    const name = `${event.id.slice(-6)}-${part.path}-${(part.name ?? "").replace(/[^\p{L}\p{N}. -]/gu, "_")}`.slice(0, 60);
+    const own = (part.name ?? "").replace(/[^\p{L}\p{N}. -]/gu, "_").slice(-36); // its end: the extension stays
+    const name = `${event.id.slice(-6)}-${part.path}-${own}`;
     await pipeline(answer.body, createWriteStream(join(ticket, name)));
     files.push(name);
   }

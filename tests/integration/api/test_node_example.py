@@ -99,6 +99,8 @@ def test_it_opens_a_ticket_attaches_files_and_answers_no_machine(
         subtype="ms-tnef",
         filename="winmail.dat",
     )
+    long = "日" * 100 + ".pdf"
+    asked.add_attachment(b"long", maintype="application", subtype="pdf", filename=long)
     first = tickets.handle(connection, asked)
     tickets.give(first)  # once more: nothing new comes of it
     tickets.handle(connection, mail(2, "Und noch etwas\n"))
@@ -111,7 +113,7 @@ def test_it_opens_a_ticket_attaches_files_and_answers_no_machine(
     by_text = {entry["text"]: entry for entry in entries}
     assert set(by_text) == {"Hallo Welt", "Und noch etwas", "I am away"}
     files = {name[7:]: (ticket / name).read_bytes() for name in by_text["Hallo Welt"]["files"]}
-    assert set(files) == {"2-_Größe.pdf", "3-winmail.dat", "3.1-A.TXT"}
+    assert set(files) == {"2-_Größe.pdf", "3-winmail.dat", "3.1-A.TXT", f"4-{'日' * 32}.pdf"}
     assert (files["2-_Größe.pdf"], files["3.1-A.TXT"]) == (b"%PDF", b"packed")
     assert by_text["Und noch etwas"]["answer"] == {
         "To": ["ann@example.org"],

@@ -48,7 +48,8 @@ export async function handle(event, folder) {
 
   let answer = null;
   if (!AUTOMATIC.includes(mail.kind ?? "") && !mail.auto_reply_suppressed) {
-    const before = (mail.references?.length ? mail.references : mail.in_reply_to ?? []).filter((id) => id !== message_id);
+    const answered = mail.in_reply_to?.length === 1 ? mail.in_reply_to : []; // RFC 5322 section 3.6.4
+    const before = (mail.references?.length ? mail.references : answered).filter((id) => id !== message_id);
     answer = {
       To: (mail.reply_to?.length ? mail.reply_to : mail.from ?? []).map((one) => one.address),
       Subject: `Re: ${subject.replace(/^((re|aw|antw|sv|vs|odp|res|rif|ynt)\s*:\s*)+/i, "")}`,

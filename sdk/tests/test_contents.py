@@ -114,6 +114,9 @@ def test_an_answer_belongs_to_its_thread() -> None:
     assert headers["In-Reply-To"] == "<own@x>"
     ids = headers["References"].split()
     assert (ids[0], ids[-2:], len(ids)) == ("<0@x>", ["<59@x>", "<own@x>"], 22)
+    for before, told in ((("<0@x>",), "<0@x> <own@x>"), (("<0@x>", "<1@x>"), "<own@x>")):
+        first = replace(asked, mail=replace(asked.mail, references=(), in_reply_to=before))
+        assert first.reply_headers()["References"] == told
     answered = replace(asked, headers=Headers("", "a@b", subject="RE: Order"))
     assert answered.reply_headers() == {"To": headers["To"], "Subject": "Re: Order"}
 

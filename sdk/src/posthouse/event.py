@@ -247,7 +247,9 @@ class MailEvent:
             "Subject": answering(subject),
         }
         if own:
-            before = mail.references or mail.in_reply_to[:1]
+            # Of several mails that it answers none is the one that its thread began with.
+            answered = mail.in_reply_to if len(mail.in_reply_to) == 1 else ()
+            before = mail.references or answered
             known = [one for one in dict.fromkeys(before) if one != own]
             found["In-Reply-To"] = own
             found["References"] = " ".join([*known[:1], *known[1:][-20:], own])

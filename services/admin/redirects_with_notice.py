@@ -18,14 +18,18 @@ from services.admin.auth import cookies
 
 Tone = Literal["good", "warn", "bad"]
 _NOTICE_SECONDS: Final = 60
+#: Browsers keep no cookie of more than 4096 octets, its name and attributes among them (RFC 6265
+#: section 6.1). A character takes up to 16 of them.
+_LONGEST_COOKIE: Final = 3800
+#: Characters of a notice, as many as fit.
+_LENGTHS: Final = (1500, 1000, 600, 400, 200)
 #: What a browser leaves out of an address wherever it stands (WHATWG URL, section 4.4).
 _LEFT_OUT: Final = re.compile(r"[\t\r\n]")
 
 
 def redirect(path: str, text: str = "", tone: Tone = "good") -> Response:
     """Leads on to a page of ours after a form (303), with a notice that it shows once."""
-    notice = quote(json.dumps({"text": text[:1500], "tone": tone})) if text else ""
-    return _LeadingOn(local_path(path), notice)
+    return _LeadingOn(local_path(path), _written(text, tone) if text else "")
 
 
 def local_path(path: str) -> str:
@@ -61,6 +65,17 @@ class _LeadingOn(RedirectResponse):
             connection = HTTPConnection(scope)
             cookies.write(connection, self, cookies.NOTICE, self._notice, _NOTICE_SECONDS)
         await super().__call__(scope, receive, send)
+
+
+def _written(text: str, tone: Tone) -> str:
+    """What the cookie holds: so much of the text as fits."""
+    written = ""
+    for length in _LENGTHS:
+        shown = text if len(text) <= length else f"{text[: length - 1]}…"
+        written = quote(json.dumps({"text": shown, "tone": tone}))
+        if len(written) <= _LONGEST_COOKIE:
+            break
+    return written
 
 
 def _notice(cookie: str) -> Mapping[str, str] | None:

@@ -42,6 +42,8 @@ from shared.vault import login_certificate_path, password_path
 
 #: Handlers that one notice names.
 _SHOWN: Final = 3
+#: Characters of what is shown of the expression of each.
+_LONGEST_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,11 @@ def _rules_notice(left: Mapping[str, Sequence[str]]) -> str:
     """What a renaming left as it was in the expressions of handlers."""
     if not left:
         return ""
-    shown = [f"{name!r} ({', '.join(asking)})" for name, asking in islice(left.items(), _SHOWN)]
+    shown = []
+    for name, asking in islice(left.items(), _SHOWN):
+        text = ", ".join(asking)
+        cut = f"{text[:_LONGEST_SHOWN]}…" if len(text) > _LONGEST_SHOWN else text
+        shown.append(f"{name!r} ({cut})")
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
     return (
         f"The connection has its new name. Expressions may answer otherwise for its mails, as they "

@@ -202,7 +202,8 @@ def write_change(ctx: Context, session: Session, change: CheckedChange) -> str:
     before, after, connection_id = change.before, change.after, change.before.id
     connections.update(session, after)
     if after.name != before.name:
-        notice = _rules_notice(handlers.rename_connection(session, before.name, after.name))
+        left = handlers.rename_connection(session, before.name, after.name)
+        notice = _rules_notice(left, named=not ctx.principal.tags)
     _keep_secrets(ctx, session, connection_id, change.wanted)
     if is_other_grant(before, after):
         authorisations.forget(session, connection_id)
@@ -233,10 +234,16 @@ def write_change(ctx: Context, session: Session, change: CheckedChange) -> str:
     return notice
 
 
-def _rules_notice(left: Mapping[str, Sequence[str]]) -> str:
-    """What a renaming left as it was in the expressions of handlers."""
+def _rules_notice(left: Mapping[str, Sequence[str]], *, named: bool) -> str:
+    """What a renaming left as it was in the expressions of handlers; `named` to those who may see
+    handlers."""
     if not left:
         return ""
+    if not named:
+        return (
+            "The connection has its new name. Expressions of handlers may answer otherwise for its "
+            "mails, as they ask for the name in a way that is not followed: tell an administrator."
+        )
     shown = []
     for name, asking in islice(left.items(), _SHOWN):
         text = ", ".join(asking)

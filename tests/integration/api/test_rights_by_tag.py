@@ -326,6 +326,18 @@ def test_credentials_of_others_are_neither_named_nor_counted(api: Api, mode: str
     assert "fresh" in told[-1][1] or "NAME" in told[-1][1], "the file was read"
 
 
+def test_a_new_name_tells_of_no_handler(api: Api) -> None:
+    canary = f"canary-{uuid.uuid4().hex[:8]}"
+    box = api.create(name=canary, tags=["mine"])["id"]
+    rules = {"expression": f'connection.startsWith("{canary}")'}
+    made = api.http.post("handlers", json={"name": canary, "rules": rules}).json()
+    with programs(api, ["mine"]) as client:
+        told = client.patch(f"connections/{box}", json={"name": "renamed"}).json()["notice"]
+    assert "tell an administrator" in told
+    assert canary not in told
+    assert api.http.delete(f"handlers/{made['id']}").is_success
+
+
 def test_an_administrator_has_no_part(api: Api) -> None:
     body = {"name": uuid.uuid4().hex, "role": "admin", "tags": ["x"]}
     assert problem(api.http.post("tokens", json=body), 422)["field"] == "tags"

@@ -195,6 +195,38 @@ def test_what_is_encrypted_beside_other_parts_is_named(
         assert [one.kind for one in opened.security.layers] == ["encryption"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Content-Type: application/pkcs7-mime",
+        b"Content-Disposition: attachment; filename=a.P7M",
+        b"Content-Type: application/PGP",
+        b"Content-Disposition: attachment; filename=a.pgp",
+        b"Content-Disposition: attachment; filename=a.gpg",
+        b"Content-Type: application/ms-tnef",
+        b"Content-Disposition: attachment; filename=WinMail.dat",
+        b"Content-Type: application/cms",
+        b"Content-Disposition: attachment; filename==?x?Q?a=2Ep7m?=",
+        b"Content-Disposition: attachment; filename==?x?B?c21pbWUucDdt?=",
+        b"-----BEGIN PGP MESSAGE-----",
+        b"LS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0t",
+    ],
+)
+def test_a_mark_is_found_wherever_it_lies_among_lines_of_base64(line: bytes) -> None:
+    """Those lines are looked through in pieces, and passed over where nothing else is in them."""
+    whole = entity(region(b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"))
+    behind = b"\r\n" + b"A" * 40_000
+    lost = [
+        size
+        for size in (*range(7, 40_000, 997), *range(8192 - 90, 8192 + 10), *range(16_380, 16_390))
+        if not may_be_secured(whole, b"A" * size + b"\r\n" + line + behind)
+    ]
+    assert lost == []
+    assert not may_be_secured(
+        whole, b"A" * 9000 + b"\r\nContent-Type: image/gif; name=a.b" + behind
+    )
+
+
 @pytest.mark.parametrize("shape", ["html", "html in base64", "enriched", "a forwarded mail alone"])
 def test_what_is_encrypted_in_a_mail_of_one_part_is_named(
     shape: str, pgp: Opener, bob: Person

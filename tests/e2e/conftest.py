@@ -51,6 +51,22 @@ def site(
         postgres.drop_database(database)
 
 
+@pytest.fixture(autouse=True)
+def handlers_take_no_mails_of_other_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests share the services and run in any order: a mail that waits for a handler of an earlier
+    test, too, is in none of the states that the next one looks for.
+
+    A test that needs such a handler deletes or disables it.
+    """
+    yield
+    if "site" in request.fixturenames:
+        stack: Stack = request.getfixturevalue("site").stack
+        left = stack.query("SELECT name FROM handler WHERE enabled AND all_connections")
+        if left:
+            stack.execute("UPDATE handler SET enabled = false WHERE all_connections")
+        assert left == [], f"These handlers are left, and take the mails of every test: {left}"
+
+
 @pytest.fixture
 def page(site: Site) -> Iterator[Page]:
     """A browser logged in with the bootstrap token, 1280 pixels wide, light."""

@@ -153,7 +153,8 @@ def test_a_rule_that_is_begun_or_taken_away_leaves_the_cursor_at_its_place(
     site: Site, scripts: bool
 ) -> None:
     mark = uuid.uuid4().hex[:8]
-    made = {"name": f"cursor-{mark}", "rules": {"accept": [{"kind": "person"}]}}
+    rules = {"accept": [{"kind": "person"}]}
+    made = {"name": f"cursor-{mark}", "connections": [], "rules": rules}
     number = site.api("POST", "/handlers", made)["id"]
     with site.visitor(scripts=scripts) as page:
         for path in (f"/handlers/{number}/rules", "/handlers/new"):

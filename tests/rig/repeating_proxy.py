@@ -63,6 +63,8 @@ class DoublingProxy:
                     return
                 client.close()
                 continue
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._plain, args=(client, server), daemon=True).start()
             threading.Thread(target=self._twice, args=(server, client), daemon=True).start()
 

@@ -68,6 +68,8 @@ class GmailFront(socketserver.ThreadingTCPServer):
             if self._tls is not None:
                 request = self._tls.wrap_socket(request, server_side=True)
             with request, socket.create_connection(("127.0.0.1", self._target)) as server:
+                for end in (request, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._pump(request, server)
 
     @staticmethod

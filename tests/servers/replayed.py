@@ -164,6 +164,8 @@ class _Imap:
             while (size := re.search(rb"\{(\d+)\+\}\r\n\Z", request)) is not None:
                 request += talk.octets(int(size[1])) + talk.line() + b"\r\n"
             self._answer(talk, tag, request)
+            if request == b"LOGOUT\r\n":
+                return  # as servers do: clients wait for it
 
     def _answer(self, talk: Conversation, tag: bytes, request: bytes) -> None:
         form = request_forms.of_imap(request)
@@ -260,14 +262,15 @@ class _Pop3:
             if recorded is None and form.startswith("RETR"):
                 talk.send(b"+OK\r\n" + stuffed(mail_of(300, int(line.split()[1]))))
                 continue
-            if recorded is None and form.split(" ")[0] in ("DELE", "NOOP", "QUIT"):
-                talk.send(b"+OK\r\n")
-                continue
+            settles = form.split(" ")[0] in ("DELE", "NOOP", "QUIT")
             recorded = recorded or self._by_form.get(form)
-            for _, text in recorded["said"] if recorded is not None else [("S", "-ERR ?\r\n")]:
+            unknown = [("S", "+OK\r\n" if settles else "-ERR ?\r\n")]
+            for _, text in recorded["said"] if recorded is not None else unknown:
                 talk.send(text.encode("latin-1"))
                 if text.startswith("+ "):
                     talk.line()
+            if form == "QUIT":
+                return
 
 
 def _prove(talk: Conversation, tag: bytes, request: bytes, recorded: dict[str, Any] | None) -> None:

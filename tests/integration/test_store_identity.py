@@ -145,10 +145,13 @@ def test_a_fetcher_with_a_wrong_store_leaves_mailboxes_to_others(
     asked = "SELECT health, failures FROM connection_state"
     assert stack.query(asked) == [("working", 0)]
     assert plain_dovecot.log.read_text().count("Login: ") == logins
+    assert wrong.poll() is None
+    # Which of two gets it next is luck, and each time that it is this one takes longer.
+    stack.kill(wrong)
+    stack.hasten()
     stack.start("fetcher")
     stack.fetch_now(connection)
     stack.wait_settled(len(MAILS))
-    assert wrong.poll() is None
     assert stack.query(asked) == [("working", 0)]
     assert stack.count("fetch_run WHERE error IS NOT NULL") == 0
     assert stack.count("alert WHERE subject LIKE 'connection/%%'") == 0

@@ -42,7 +42,10 @@ Group = Annotated[
     str | None,
     typer.Option(help="Of its handlers the first that accepts has a mail; empty: none."),
 ]
-Position = Annotated[int | None, typer.Option(min=0, help="Its place in the group.")]
+Position = Annotated[
+    int | None,
+    typer.Option(min=0, help="Its place in the group: the lowest first, of equal ones the oldest."),
+]
 
 
 def _state(found: Mapping[str, Any]) -> tuple[str, str]:

@@ -52,7 +52,11 @@ class Handler:
         Empty(""),
         About(help="Of the handlers of a group the first that accepts has a mail; empty: none"),
     ] = ""
-    position: Annotated[Whole, Field(ge=0, le=1_000_000), About(help="Its place in the group")] = 0
+    position: Annotated[
+        Whole,
+        Field(ge=0, le=1_000_000),
+        About(help="Its place in the group: the lowest first, of equal ones the oldest"),
+    ] = 0
     has_token: bool = False
     has_signing_key: bool = False
     #: While the key is being renewed: events are signed with both.

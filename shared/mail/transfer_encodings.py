@@ -21,7 +21,8 @@ _LINES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 _PADDING: Final = b"= \t\r\n"
 #: An equals sign that is neither an octet nor a soft line break (RFC 2045 section 6.7).
 _NOT_QUOTED: Final = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]*+(?:\r?\n|\Z))")
-_BLANK_ENDS: Final = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
+#: Looked for from the line end backwards: there are more blanks than lines.
+_BLANK_END: Final = re.compile(rb"\n(?:(?<=[ \t]\n)|(?<=[ \t]\r\n))")
 #: From its first blank only, so that each is looked at once.
 _BLANK_AT_END: Final = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
 #: Longer ones are no lines of quoted-printable; a soft line break is looked for within one.
@@ -132,6 +133,6 @@ def _quoted_printable(body: Region) -> Generator[bytes]:
 
 def _of_lines(octets: bytes) -> bytes:
     """White space at the end of a line is none of it (RFC 2045 section 6.7, rule 3)."""
-    if any(one in octets for one in _BLANK_ENDS):
+    if _BLANK_END.search(octets):
         octets = _BLANK_AT_END.sub(b"", octets)
     return binascii.a2b_qp(octets)

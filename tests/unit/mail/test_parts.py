@@ -151,6 +151,7 @@ def test_the_form_that_has_a_text_is_the_text(mail: bytes, text: str, from_html:
         (b"abc= \r\ndef", b"abcdef"),
         (b"abc=\t \ndef", b"abcdef"),
         (b"abc \t\r\n def\r\n", b"abc\r\n def\r\n"),
+        (b"abc\t\ndef", b"abc\ndef"),
         (b"abc=20\r\n", b"abc \r\n"),
         (b"a b\r\n", b"a b\r\n"),
     ],

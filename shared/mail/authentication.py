@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from shared.mail.encoded_words import clean
@@ -108,7 +109,12 @@ def _read(value: bytes) -> tuple[str, tuple[Result, ...]]:
     A field whose beginning is something else than an authserv-id and a version is of "?", whom
     nobody trusts.
     """
-    line, quoted = _without_delimited(unfold(value[:_VALUE_LIMIT]).replace(b"\0", b""))
+    return _read_again(value[:_VALUE_LIMIT])
+
+
+@lru_cache(maxsize=64)  # results and spam ask for the same fields, one after the other
+def _read_again(value: bytes) -> tuple[str, tuple[Result, ...]]:
+    line, quoted = _without_delimited(unfold(value).replace(b"\0", b""))
     first, *rest = line.split(b";")
     if _METHOD.match(first):
         server, rest = "", [first, *rest]

@@ -251,10 +251,10 @@ def _root(whole: Region, read: Entity) -> Part:
 
 
 def _named(header: HeaderBlock) -> Iterator[tuple[str, bytes]]:
-    """The fields that are looked at, from the top."""
-    for name, value, _, _ in header.fields:
-        if name in authentication.FIELDS:
-            yield name, value
+    """The fields that are looked at for it, from the top."""
+    for one in header.in_order(FACT_FIELDS):
+        if one[0] in authentication.FIELDS:
+            yield one
 
 
 def _message_ids(values: Sequence[bytes]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -170,18 +170,28 @@ class HeaderBlock:
         self._values.append((names, found))
         return found
 
+    def in_order(self, names: KnownNames) -> Iterator[tuple[str, bytes]]:
+        """(name, value) of these fields as they are among `fields`, from the top; there may be
+        others among them, as of `values`."""
+        for raw, value in self._all_listed():
+            if name := names[raw]:
+                yield name, value[:-1] if value[-1:] == b"\r" else value
+
     def _among(self, names: Names) -> dict[str, list[bytes]]:
         found: dict[str, list[bytes]] = {}
         for one in self.select(names):
             found.setdefault(one.name, []).append(one.value)
         return found
 
-    def _listed_values(self, names: KnownNames) -> dict[str, list[bytes]]:
+    def _all_listed(self) -> Sequence[tuple[bytes, bytes]]:
         if self._listed is None:
             read = _list_again if len(self.octets) < _SHORT_HEADER else _list
             self._listed = read(self.octets)
+        return self._listed
+
+    def _listed_values(self, names: KnownNames) -> dict[str, list[bytes]]:
         found: dict[str, list[bytes]] = {}
-        for raw, value in self._listed:
+        for raw, value in self._all_listed():
             if name := names[raw]:
                 if value[-1:] == b"\r":
                     value = value[:-1]

@@ -135,6 +135,9 @@ def test_values_are_those_of_the_fields(names: KnownNames, block: bytes) -> None
     said = read_fields(block).values(names)
     for name in ASKED:
         assert list(said.get(name, ())) == [one.value for one in read_fields(block).all(name)]
+    ordered = [one for one in read_fields(block).in_order(names) if one[0] in ASKED]
+    fields = read_fields(block).fields
+    assert ordered == [(one.name, one.value) for one in fields if one.name in ASKED]
 
 
 @given(BLOCKS)

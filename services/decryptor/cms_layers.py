@@ -7,6 +7,7 @@ import quopri
 import re
 from typing import Final, NamedTuple
 
+from services.decryptor.armoured_cms import begins_with_encryption
 from services.decryptor.cms import oids
 from services.decryptor.cms.ber import Reader, reader_at
 from services.decryptor.cms.compressed import decompress
@@ -53,6 +54,8 @@ _CMS_TYPES = (
 )
 #: Types that stand for those in mails; what they hold tells whether it is a CMS body.
 _OTHER_PKCS7: Final = re.compile(r"application/(?:octet-stream|(?:x-)?(?:pkcs7|smime))\Z")
+#: Types of files of PEM, of whatever kind.
+_PEM: Final = ("application/x-pem-file", "application/pem", "application/x-pem")
 #: How a ContentInfo begins (RFC 5652 section 3): a sequence of any length, and its type.
 _CONTENT_INFO: Final = re.compile(
     rb"0(?:[\x00-\x80]|\x81.|\x82..|\x83.{3}|\x84.{4})\x06.(?:"
@@ -75,11 +78,15 @@ def is_pkcs7(whole: Entity) -> bool:
     if whole.media_type in _PKCS7:
         return True
     if not _OTHER_PKCS7.match(whole.media_type):
-        return False
+        return whole.media_type in _PEM and begins_with_encryption(whole)
     if b".p7m" in whole.header.value("content-disposition").lower():
         return True
     name = entity_file_name(whole).lower()
-    return name.endswith(".p7m") or (not name and _begins_with_content_info(whole))
+    return (
+        name.endswith(".p7m")
+        or (not name and _begins_with_content_info(whole))
+        or begins_with_encryption(whole)
+    )
 
 
 def _begins_with_content_info(whole: Entity) -> bool:

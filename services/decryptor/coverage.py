@@ -174,7 +174,7 @@ def _is_empty_text(part: Region) -> bool:
     )
 
 
-def parts_beside(content: Entity) -> Iterator[tuple[Part, bool]]:
+def parts_beside(root: Part) -> Iterator[tuple[Part, bool]]:
     """(part, whether it lies in a forwarded message) of what is left as it came, but its root."""
 
     def below(part: Part, forwarded: bool) -> Iterator[tuple[Part, bool]]:
@@ -183,4 +183,11 @@ def parts_beside(content: Entity) -> Iterator[tuple[Part, bool]]:
             yield one, inside
             yield from below(one, inside)
 
-    yield from below(read_entity(content), False)
+    yield from below(root, False)
+
+
+def texts_outside_parts(root: Part) -> Iterator[Region]:
+    """What lies before the first part of each multipart, and behind its last one."""
+    for part in root.walk():
+        if part.multipart is not None:
+            yield from (part.multipart.preamble, part.multipart.epilogue)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from services.decryptor.armoured_cms import lines_in, may_have_lines
 from services.decryptor.cms_layers import CMS, is_pkcs7, may_be_signature
 from services.decryptor.coverage import (
     ambiguous,
@@ -15,7 +16,6 @@ from services.decryptor.coverage import (
     entity_doubt,
     limit_of,
     limit_of_headers,
-    parts_beside,
     parts_with_text,
 )
 from services.decryptor.layer_entities import entity_of, is_guessed, may_be_text
@@ -23,33 +23,23 @@ from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.opened_headers import may_be_forwarded, payload_of
 from services.decryptor.openpgp.layers import OpenPGP
-from services.decryptor.openpgp.recognising import (
-    begins_with_armour,
-    is_other_text,
-    kind_of_text,
-    may_have_armour,
-)
+from services.decryptor.openpgp.recognising import may_have_armour
+from services.decryptor.other_parts import OtherParts
 from services.decryptor.spool import Spool
-from services.decryptor.tnef_files import is_tnef, messages_in
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region
-from shared.mail.structure import MESSAGE_TYPES, Entity, Part, entity, split_multipart
+from shared.mail.structure import Entity, Part, entity, split_multipart
 
 _NO_HEADER = HeaderBlock(b"")
 
-
 #: Kinds of parts that readers show, or look into.
 _SHOWN: Final = ("text/", "multipart/", "message/")
-_BESIDE: Final = "A part of the mail is encrypted; it is not opened, since other parts lie beside."
-_FORWARDED: Final = "The forwarded mail is encrypted; it is not opened, as it is another mail."
 _SIGNED_INSIDE: Final = "A forwarded mail in this one is signed, which says nothing of this one."
 _MAY_BE_TEXT: Final = "The header of the signed part may be the first lines of a text."
 _MAY_BE_FORWARDED: Final = "The signed mail holds another one, which may be a forwarded one."
-_TNEF: Final = "The winmail.dat (TNEF) holds an encrypted message, which is not opened there."
-_IN_HTML: Final = "The HTML text holds an encrypted message, which is not opened there."
-_IN_TEXT: Final = "A text of another kind holds an encrypted message, which is not opened there."
+_TEXT_AROUND: Final = "There is other text around the encrypted message."
 
 
 class LayerReader:
@@ -120,8 +110,23 @@ class LayerReader:
                 return self._within(mail, depth)
         if may_have_armour(whole, everywhere=depth == 0):
             text = self._openpgp.inline(whole)
-            return whole if text is None else self._within(text, depth)
+            if text is not None:
+                return self._within(text, depth)
+        if whole.media_type == "text/plain":
+            return self._lines_of_cms(whole, depth)
         return whole
+
+    def _lines_of_cms(self, whole: Entity, depth: int) -> Entity:
+        """What the lines of PEM hold that are all of a text; beside other text they are named."""
+        lines = lines_in(whole, self._spool) if may_have_lines(whole) else None
+        if lines is None:
+            return whole
+        if not lines.is_all:
+            self.facts.encryption("smime")
+            self.facts.failed("unsupported", _TEXT_AROUND)
+            return whole
+        inner = self._cms.open(whole, depth)
+        return whole if inner is None else self._inner(inner.content, inner.depth)
 
     def _inner(self, content: Region, depth: int) -> Entity:
         """What a layer held, and what is inside that."""
@@ -222,62 +227,14 @@ class LayerReader:
         return layer, signed
 
     def report_other_parts(self, inner: Entity) -> None:
-        """Says what in the mail as it is handed out is still encrypted, or signed for itself.
-
-        Such parts stay as they are: a text that was decrypted among others could be carried away
-        by them (EFAIL), and a signature covers its own part only.
-        """
+        """Says what in the mail as it is handed out is still encrypted, or signed for itself."""
         if self.facts.encrypted and self.facts.status != "decrypted":
             return
         if inner.media_type == "multipart/encrypted" and self.facts.signed:
             return  # what was to be encrypted is only signed, and did not open
-        reason = _BESIDE
-        if is_other_text(inner):
-            if kind_of_text(inner, self._spool) == "encryption":
-                is_html = inner.media_type == "text/html"
-                self._encrypted_beside(inner, _IN_HTML if is_html else _IN_TEXT)
-            return
-        if is_tnef(inner):
-            if self._kind_of(inner) == "encryption":
-                self._encrypted_beside(inner, _TNEF)
-            return
-        if inner.media_type in MESSAGE_TYPES:
-            reason = _FORWARDED
-        elif not inner.media_type.startswith("multipart/"):
-            return
-        encrypted = False
-        # One of each kind is looked at; a signature of the mail itself makes others unnecessary.
-        signed = {False: self.facts.signed, True: False}
-        for part, forwarded in parts_beside(inner):
-            found = self._kind_of(part.entity)
-            if found == "encryption" and not encrypted:
-                encrypted = True
-                self._encrypted_beside(part.entity, _TNEF if is_tnef(part.entity) else reason)
-            elif found == "signature" and not signed[forwarded]:
-                signed[forwarded] = True
-                self._signed_beside(part, forwarded=forwarded)
-
-    def _kind_of(self, part: Entity) -> str:
-        if part.media_type in ("multipart/encrypted", "application/pgp-encrypted"):
-            return "encryption"
-        if part.media_type == "multipart/signed":
-            return "signature"
-        if is_pkcs7(part):
-            return self._cms.kind_of(part)
-        if may_have_armour(part) or is_other_text(part) or begins_with_armour(part):
-            return kind_of_text(part, self._spool)
-        if is_tnef(part):
-            kinds = map(self._kind_of, messages_in(part))
-            return "encryption" if "encryption" in kinds else ""
-        return ""
-
-    def _encrypted_beside(self, part: Entity, reason: str) -> None:
-        if self.facts.encrypted:
-            self.facts.remark(reason)
-            return
-        is_smime = is_pkcs7(part) or (is_tnef(part) and any(map(is_pkcs7, messages_in(part))))
-        self.facts.encryption("smime" if is_smime else "openpgp")
-        self.facts.failed("unsupported", reason)
+        others = OtherParts(self.facts, self._cms, self._spool)
+        for part, forwarded in others.report(inner):
+            self._signed_beside(part, forwarded=forwarded)
 
     def _signed_beside(self, part: Part, *, forwarded: bool) -> None:
         before = len(self.facts.layers)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,51 +18,41 @@ from services.decryptor.cms_layers import is_pkcs7
 from services.decryptor.coverage import content_doubt
 from services.decryptor.layers import LayerReader
 from services.decryptor.limits import MailLimits
+from services.decryptor.marks import MARK_LENGTH, has_armour, has_first_line, has_marks
 from services.decryptor.opened_headers import SHOWN, compose, inner_fields
 from services.decryptor.openpgp.recognising import (
-    ARMOUR_MARK,
-    is_file,
     is_other_text,
+    is_wide,
     may_be_armoured,
+    may_be_binary,
 )
 from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
 from services.decryptor.tnef_files import TNEF_TYPES
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
-from shared.mail.structure import Entity, entity
+from shared.mail.structure import MESSAGE_TYPES, Entity, entity
 from shared.mail.summary import MailHeaders, read_headers
 from shared.mail_security import Security
 
-__all__ = ["MailLimits", "Opened", "TrustStore", "may_be_secured", "open_mail", "open_mails"]
+__all__ = [
+    "MARK_LENGTH",
+    "MailLimits",
+    "Opened",
+    "TrustStore",
+    "may_be_secured",
+    "open_mail",
+    "open_mails",
+]
 
 _log = logging.getLogger(__name__)
 _MULTIPARTS = ("multipart/signed", "multipart/encrypted")
 _NOTHING = Security()
 _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed.")
 _LIMITS = MailLimits()
-#: How OpenPGP's lines begin in base64, at each of the three places of its first octet.
-_ENCODED_ARMOUR = tuple(base64.b64encode(b"-" * n + b"BEGIN PGP ")[2:-4] for n in (3, 4, 5))
-#: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64. Two
-#: are of names in encoded words (RFC 2047): `.p7m` in Q, `smime.p7m` in B.
-_MARKS = (
-    b"pkcs7-", b".p7m", b"/pgp", b".pgp", b".gpg", b"ms-tnef", b"winmail.dat",
-    b"application/cms", b"=2ep7m", b"c21pbwuucddt", ARMOUR_MARK.lower(),
-)  # fmt: skip
-_ARMOUR = _MARKS[-1:]
-#: One of these lies in each mark. They are fewer, so that less is looked for in nearly all mails.
-_HINTS = (
-    b"pgp", b"gpg", b"p7m", b"pkcs7-", b"ms-tnef", b"winmail.dat", b"application/cms",
-    b"c21pbwuucddt",
-)  # fmt: skip
 #: A mail that is nothing but another one, or what Outlook packs.
-_ENCLOSING = ("message/rfc822", *TNEF_TYPES)
-#: Longer than any of these marks.
-MARK_LENGTH = 32
-#: Octets that are looked through in one go: few, as those that are all base64 are passed over.
-_WINDOW = 1 << 13
-#: Within so many octets of a mark stands the hyphen or dot of its line.
-_NEAR = 512
+_ENCLOSING = (*MESSAGE_TYPES, *TNEF_TYPES)
+_HIDING = ("base64", "quoted-printable")
 #: Signatures whose octets are what somebody signed, and all that is handed out.
 _RIGHT = ("valid", "mismatch", "untrusted", "revoked")
 
@@ -111,12 +100,18 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     if whole.media_type in _MULTIPARTS or is_pkcs7(whole):
         return True
     if is_other_text(whole):
-        return _has_any(_ARMOUR, _ARMOUR, beginning)
+        return has_armour(beginning) or is_wide(whole)
     if _may_enclose(whole):
-        return _has_any(_MARKS, _HINTS, beginning)
-    if may_be_armoured(whole):
-        return ARMOUR_MARK in beginning or whole.transfer_encoding == "base64" or is_file(whole)
-    return False
+        return _is_hidden(whole) or has_marks(beginning)
+    if whole.media_type == "text/plain":
+        encoding = whole.transfer_encoding
+        return encoding == "base64" or has_first_line(beginning) or is_wide(whole)
+    return may_be_binary(whole)
+
+
+def _is_hidden(whole: Entity) -> bool:
+    """Whether a mail is nothing but another one in a transfer encoding, in which no mark shows."""
+    return whole.media_type in MESSAGE_TYPES and whole.transfer_encoding in _HIDING
 
 
 def is_searched(whole: Entity) -> bool:
@@ -131,23 +126,6 @@ def _may_enclose(whole: Entity) -> bool:
         or whole.media_type in _ENCLOSING
         or is_other_text(whole)
     )
-
-
-def _has_any(marks: Sequence[bytes], hints: Sequence[bytes], octets: bytes) -> bool:
-    """Whether one of `marks`, in whichever case, or OpenPGP in base64 occurs.
-
-    One of `hints` lies in each mark. Most of a large mail is lines of base64, in which there can be
-    no mark.
-    """
-    for start in range(0, len(octets), _WINDOW):
-        window = octets[start : start + _WINDOW + _NEAR]
-        if b"-" in window or b"." in window:
-            lowered = window.lower()
-            if any(hint in lowered for hint in hints) and any(mark in lowered for mark in marks):
-                return True
-        if any(mark in window for mark in _ENCODED_ARMOUR):
-            return True
-    return False
 
 
 def _secured(whole: Entity) -> bool:

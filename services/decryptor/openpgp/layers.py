@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 from services.decryptor.author import ambiguity
@@ -23,7 +24,13 @@ from services.decryptor.openpgp.packets import (
     why_not_one_message,
 )
 from services.decryptor.openpgp.recipients import addressed
-from services.decryptor.openpgp.recognising import is_binary, is_file
+from services.decryptor.openpgp.recognising import (
+    decoded_text,
+    is_binary,
+    is_file,
+    is_wide,
+    kind_of_lines,
+)
 from services.decryptor.openpgp.reencryption import MAX_BYTES
 from services.decryptor.openpgp.sender_keys import Rings, SenderKeys
 from services.decryptor.openpgp.text_charsets import (
@@ -160,9 +167,11 @@ class OpenPGP:
         text away, and would be lost without it.
         """
         try:
-            body = decode(whole.body, whole.transfer_encoding, self._spool)
+            body = decoded_text(whole, self._spool)
         except Undecodable:
             return None
+        if is_wide(whole) and kind_of_lines(body) != "encryption":
+            return None  # signatures are over octets, which these are not
         message = _trimmed(body)
         beginning = message.copy(_LOOK)
         if beginning.startswith(ARMOUR_SIGNED):
@@ -177,9 +186,10 @@ class OpenPGP:
                 return None
             message = body  # whose first and last octets are no white space
         elif where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
-            if addressed(Region(buffer, where, end)).is_plain:
+            kind = kind_of_lines(message)
+            if kind == "signature":
                 self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
-            else:
+            elif kind:
                 self._facts.encryption("openpgp")
                 self._facts.failed("unsupported", _TEXT_AROUND_ENCRYPTED)
             return None
@@ -300,8 +310,10 @@ class OpenPGP:
 
 
 def _trimmed(body: Region) -> Region:
-    """The body without the empty lines around it."""
+    """The body without the empty lines around it, and without a mark of UTF-8 before a message."""
     head = body.copy(_LOOK)
     start = body.start + len(head) - len(head.lstrip())
+    if head.startswith(codecs.BOM_UTF8 + ARMOUR_MESSAGE):
+        start += len(codecs.BOM_UTF8)
     tail = body.buffer[max(start, body.end - _LOOK) : body.end]
     return Region(body.buffer, start, body.end - (len(tail) - len(tail.rstrip())))

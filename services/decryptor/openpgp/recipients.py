@@ -3,6 +3,7 @@ rest (RFC 9580)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -41,6 +42,14 @@ _SYMMETRIC = {
     13: "Camellia-256",
 }
 _AEAD = {1: "EAX", 2: "OCB", 3: "GCM"}
+#: A session key for a password: of versions 4, 5 and 6, each with the cipher, the mode of AEAD if
+#: there is one, and how the key is made of the password (sections 3.7.1 and 5.3).
+_PASSWORD = re.compile(
+    rb"\x04[\x01-\x04\x07-\x0d][\0\1\3\4]|\x05[\x07-\x0d][\1-\3][\0\1\3\4]"
+    rb"|\x06.[\x07-\x0d][\1-\3].[\0\1\3\4]",
+    re.DOTALL,
+)
+_LONGEST_PASSWORD = 128
 #: What a message that nobody encrypted begins with: a signature, compressed data or a text.
 _NOT_ENCRYPTED = (2, 4, 8, 11)
 _ENCRYPTED = (9, 18, 20)
@@ -148,6 +157,21 @@ def _addressed(data: bytes) -> Addressed:
         tuple(session_keys),
         behind,
     )
+
+
+def is_session_key(kind: int, body: bytes) -> bool:
+    """Whether the body of a packet of type 1 or 3 is what it says: of a version and for algorithms
+    that there are, and of their length (sections 5.1 and 5.3)."""
+    if len(body) < 4:
+        return False
+    if kind == 3:
+        return _PASSWORD.match(body) is not None and len(body) < _LONGEST_PASSWORD
+    if len(body) < 11 or body[0] not in (3, 6):
+        return False
+    _, algorithm = recipient_of(body)
+    if body[0] == 3 and algorithm in (1, 2):
+        return (int.from_bytes(body[10:12]) + 7) // 8 == len(body) - 12
+    return algorithm in _PUBLIC_KEY
 
 
 def _form_of(kind: int, body: bytes) -> EncryptedForm:

@@ -7,6 +7,7 @@ import re
 
 from services.decryptor.layer_entities import GUESSED, is_utf8
 from services.decryptor.layer_facts import SignedLayer
+from services.decryptor.openpgp.recognising import is_wide
 from shared.mail.region import Region
 from shared.mail.structure import Entity
 
@@ -18,9 +19,10 @@ _LABEL = re.compile(r"[A-Za-z0-9_:.-]+")
 
 
 def named_charset(whole: Entity) -> str:
-    """OpenPGP texts are UTF-8 unless the mail says otherwise."""
+    """OpenPGP texts are UTF-8 unless the mail says otherwise; where the mail's is a wide one, that
+    is what its armour was written in."""
     charset = whole.parameters.get("charset", "utf-8")
-    if charset.lower() in ("us-ascii", "utf-8") or not _LABEL.fullmatch(charset):
+    if charset.lower() in ("us-ascii", "utf-8") or is_wide(whole) or not _LABEL.fullmatch(charset):
         return "utf-8"
     return charset
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.decryptor.cms_bodies import structure_of
+from services.decryptor.opening import may_be_secured
 from services.decryptor.openpgp import packets
 from services.decryptor.openpgp.recognising import is_file
 from services.decryptor.spool import Spool
@@ -43,6 +44,16 @@ def test_a_file_of_openpgp_is_known_by_its_name(disposition: str, is_one: bool) 
 def test_a_disposition_full_of_names_is_read_once() -> None:
     with within_a_second():
         assert not _file("attachment; x=" + "name" * 60_000)
+
+
+@pytest.mark.parametrize(
+    "again", [b"LS0t", b"LS0tx", b"BEGIN <", b"application/octet-stream\r\n\r\n", b"BEGIN&nbsp;"]
+)
+def test_what_looks_like_an_armour_is_looked_at_a_bounded_number_of_times(again: bytes) -> None:
+    for kind in (b"text/html", b"multipart/mixed; boundary=m"):
+        whole = b"Content-Type: " + kind + b"\r\n\r\n-" + again * ((8 << 20) // len(again))
+        with within_a_second():
+            may_be_secured(entity(region(whole)), whole)
 
 
 def test_white_space_in_base64_takes_no_room(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ A folder was re-created (another UIDVALIDITY), as by a restored backup, or a mig
 its keys in another way (POP3's UIDLs, Graph's ids). Taken for new the same mails would flood the
 handlers. Their header blocks are the same, octet for octet, down to the Received fields; a mail
 sent twice differs there. A block that says nothing of the sort (`is_telling`) may be that of a new
-mail as well: it is handed over, if need be once more, as else a new one would be lost.
+mail as well, which would be deleted unread: it is fetched. Where keys changed and it has a date,
+all of its octets recognise it (`commit`); else it is handed over, if need be once more.
 """
 
 from __future__ import annotations
@@ -190,9 +191,7 @@ def _changes_keys(run: Run) -> bool:
 def _rebind_changed(run: Run, listing: Listing) -> tuple[list[MailRef], list[MailRef]]:
     """Of the new mails those that are really new, and those whose keys changed just now."""
     shown = [(ref, header_octets(block)) for ref, block in run.mailbox.headers(listing.new)]
-    digests = {
-        str(ref.key): header_digest(head) for ref, head in shown if is_telling(head, by_date=False)
-    }
+    digests = {str(ref.key): header_digest(head) for ref, head in shown if is_telling(head)}
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         listed = [str(key) for key in listing.listed or ()]

@@ -38,7 +38,6 @@ _VALUE_LIMIT: Final = 16 * 1024
 _KINDS: Final = frozenset(FindingKind)
 #: What each mail has of its own: the time and number of servers that took it, its program's name.
 _OWN: Final = Names("received", "message-id")
-_OWN_OR_DATE: Final = Names("received", "message-id", "date")
 _WANTED: Final = Names("message-id", "from", "to", "cc", "subject", "date")
 #: What a server that keeps a mailbox in one file writes into its mails: flags, UIDs, UIDVALIDITY.
 #: Some show it (mailutils). The list is Dovecot's (doc.dovecot.org, mbox, "Dovecot's Metadata").
@@ -135,11 +134,11 @@ def header_digest(octets: bytes) -> bytes:
     return blake2b(block, digest_size=16).digest()
 
 
-def is_telling(octets: bytes, *, by_date: bool = True) -> bool:
+def is_telling(octets: bytes) -> bool:
     """Whether a header block like this one is of the same mail: devices write one into all of their
-    mails. `by_date`: a date is enough, which is that of others too where a clock stands still."""
-    wanted = _OWN_OR_DATE if by_date else _OWN
-    return any(field.value.strip() for field in HeaderBlock(octets).select(wanted))
+    mails. A date alone is not enough: where a clock stands still, and within one second, it is that
+    of others too."""
+    return any(field.value.strip() for field in HeaderBlock(octets).select(_OWN))
 
 
 def content_digest(header: bytes, sha256: bytes, *, telling: bool = False) -> bytes:

@@ -46,31 +46,52 @@ def test_one_that_comes_as_another_was_removed_is_new(
 
 
 @pytest.mark.promise("I9", "M9")
-def test_one_that_gets_the_id_of_another_mail_is_new(here: FetcherHere) -> None:
+@pytest.mark.parametrize("after_download", ["mark-read", "delete"])
+@pytest.mark.parametrize("fields", [b"", NO_CLOCK], ids=["no date", "a date of 1970"])
+def test_one_that_gets_the_id_of_another_mail_is_new(
+    fields: bytes, after_download: str, here: FetcherHere
+) -> None:
     """At a server that gives ids again, after both were removed."""
     with Counting() as server:
-        server.deliver("alice", [OTHERS[0], alarm(1)])
-        connection = watch(here, server, "mark-read")
+        server.deliver("alice", [OTHERS[0], alarm(1, fields)])
+        connection = watch(here, server, after_download)
         here.run_until_idle(connection)
         server.remove("alice")
         here.run_until_idle(connection)
-        server.deliver("alice", [alarm(2)])
+        server.deliver("alice", [OTHERS[1], alarm(2, fields)])
         here.run_until_idle(connection)
-        assert here.had() == digests([OTHERS[0], alarm(1), alarm(2)])
+        assert here.had() == digests([*OTHERS[:2], alarm(1, fields), alarm(2, fields)])
 
 
 @pytest.mark.promise("I9", "M9")
+def test_one_that_gets_the_id_of_a_mail_to_be_deleted_is_not_deleted(here: FetcherHere) -> None:
+    """Its server refused the deletion of the other one, which somebody else removed."""
+    with Counting() as server:
+        server.refuse_deletion = lambda stored: True
+        server.deliver("alice", [alarm(1, NO_CLOCK)])
+        connection = watch(here, server, "delete")
+        here.run(connection)
+        assert here.had() == digests([alarm(1, NO_CLOCK)])
+        server.remove("alice")
+        server.deliver("alice", [alarm(2, NO_CLOCK)])
+        server.refuse_deletion = lambda stored: False
+        here.run_until_idle(connection)
+        assert here.had() == digests([alarm(1, NO_CLOCK), alarm(2, NO_CLOCK)])
+
+
+@pytest.mark.promise("I9", "M9")
+@pytest.mark.parametrize("fields", [b"", NO_CLOCK], ids=["no date", "a date of 1970"])
 def test_one_in_a_folder_made_anew_is_new(
-    here: FetcherHere, dovecot: Dovecot, mail_user: str
+    fields: bytes, here: FetcherHere, dovecot: Dovecot, mail_user: str
 ) -> None:
     with dovecot.client(mail_user) as other:
         other.create_folder("Alarms")
-        dovecot.deliver(mail_user, [*OTHERS[:2], alarm(1)], "Alarms")
+        dovecot.deliver(mail_user, [*OTHERS[:2], alarm(1, fields)], "Alarms")
         connection = here.stack.watch(dovecot, mail_user, folder="Alarms", selection="all")
         here.run_until_idle(connection)
         here.fetcher.dispatcher.sessions.drop([connection])
         other.delete_folder("Alarms")
         other.create_folder("Alarms")
-        dovecot.deliver(mail_user, [*OTHERS[:2], alarm(2)], "Alarms")
+        dovecot.deliver(mail_user, [*OTHERS[:2], alarm(2, fields)], "Alarms")
         here.run_until_idle(connection)
-    assert here.had() == digests([*OTHERS[:2], alarm(1), alarm(2)])
+    assert here.had() == digests([*OTHERS[:2], alarm(1, fields), alarm(2, fields)])

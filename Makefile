@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 # Some servers run only as root, each in a root file system of its own.
 NOT_HERE := $(if $(filter 0,$(shell id -u)),,and not rooted)
 # Test processes side by side, each with servers of its own. Most of their time is waiting.
-WORKERS ?= 3
+WORKERS ?= 4
 INSTALL := $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .DEFAULT_GOAL := help

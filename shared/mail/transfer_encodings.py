@@ -15,8 +15,10 @@ import pybase64
 
 from shared.mail.region import WINDOW, Region
 
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
-_LINES: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/\r\n"
+_SIGNS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_LINES: Final = _SIGNS + b"\r\n"
+#: What is left out of base64.
+_STRANGE: Final = bytes({*range(256)} - {*_SIGNS, *b"="})
 #: What may stand behind the last sign.
 _PADDING: Final = b"= \t\r\n"
 #: An equals sign that is neither an octet nor a soft line break (RFC 2045 section 6.7).
@@ -76,7 +78,7 @@ def decode_start(body: Region, encoding: str, limit: int) -> bytes:
 def _base64(body: Region) -> Generator[bytes]:
     carry = b""
     for window in body.windows():
-        kept, ended, _ = _NOT_BASE64.sub(b"", carry + bytes(window)).partition(b"=")
+        kept, ended, _ = (carry + bytes(window)).translate(None, _STRANGE).partition(b"=")
         if ended:
             carry = kept
             break
@@ -102,7 +104,7 @@ def _measured_base64(body: Region) -> DecodedSize:
             padding = len(octets) > len(text)
         if strange := text.translate(None, _LINES):
             is_damaged = is_damaged or not strange.isspace()
-            text = _NOT_BASE64.sub(b"", text)
+            text = text.translate(None, _STRANGE)
             signs += len(text)
         else:
             signs += len(text) - text.count(b"\n") - text.count(b"\r")

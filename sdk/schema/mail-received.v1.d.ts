@@ -206,7 +206,7 @@ export interface Data {
      */
     parts_left_off?: number;
     /**
-     * The plain text, or the text of the HTML, with LF line ends; at most TEXT_MAX_BYTES octets.
+     * The plain text, or the text of the HTML, with LF line ends, a paragraph of format=flowed (RFC 3676) in one; at most TEXT_MAX_BYTES octets.
      */
     text?: string;
     text_truncated?: boolean;

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from resiliparse.extract.html2text import extract_plain_text
 
+from posthouse.flowed import is_flowed, joined
 from shared.mail import charsets
 from shared.mail.findings import FindingKind
 from shared.mail.html_bounds import not_too_deep, without_formatting
@@ -87,7 +88,8 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
     octets = decode_start(body, encoding, most + 1)
     cut = len(octets) > most
     label = parameters.get("charset", "")
-    if not is_html and not cut and label.lower() in UTF_8:
+    flowed = not is_html and is_flowed(parameters)
+    if not is_html and not flowed and not cut and label.lower() in UTF_8:
         try:
             return cleaned(octets, limit, bare_cr=_may_have_bare_cr(part))
         except UnicodeDecodeError:
@@ -98,6 +100,8 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
         shallow = not_too_deep(text, _DEEPEST)
         cut = cut or len(shallow) < len(text)
         text = _BLANK_LINES.sub("\n\n", extract_plain_text(shallow))
+    elif flowed:
+        text = joined(text.replace("\r\n", "\n").replace("\r", "\n"), parameters)
     shown, size, more = cleaned(text.encode("utf-8", "replace"), limit, bare_cr=True)
     return shown, size, cut or more
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from posthouse.flowed import is_flowed
 from shared.mail.bodies import UTF_8, WIDEST, Body, cleaned
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.parameters import read_parameters
@@ -69,6 +70,7 @@ def _label_again(kind: bytes, encoding: bytes) -> str:
         findings
         or value != "text/plain"
         or parameters.get("name")
+        or is_flowed(parameters)
         or label not in UTF_8
         or encoding.strip(b" \t\r").lower() not in _AS_IT_IS
     ):

@@ -17,6 +17,7 @@ from typing import Final
 from posthouse import tnef
 from posthouse.contents import decoded_text, read_message
 from posthouse.file_names import safe_name
+from posthouse.flowed import is_flowed, joined
 from posthouse.made_bounces import bounce_of
 from posthouse.mail import Address, Evidence, Mail, Part, Recipient
 from posthouse.mime_parts import MESSAGE_TYPES, Leaf, leaves
@@ -177,7 +178,10 @@ def _facts(leaf: Leaf) -> Iterator[Part]:
 def _text(body: Message) -> str:
     content = body.get_payload(decode=True)
     octets = content if isinstance(content, bytes) else b""
-    return decoded_text(octets, body.get_content_charset() or "us-ascii").replace("\r\n", "\n")
+    text = decoded_text(octets, body.get_content_charset() or "us-ascii").replace("\r\n", "\n")
+    told = {name: str(body.get_param(name, "")) for name in ("format", "delsp")}
+    is_plain = body.get_content_type() == "text/plain"
+    return joined(text, told) if is_plain and is_flowed(told) else text
 
 
 def _text_of_html(html: str) -> str:

@@ -114,6 +114,14 @@ def _calendar(disposition: str, method: str, *, inside: bool = False) -> EmailMe
     return outer if inside else mail
 
 
+def _flowed() -> EmailMessage:
+    mail = _with()
+    mail.set_content("Two li \nnes.\n")
+    mail.set_param("format", "flowed")
+    mail.set_param("DelSp", "Yes")
+    return mail
+
+
 def _unknown_charset() -> EmailMessage:
     mail = _with()
     mail.set_param("charset", "x-none")
@@ -150,6 +158,7 @@ def _unknown_charset() -> EmailMessage:
         _html,
         _lists,
         _unknown_charset,
+        _flowed,
     ],
 )
 def test_the_facts_are_those_that_posthouse_reads(make: Callable[[], EmailMessage]) -> None:

@@ -146,6 +146,31 @@ def test_the_form_that_has_a_text_is_the_text(mail: bytes, text: str, from_html:
 
 
 @pytest.mark.parametrize(
+    ("parameters", "sent", "text"),
+    [
+        ("FLOWED", b"One \r\npara \r\ngraph.\r\n\r\n Next\r\n", "One para graph.\n\nNext"),
+        ("flowed; DelSp=yes", "日 \r\n本 \r\n語".encode(), "日本語"),
+        (
+            "flowed",
+            b"> a \r\n> b\r\n>> c \r\n> d \r\ne \r\n-- \r\nAnn",
+            "> a b\n>> c \n> d \ne \n-- \nAnn",
+        ),
+        ("flowed", b">a\r\n>\r\n >b\r\n From x", "> a\n>\n >b\nFrom x"),
+        ("flowed", b"a \rb \nc \n", "a b c "),
+        ("fixed", b"a \r\n b\r\n", "a \n b"),
+    ],
+)
+@pytest.mark.parametrize("charset", ["utf-8", "UTF8"])
+def test_lines_that_were_broken_to_be_joined_are_joined(
+    parameters: str, sent: bytes, text: str, charset: str
+) -> None:
+    """RFC 3676, sections 4.2 to 4.6."""
+    header = f"Content-Type: text/plain; charset={charset}; format={parameters}\r\n"
+    found = read_facts(region(simple(sent, header)), trusted=(), text_limit=99)
+    assert found.to_json()["text"] == text
+
+
+@pytest.mark.parametrize(
     ("sent", "content"),
     [
         (b"abc= \r\ndef", b"abcdef"),

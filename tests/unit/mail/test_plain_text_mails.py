@@ -16,13 +16,14 @@ from shared.mail.structure import entity, read_structure
 pytestmark = pytest.mark.promise("F4")
 
 _BITS = (
-    b"Hello\r\n", b"\n", b"\r", b" ", b"\0", b"\x0b", b"\x7f", "Grüße".encode(), b"\xc2\x85",
-    b"\xc2\xa0", b"\xef\xbb\xbf", "日本".encode(), b"\xff", b"\xe2\x82",
+    b"Hello\r\n", b"\n", b"\r", b" ", b" \r\n", b"\0", b"\x0b", b"\x7f", "Grüße".encode(),
+    b"\xc2\x85", b"\xc2\xa0", b"\xef\xbb\xbf", "日本".encode(), b"\xff", b"\xe2\x82",
 )  # fmt: skip
 _TYPES = (
     b"text/plain; charset=utf-8", b'text/plain; charset="UTF-8"', b"TEXT/PLAIN;charset=us-ascii",
     b"text/plain", b"text/plain; charset=iso-8859-1", b"text/plain; charset=utf-8; name=a.txt",
     b"text/plain; charset=utf-8; charset=utf-8", b"text/html; charset=utf-8", b"text", b"",
+    b"text/plain; charset=utf-8; format=flowed",
 )  # fmt: skip
 _ENCODINGS = (
     b"7bit", b"8BIT", b"8bit (as it is)", b"binary", b"base64", b"quoted-printable", b"x-odd", b"",

@@ -206,9 +206,15 @@ class _Said:
             kind = _REPORTS.get(content_type.parameters.get("report-type", "").lower())
             kind = kind or next((_TYPES[one] for one in sorted(part_types) if one in _TYPES), None)
         if kind is not None:
-            self._say(kind, "content-type", _text(self._fields.get("content-type", (b"",))[0]))
+            self._say(kind, "content-type", self._content_type())
+        elif content_type.value == "multipart/report":
+            # Reports of other types (RFC 6522), such as those on TLS (RFC 8460), nobody writes.
+            self.weak.append(Evidence("content-type", self._content_type()))
         elif "text/calendar" in part_types:
             self._say(MailKind.CALENDAR, "content-type", "text/calendar")
+
+    def _content_type(self) -> str:
+        return _text(self._fields.get("content-type", (b"",))[0])
 
     def by_sender(self, author: Callable[[], str]) -> None:
         """The null return path; or, where no server noted one, a From that only machines have.

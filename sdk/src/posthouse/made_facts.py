@@ -101,6 +101,8 @@ def kind_of(mail: EmailMessage, parts: Sequence[Leaf]) -> tuple[str, tuple[Evide
         authors = [one.address.partition("@")[0].lower() for one in _addresses(mail, "from")]
         bounced = not authors or authors[0] in ("mailer-daemon", "postmaster")
         return "bounce" if bounced else "auto-reply", (Evidence("return-path", "<>"),)
+    if mail.get_content_type() == "multipart/report":  # of another type (RFC 6522)
+        return "auto-reply", (Evidence("content-type", str(mail["content-type"])),)
     if precedence.lower() in ("bulk", "junk"):
         answers = mail["in-reply-to"] is not None or mail["references"] is not None
         return "auto-reply" if answers else "list", (Evidence("precedence", precedence),)

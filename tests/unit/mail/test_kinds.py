@@ -117,6 +117,7 @@ def test_evidence_is_decoded_and_bounded() -> None:
         ),
         ("disposition-notification", "Final-Recipient: rfc822; b@c\r\n", "receipt"),
         ("feedback-report", "Feedback-Type: abuse\r\n", "complaint"),
+        ("tlsrpt", "", "auto-reply"),
     ],
 )
 def test_reports_are_what_their_type_says(kind: str, body: str, expected: str) -> None:

@@ -150,6 +150,7 @@ def _unknown_charset() -> EmailMessage:
         partial(_report, "delivery-status"),
         partial(_report, "disposition-notification"),
         partial(_report, "feedback-report"),
+        partial(_report, "tlsrpt"),
         partial(_calendar, "inline", "REQUEST"),
         partial(_calendar, "inline", ""),
         partial(_calendar, "attachment", "REQUEST"),

@@ -26,9 +26,11 @@ _ANYTHING: Final = "x"
 _NOTHING: Final = ("", _ANYTHING)
 #: As many lines make a quote to the library.
 _QUOTE: Final = [">", ">", ">"]
-#: Quoted lines and, up to one empty line before, `… <a@b> ha scritto:`.
+#: Quoted lines and, up to one empty line before, `… <a@b> ha scritto:`, or a time of the day behind
+#: the address, where Chinese, Turkish and Hungarian have it.
 _INTRODUCED: Final = re.compile(
-    r"(?:^(?!>)[^\n]{0,160}<[^<>\s]{1,100}@[^<>\s]{1,100}>[^<>:：\n]{0,20}[:：]"
+    r"(?:^(?!>)[^\n]{0,160}[<(][^<>()\s]{1,100}@[^<>()\s]{1,100}[>)]"
+    r"(?:[^<>\n]{0,40}\d[:.]\d\d[^<>:：\n]{0,40}|[^<>:：\n]{0,20})[:：]"
     r"[ \t]*\n(?:[ \t]*\n)?)?"
     r"(?:^>[^\n]*\n)+",
     re.MULTILINE,

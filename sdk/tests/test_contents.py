@@ -122,6 +122,23 @@ def test_an_answer_belongs_to_its_thread() -> None:
 
 
 @pytest.mark.parametrize(
+    ("author", "to"),
+    [
+        (Address("", "j@bücher.example"), "j@bücher.example"),
+        (Address("Jo, A", "jürgen@b.example"), '"Jo, A" <jürgen@b.example>'),
+        (Address("Jürgen", "j@bücher.example"), "=?utf-8?q?J=C3=BCrgen?= <j@bücher.example>"),
+    ],
+)
+def test_an_answer_goes_to_an_internationalised_address(author: Address, to: str) -> None:
+    asked = replace(event(), mail=replace(event().mail, reply_to=(author,)))
+    answer = EmailMessage()
+    answer["To"] = asked.reply_headers()["To"]
+    assert asked.reply_headers()["To"] == to
+    (found,) = answer["To"].addresses
+    assert (found.display_name, found.addr_spec) == (author.name, author.address)
+
+
+@pytest.mark.parametrize(
     ("subject", "answer"),
     [
         ("Order", "Re: Order"),

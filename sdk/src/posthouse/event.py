@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
-from email.utils import formataddr
 from typing import IO, Any
 
 from posthouse.contents import (
@@ -35,7 +34,7 @@ from posthouse.event_data import (
 )
 from posthouse.event_reading import read_redelivery, read_security, text_of, texts_of
 from posthouse.event_writing import TYPE, build_event, security_fields
-from posthouse.mail import Mail, mail_fields, read_mail
+from posthouse.mail import Mail, mail_fields, mailbox_of, read_mail
 from posthouse.raw import RawUnavailable, open_url
 from posthouse.subjects import answering
 
@@ -243,7 +242,7 @@ class MailEvent:
         to = mail.reply_to or mail.senders
         subject = self.headers.subject
         found = {
-            "To": ", ".join(formataddr((one.name, one.address)) for one in to),
+            "To": ", ".join(map(mailbox_of, to)),
             "Subject": answering(subject),
         }
         if own:

@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from email.utils import formataddr
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+#: Stands for an address while its name is written.
+_ASCII = "a@b"
 
 #: Kinds of mails that a program sent; nobody waits for an answer to them.
 AUTOMATIC = frozenset({"auto-reply", "bounce", "receipt", "complaint", "list"})
@@ -20,6 +23,15 @@ class Address:
 
     name: str
     address: str
+
+
+def mailbox_of(one: Address) -> str:
+    """Name and address as a header field has them (RFC 5322 section 3.4); the address also where it
+    is an internationalised one (RFC 6532), which `formataddr` alone refuses."""
+    if one.address.isascii():
+        return formataddr((one.name, one.address))
+    phrase = formataddr((one.name, _ASCII)).removesuffix(f"<{_ASCII}>")
+    return f"{phrase}<{one.address}>" if one.name else one.address
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _APPLICATION: Final = b"application/"
 _APPLICATIONS: Final = (b"ms-tnef", b"application/cms")
 _OCTETS: Final = b"application/octet-stream"
 _MESSAGE: Final = b"message/"
+_HIDING: Final = (b"base64", b"quoted-printable")
 #: What stands before `pgp` in a type or in the name of a file.
 _BEFORE_PGP: Final = (b"/", b".", b"-")
 #: The words of an armour's first line, also in quoted-printable and in markup. KMail writes the
@@ -169,4 +170,5 @@ def _is_encoded(octets: bytes, position: int) -> bool:
         return True  # cut off, or long: it has to be read
     before = octets[max(0, position - _HEADER) : position]
     begun = max(before.rfind(b"\n\n"), before.rfind(b"\n\r\n"), before.rfind(b"\n--"), 0)
-    return b"base64" in (before[begun:] + header[: end.start()]).lower()
+    said = (before[begun:] + header[: end.start()]).lower()
+    return any(encoding in said for encoding in _HIDING)

@@ -52,7 +52,6 @@ _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed
 _LIMITS = MailLimits()
 #: A mail that is nothing but another one, or what Outlook packs.
 _ENCLOSING = (*MESSAGE_TYPES, *TNEF_TYPES)
-_HIDING = ("base64", "quoted-printable")
 #: Signatures whose octets are what somebody signed, and all that is handed out.
 _RIGHT = ("valid", "mismatch", "untrusted", "revoked")
 
@@ -102,16 +101,11 @@ def may_be_secured(whole: Entity, beginning: bytes) -> bool:
     if is_other_text(whole):
         return has_armour(beginning) or is_wide(whole)
     if _may_enclose(whole):
-        return _is_hidden(whole) or has_marks(beginning)
+        return has_marks(beginning)
     if whole.media_type == "text/plain":
         encoding = whole.transfer_encoding
         return encoding == "base64" or has_first_line(beginning) or is_wide(whole)
     return may_be_binary(whole)
-
-
-def _is_hidden(whole: Entity) -> bool:
-    """Whether a mail is nothing but another one in a transfer encoding, in which no mark shows."""
-    return whole.media_type in MESSAGE_TYPES and whole.transfer_encoding in _HIDING
 
 
 def is_searched(whole: Entity) -> bool:

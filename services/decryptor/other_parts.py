@@ -136,9 +136,7 @@ class OtherParts:
             text = decode(part.body, part.transfer_encoding, self._spool)
         except Undecodable:
             return False
-        return lines_of(text) is not None or any(
-            not one.is_openpgp and is_encryption(one.base64) for one in armours_in(text)
-        )
+        return any(not one.is_openpgp and is_encryption(one.base64) for one in armours_in(text))
 
     def _kind_of_encoded(self, part: Entity) -> Kind:
         """The kind of a message in the mail whose transfer encoding hides it, which is forbidden

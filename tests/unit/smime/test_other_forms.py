@@ -187,6 +187,7 @@ def test_a_mail_that_is_one_encrypted_message_is_opened(
         assert isinstance(opened.content, bytes)
         assert opened.content.startswith(HEADER)
         assert opened.content.endswith(TEXT)
+        assert b"utf-16" not in opened.content.lower(), "that is what the armour was written in"
 
 
 def outside(text: bytes, where: str) -> bytes:
@@ -247,6 +248,12 @@ NAMED: dict[str, tuple[str, Callable[[Forms], bytes]]] = {
         FOOTER, part("message/rfc822", mail(f.der), "base64"))),
     "a mail in quoted-printable": ("openpgp", lambda f: part(
         "message/global", HEADER + TEXT_PART + f.armour, "quoted-printable")),
+    "a mail of which every octet is quoted": ("smime", lambda f: (
+        b"Content-Transfer-Encoding: quoted-printable\r\nContent-Type: message/rfc822\r\n\r\n"
+        + b"".join(b"=%02X" % octet + b"=\r\n" * (at % 20 == 19)
+                   for at, octet in enumerate(mail(f.der))))),
+    "HTML in base64 behind many hyphens": ("openpgp", lambda f: mixed(
+        part("text/html", b"-" * 3_000 + b"<br>" + in_html(f.armour, "br"), "base64"), FOOTER)),
     "a mail in base64 in one": ("smime", lambda f: part("message/rfc822", HEADER + part(
         "message/rfc822", HEADER + mixed(FOOTER, pkcs7_entity(f.der)), "base64"), "base64")),
     "a quoted message": ("openpgp", lambda f: TEXT_PART + b"".join(
@@ -339,6 +346,7 @@ def test_who_writes_about_it_has_encrypted_nothing(
         with opener(HEADER + NOTHING[name](forms)) as opened:
             assert not opened.security.encrypted, opened.security
             assert opened.security.status == "none"
+            assert "PEM" not in name or opened.security.signature == "none"
 
 
 def test_random_octets_without_a_name_are_no_message() -> None:

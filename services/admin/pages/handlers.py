@@ -163,6 +163,10 @@ def act_on_dead_letters(request: Request, handler_id: int, form: Form) -> Respon
     """Delivers again, or discards, the ticked ones, all, or those with one reason."""
     what, _, which = form.text("do").partition("-")
     back = f"/handlers/{handler_id}/dead-letters"
+    if what not in {"deliver", "discard"} or which not in {"ticked", "all", "reason"}:
+        return redirect(
+            back, "Nothing was done: the form does not say what to do with which.", "bad"
+        )
     ids = form.many("id") if which == "ticked" else None
     if ids == []:
         return redirect(back, "Tick the mails first.", "warn")

@@ -112,6 +112,12 @@ def rename_connection(session: Session, before: str, after: str) -> dict[str, li
     return left
 
 
+def lock_order(session: Session) -> None:
+    """Keeps others from changing handlers until the transaction ends, as several get their places
+    by those of the others."""
+    session.execute(_SQL["lock_order"])
+
+
 def move(session: Session, handler_id: int, position: int) -> None:
     """Gives a handler its place in its group."""
     session.execute(_SQL["move"], {"id": handler_id, "position": position})

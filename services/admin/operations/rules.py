@@ -206,7 +206,8 @@ def move_handler(ctx: Context, handler_id: int, to: Literal["up", "down"] | int)
     """Moves a handler within its group: by one place, or to a place (from 1). Raises NotFound,
     InvalidInput."""
     with ctx.transaction() as session:
-        handler = handlers.get(session, handler_id, lock=True)
+        handlers.lock_order(session)
+        handler = handlers.get(session, handler_id)
         if not handler.group:
             raise InvalidInput("It is in no group.", field="group")
         ordered = sorted(_group(session, handler.group), key=_place)

@@ -27,6 +27,9 @@ WHERE h.enabled AND (h.all_connections OR EXISTS (
 -- name: with_rules
 WHERE h.rules IS NOT NULL ORDER BY h.id FOR UPDATE OF h
 
+-- name: lock_order
+SELECT FROM handler ORDER BY id FOR UPDATE
+
 -- name: write_rules
 UPDATE handler SET rules = %(rules)s, updated_at = now() WHERE id = %(id)s
 

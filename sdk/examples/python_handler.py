@@ -7,6 +7,7 @@ export POSTHOUSE_HANDLER_TOKEN=... POSTHOUSE_SIGNING_KEY=...   (shown when the h
 python python_handler.py redis://127.0.0.1:6379/0 my-handler tickets
 """
 
+import hashlib
 import logging
 import sqlite3
 import sys
@@ -26,7 +27,9 @@ def handle(event: MailEvent) -> None:
     with closing(sqlite3.connect(f"{folder}/tickets.db", timeout=60)) as tickets, tickets:
         if not is_first_time(tickets, event.idempotency_key):
             return
-        ticket = Path(folder, event.mail.thread.strip("<>").replace("/", "_") or event.id)
+        # One ticket a thread, whose id is the sender's word: no name for a folder.
+        thread = hashlib.sha256((event.mail.thread or event.id).encode()).hexdigest()[:16]
+        ticket = Path(folder, thread)
         ticket.mkdir(exist_ok=True)
         for attachment in event.attachments:
             try:
@@ -38,11 +41,11 @@ def handle(event: MailEvent) -> None:
         with (ticket / "conversation.txt").open("a") as conversation:
             print(f"{event.headers.sender}: {event.headers.subject}", file=conversation)
             print(event.mail.reply_text or event.text, file=conversation)
-    print(f"{event.headers.sender}: {event.headers.subject} ({event.mail.kind})", flush=True)
-    if event.security.encrypted:
-        print(f"  encrypted: {event.security.status}", flush=True)
-    if not event.is_automatic:
-        print(f"  would answer with {event.reply_headers()}", flush=True)
+        print(f"{event.headers.sender}: {event.headers.subject} ({event.mail.kind})", flush=True)
+        if event.security.encrypted:
+            print(f"  encrypted: {event.security.status}", flush=True)
+        if not event.is_automatic:
+            print(f"  would answer with {event.reply_headers()}", flush=True)
 
 
 if __name__ == "__main__":

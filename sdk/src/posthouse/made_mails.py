@@ -6,8 +6,10 @@ import mimetypes
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.message import EmailMessage
-from email.utils import formataddr
+from email.policy import SMTPUTF8
 from typing import NamedTuple
+
+from posthouse.mail import Address, mailbox_of
 
 
 class MadeMail(NamedTuple):
@@ -32,7 +34,7 @@ class MadeMail(NamedTuple):
         mail["Message-ID"], mail["To"] = self.message_id, ", ".join(self.to)
         if self.cc:
             mail["Cc"] = ", ".join(self.cc)
-        mail["From"] = formataddr((self.sender_name, self.sender))
+        mail["From"] = mailbox_of(Address(self.sender_name, self.sender))
         mail["Subject"], mail["Date"] = self.subject, self.date
         for name, value in self.headers.items():
             del mail[name]
@@ -44,4 +46,7 @@ class MadeMail(NamedTuple):
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
             main, _, sub = kind.partition("/")
             mail.add_attachment(content, maintype=main, subtype=sub, filename=name)
-        return mail.as_bytes()
+        addresses = (self.sender, *self.to, *self.cc)
+        if all(address.isascii() for address in addresses):
+            return mail.as_bytes()
+        return mail.as_bytes(policy=SMTPUTF8.clone(linesep="\n"))  # RFC 6532

@@ -61,7 +61,7 @@ def test_the_example_with_the_sdk(
     argv = [sys.executable, str(EXAMPLES / "python_handler.py"), server.url, handler, "tickets"]
     program = Program(argv, tmp_path)
     asked = EmailMessage()
-    asked["From"], asked["Message-ID"] = "ann@example.org", "<1@example.org>"
+    asked["From"], asked["Message-ID"] = "ann@example.org", "<../../1@example.org>"
     asked["Subject"] = "Grüße"
     asked.set_content("Hallo Welt\n")
     asked.add_attachment(b"file", maintype="application", subtype="pdf", filename="../a.pdf")
@@ -69,7 +69,7 @@ def test_the_example_with_the_sdk(
     again = EmailMessage()
     again["From"], again["References"], again["Subject"] = (
         "ann@example.org",
-        "<1@example.org>",
+        "<../../1@example.org>",
         "Re",
     )
     again.set_content("Und noch etwas\n")
@@ -84,9 +84,10 @@ def test_the_example_with_the_sdk(
     assert program.said().count("lost (person)") == 1
     assert "has no x.pdf: the mail has no part 9" in program.said()
     assert program.said().count("would answer with") == 3
-    assert "'In-Reply-To': '<1@example.org>'" in program.said()
-    ticket = tmp_path / "tickets" / "1@example.org"
-    assert [path.read_bytes() for path in ticket.glob("*.pdf")] == [b"file"]
+    assert "'In-Reply-To': '<../../1@example.org>'" in program.said()
+    (file,) = (tmp_path / "tickets").glob("*/*.pdf")
+    ticket = file.parent
+    assert file.read_bytes() == b"file"
     conversation = (ticket / "conversation.txt").read_text()
     assert conversation.index("Hallo Welt") < conversation.index("Und noch etwas")
     assert program.stop() == 0

@@ -13,6 +13,7 @@ from posthouse.mail import mail_fields
 from posthouse.testing import make_event
 from shared.mail.facts import read_facts
 from shared.mail.region import region
+from shared.mail.summary import header_octets, read_headers
 from tests.rig.tnef_writer import file, stream
 
 pytestmark = pytest.mark.promise("F5")
@@ -182,6 +183,18 @@ def test_a_name_that_is_too_long_keeps_its_extension() -> None:
     raw = _with_files().as_bytes()
     read = read_facts(region(raw), trusted=(), text_limit=0)
     assert "a" * 251 + ".pdf" in [one.name for one in read.parts]
+
+
+def test_an_internationalised_address_is_in_it() -> None:
+    """RFC 6532: raw UTF-8, as no other form of it is the same address."""
+    event = make_event(sender="jörg@bücher.example", sender_name="Jörg", to=["ü@x.example"])
+    assert event.headers.sender == "jörg@bücher.example"
+    read = read_headers(header_octets(event.raw_bytes()))
+    assert (read.sender_name, read.sender, read.to) == (
+        "Jörg",
+        "jörg@bücher.example",
+        ("ü@x.example",),
+    )
 
 
 def test_a_kind_that_is_given_stands() -> None:

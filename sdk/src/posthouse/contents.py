@@ -8,10 +8,11 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from email import message_from_bytes, policy
+from email import message_from_bytes
 from email.message import EmailMessage
+from email.policy import EmailPolicy
 from pathlib import Path, PurePath
-from typing import IO
+from typing import IO, Final
 
 from posthouse import tnef
 from posthouse.errors import PosthouseError
@@ -81,9 +82,24 @@ class Attachment:
         return cut_for_disk(name) if name else f"part-{self.part.path}"
 
 
+class _RawUtf8(EmailPolicy):
+    """The default policy, for header fields in raw UTF-8 as well (RFC 6532)."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        try:
+            value = value.encode("ascii", "surrogateescape").decode("utf-8")
+        except UnicodeError:
+            pass  # octets of another charset: as Python shows them
+        found: str = super().header_fetch_parse(name, value)
+        return found
+
+
+_POLICY: Final = _RawUtf8()
+
+
 def read_message(raw: bytes) -> EmailMessage:
-    """A mail as Python's `email` reads it, with its default policy."""
-    found = message_from_bytes(raw, policy=policy.default)
+    """A mail as Python's `email` reads it, with its default policy and raw UTF-8 in fields."""
+    found = message_from_bytes(raw, policy=_POLICY)
     assert isinstance(found, EmailMessage)
     return found
 

@@ -241,6 +241,23 @@ def test_mails_that_share_a_uidl_are_both_had() -> None:
     assert new_mails(MAILS, known, uidls=uidls) == []
 
 
+@pytest.mark.promise("M9", "H4")
+@pytest.mark.parametrize("numbers", [(1, 1, 2, 2, 3, 3), (1, 2, 3, 1, 2, 3), (1, 2, 1, 2)])
+def test_a_mail_that_is_listed_twice_comes_once(numbers: tuple[int, ...]) -> None:
+    """The last list lacks a mail, though it has more lines than there are mails."""
+
+    def listed(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        if rest:
+            talk.send(b"+OK %s uidl-%s\r\n" % (rest, rest))
+        else:
+            lines = b"".join(b"%d uidl-%d\r\n" % (number, number) for number in numbers)
+            talk.send(b"+OK\r\n" + lines + b".\r\n")
+
+    known = KnownKeys()
+    assert new_mails(MAILS, known, {"UIDL": listed}) == list(MAILS.values())
+    assert new_mails(MAILS, known, {"UIDL": listed}) == []
+
+
 # ---- settling
 
 

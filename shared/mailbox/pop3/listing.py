@@ -82,8 +82,7 @@ class Pop3List:
     def all_keys(self, count: int) -> list[Key]:
         """The key of every mail, in the server's order; keeps their session numbers."""
         session = self._live()
-        keys: list[Key] = []
-        numbers: list[int] = []
+        listed: dict[int, Key] = {}
         if count and self.has_uidl is not False:
             answer = session.command(b"UIDL")
             if not answer.ok and is_passing(answer.text):
@@ -93,13 +92,14 @@ class Pop3List:
                 for line in session.lines():
                     number, _, key = line.strip().partition(b" ")
                     if number.isdigit() and key.strip():
-                        numbers.append(int(number[:10]))
-                        keys.append(_key(key.strip()))
+                        # A line that comes again is no second mail.
+                        listed.setdefault(int(number[:10]), _key(key.strip()))
+        numbers, keys = list(listed), list(listed.values())
         if count and self.has_uidl is False:
             named = self.named(range(1, count + 1))
             numbers, keys = list(named), list(named.values())
         elif len(numbers) < count:
-            left_out = self._left_out(count, set(numbers))
+            left_out = self._left_out(count, listed)
             pairs = sorted([*zip(numbers, keys, strict=True), *left_out.items()])
             numbers, keys = [number for number, _ in pairs], [key for _, key in pairs]
         names, keys = keys, _unique(keys)

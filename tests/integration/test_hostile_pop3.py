@@ -112,6 +112,27 @@ def many(count: int) -> dict[int, bytes]:
     return {n: b"Subject: %d\r\n\r\ntext\r\n" % n for n in range(1, count + 1)}
 
 
+@pytest.mark.promise("H4", "I1")
+@pytest.mark.parametrize("extra", [b"+OK still here\r\n", b"+OK\r\n"])
+@pytest.mark.parametrize("pieces", [1, 1000])
+def test_an_answer_too_many_becomes_no_line_of_a_mail(extra: bytes, pieces: int) -> None:
+    """As of a proxy that keeps the connection alive: the next mail's own answer is read as mail."""
+
+    def retrieve(talk: Conversation, tag: bytes, rest: bytes) -> None:
+        answer = b"+OK\r\n" + stuffed(MAILS[int(rest)]) + extra * (rest == b"1")
+        for at in range(0, len(answer), pieces):
+            talk.send(answer[at : at + pieces])
+
+    sink, error = downloaded(pop3({"RETR": retrieve}))
+    assert isinstance(error, SessionLost)
+    assert (error.code, str(error).rpartition(": ")[2]) == (
+        "protocol-error",
+        "it sent an answer where a mail begins.",
+    )
+    assert sink.mails == {"uidl-1": MAILS[1]}
+    assert not sink.abandoned
+
+
 @pytest.mark.promise("M9", "I9")
 def test_mails_under_uidls_longer_than_any_index_takes_are_told_apart() -> None:
     mails = many(3)

@@ -17,7 +17,7 @@ from shared.errors import MailFailure
 from shared.mailbox.base import MailRef, Sink
 from shared.mailbox.errors.refused_mails import MailRefused, RefusedMails
 from shared.mailbox.failures import SessionLost, mail_too_large
-from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER
+from shared.mailbox.net.stream import LARGE_BUFFER, SMALL_BUFFER, Stream
 from shared.mailbox.pop3.session import Pop3Answer, Pop3Session
 from shared.mailbox.pop3.text import DOT, Dots, read_text
 from shared.messages import Key
@@ -168,9 +168,11 @@ class _Retrieval:
         """One mail, from behind its +OK line to behind its final dot; None where it is over the
         limit and was abandoned."""
         stream, sink, limit = self._stream, self._sink, self._limit
+        sink.begin(ref)
+        if _is_answer(stream):
+            raise stream.nonsense("an answer where a mail begins")
         start = stream.pos
         stop = stream.buffer.find(_END, start, stream.end)
-        sink.begin(ref)
         if (
             0 <= stop <= start + limit - 2
             and stream.buffer[start] != DOT
@@ -198,6 +200,20 @@ class _Retrieval:
 
         dots = read_text(stream, give)
         return _Read(ref, limit - left, dots) if left >= 0 else None
+
+
+def _is_answer(stream: Stream) -> bool:
+    """Whether the mail begins as an answer does, which no header field can (RFC 5322, section 2.2).
+
+    The server, or a proxy in front of it, sent one too many before: it was taken for that of this
+    mail, and its own would become the mail's first line.
+    """
+    while stream.pos == stream.end or (
+        stream.end - stream.pos < 4
+        and b"+OK".startswith(bytes(stream.view[stream.pos : stream.end]))
+    ):
+        stream.fill()
+    return stream.buffer.startswith((b"+OK ", b"+OK\r"), stream.pos, stream.end)
 
 
 def _cut(read: _Read) -> MailFailure:

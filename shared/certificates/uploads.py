@@ -300,7 +300,12 @@ def _name(name: x509.Name) -> str:
 
 
 def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The mail addresses of a certificate, in lower case: alternative names, then the subject."""
+    """The mail addresses of a certificate, in lower case: those of its alternative names, else of
+    its subject.
+
+    An authority that checks alternative names may leave a subject as it was asked for
+    (X509_check_email of OpenSSL looks no further either).
+    """
     found: list[str] = []
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -310,11 +315,12 @@ def addresses(certificate: x509.Certificate) -> tuple[str, ...]:
                 found += _utf8_mailbox(other.value)
     except (x509.ExtensionNotFound, *Unreadable):
         pass
-    try:
-        for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
-            found.append(str(attribute.value))
-    except Unreadable:
-        pass
+    if not found:
+        try:
+            for attribute in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS):
+                found.append(str(attribute.value))
+        except Unreadable:
+            pass
     return tuple(dict.fromkeys(map(lowered, found)))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from services.decryptor.trust import Trust, TrustStore
 from shared.certificates.purposes import why_no_trust_anchor
@@ -196,6 +198,23 @@ def test_every_path_as_openssl_says(root: str, made: Made) -> None:
             wanted = expected(root, middle, leaf, made.said)
             assert answer.trusted == wanted, (root, middle, leaf, answer.reason)
             assert answer.trusted or answer.reason
+
+
+def test_the_addresses_of_a_certificate_are_those_that_openssl_takes(tmp_path: Path) -> None:
+    """The subject's where no alternative name has one: with both, an authority may have checked
+    the alternative names alone."""
+    for kind in ("usual", "address in the subject", "another address in the subject"):
+        leaf = issued([ROOT, LEAVES[kind]], tmp_path)[-1]
+        for address in (EMAIL, "alice@example.net"):
+            said = subprocess.run(
+                ["openssl", "x509", "-noout", "-checkemail", address],
+                input=leaf.public_bytes(serialization.Encoding.PEM),
+                capture_output=True,
+                check=False,
+            ).stdout
+            taken = f"Email {address} does match".encode() in said
+            assert taken or b"does NOT match" in said
+            assert (address in addresses(leaf)) == taken, (kind, address)
 
 
 def test_authority_that_cannot_count_is_known_before(made: Made) -> None:

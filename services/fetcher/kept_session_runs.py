@@ -86,7 +86,8 @@ class KeptSessionRuns:
                     now = []
                 if later:
                     with self.dispatcher.database.transaction() as session:
-                        for connection_id, seconds in later.items():
+                        # In one order: two that move the same ones would wait for each other.
+                        for connection_id, seconds in sorted(later.items()):
                             scheduling.due_now(session, [connection_id], seconds)
             except PosthouseError as error:
                 # The sessions listen on: nobody would tell of these mails again.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
+from typing import Any, cast
 
+from services.fetcher.kept_session_runs import KeptSessionRuns
 from services.fetcher.push_events import FIRST_RECONNECT, LONGEST_GAP, REFUSED_S, PushEvents
 from shared.mailbox.failures import Refused, SessionLost
 
@@ -153,3 +157,29 @@ def test_what_is_on_record_of_a_silent_server_is_not_said_again() -> None:
     push_events.silence_recorded(7, silent=False)
     push_events.forget([7])  # another fetcher may record something else
     assert told() is False
+
+
+def test_what_is_held_back_is_moved_in_one_order() -> None:
+    """Two fetchers that moved the same mailboxes in another order would wait for each other."""
+    push_events, stop = PushEvents(), threading.Event()
+    moved: list[int] = []
+
+    class Recorded:
+        def execute(self, _statement: object, given: dict[str, list[int]]) -> None:
+            moved.extend(given["ids"])
+
+    class Recording:
+        @contextlib.contextmanager
+        def transaction(self) -> Iterator[Recorded]:
+            yield Recorded()
+            stop.set()
+
+    class Dispatcher:
+        database = Recording()
+
+    for connection_id in (9, 2, 40, 3):
+        push_events.lost(connection_id, SessionLost("gone"))
+    KeptSessionRuns(
+        cast(Any, Dispatcher()), push_events, cast(Any, None), cast(Any, None), 1
+    ).listen(stop)
+    assert moved == [2, 3, 9, 40]

@@ -13,6 +13,7 @@ import structlog
 from hypothesis import settings
 
 from shared.mailbox.net import pipelining
+from shared.mailbox.pop3 import capa_breaks
 from tests.rig.commands import Commands
 from tests.rig.temporary_files import keep_in_memory
 
@@ -91,6 +92,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def servers_are_met_anew() -> None:
     """A port that a server of another test had says nothing of the next one there."""
     pipelining.KNOWN.clear()
+    capa_breaks.KNOWN.clear()
 
 
 @pytest.fixture(scope="session")

@@ -51,12 +51,6 @@ def test_with_and_without_pipelining_or_capabilities(capabilities: bytes) -> Non
     assert sink.mails == WHOLE
 
 
-def test_a_server_that_knows_no_capa() -> None:
-    sink, error = downloaded(pop3({"CAPA": b"-ERR what?\r\n"}))
-    assert error is None
-    assert sink.mails == WHOLE
-
-
 DOTS: Mapping[str, bytes] = {
     "nothing": b"",
     "one dot": b".\r\n",

@@ -209,7 +209,7 @@ def authenticate(
     session.stream.start_clock()
     session.send(b"AUTH " + mechanism)
     for _ in range(5):
-        line = session.stream.line()
+        line = session.first_line()
         session.stream.transcript.received(line)
         if not line.startswith(b"+ ") and line != b"+":
             return session.understood(line)

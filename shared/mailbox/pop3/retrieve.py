@@ -134,7 +134,7 @@ class _Retrieval:
         """The next first line, which also tells whether the mail before it was whole."""
         read, self._read = self._read, None
         try:
-            answer = self._session.understood(self._stream.line())
+            answer = self._session.understood(self._session.first_line())
         except SessionLost as error:
             if read is not None:
                 self._end_broken(read, error)

@@ -73,9 +73,13 @@ class Pop3Session:
         self.login_ways: tuple[str, ...] = ()
         self.retrieved: set[Key] = set()
         self.topped: set[Key] = set()
+        #: Whether the server answered CAPA in any way, and whether it was not asked that at all
+        #: (`capa_breaks`).
+        self.answered_capa = self.unasked = False
         #: False once a mail showed that the server does not double dots at the start of lines.
         self.stuffs = True
         self._sent = self._answered = 0
+        self._refused = False
 
     @property
     def pipelining(self) -> bool:
@@ -119,9 +123,18 @@ class Pop3Session:
         self.stream.send(secret + b"\r\n")
 
     def answer(self) -> Pop3Answer:
-        line = self.stream.line()
+        line = self.first_line()
         self.stream.transcript.received(line)
         return self.understood(line)
+
+    def first_line(self) -> bytes:
+        """The line that should be an answer. A dot alone behind a refusal is none: some servers end
+        it as they would have ended the text that they refuse."""
+        line = self.stream.line()
+        if line == b"." and self._refused:
+            self._refused = False
+            line = self.stream.line()
+        return line
 
     def understood(self, line: bytes) -> Pop3Answer:
         """A first line as an answer; the session is lost where it is none."""
@@ -130,6 +143,7 @@ class Pop3Session:
             raise self.stream.nonsense(f"{self.stream.transcript.clean(line[:80])!r}")
         answer = Pop3Answer(match[1].upper() == b"+OK", match[2] or b"", self.stream.transcript)
         self._answered += 1
+        self._refused = not answer.ok
         self.stream.pipelining.answered(self._answered, ok=answer.ok)
         return answer
 
@@ -174,8 +188,9 @@ class Pop3Session:
 
     def used_top(self, key: Key) -> None:
         """RFC 1939 section 8 counts RETR alone and leaves it to the server what TOP means where
-        what was downloaded is deleted. What Gmail makes of it is not documented."""
-        if self.expires_days == 0:
+        what was downloaded is deleted. What Gmail makes of it is not documented. Who was not asked
+        may be such a server."""
+        if self.expires_days == 0 or self.unasked:
             self.topped.add(key)
 
     # ---- before the login
@@ -215,7 +230,9 @@ class Pop3Session:
 
     def _listed_capabilities(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        if self.command(b"CAPA").ok:
+        answer = self.command(b"CAPA")
+        self.answered_capa = True
+        if answer.ok:
             for line in self.lines():
                 words = _GLUED.sub(r"\1 ", line.decode("ascii", "replace").upper().strip())
                 name, _, arguments = words.replace("\t", " ").partition(" ")

@@ -26,6 +26,9 @@ _COMMENT = r"\([^()\\<>@,;:\"\x00-\x08\x0a-\x1f\x7f]*+\)"
 _NAME = rf"(?:(?:{_QUOTED}|{_COMMENT}|{_ATOM}|\.)[ \t]*+)*+"
 #: Python's `email` reads no field with a dot straight before the bracket.
 _ANGLED = re.compile(rf"(?P<name>{_NAME})(?<!\.)<(?P<address>{_ADDRESS})>")
+#: Its own address is no name by the grammar, but programs write it as one where they know no other;
+#: whichever of the two a reader takes is the same.
+_TWICE = re.compile(rf"(?P<name>{_ADDRESS})[ \t]++<(?P<address>(?P=name))>")
 _PLAIN = re.compile(rf"(?P<address>{_ADDRESS})(?P<name>[ \t]++{_COMMENT})?")
 _LONGEST = 1000
 #: Findings about the header that leave open who the author is.
@@ -124,7 +127,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
         text = ""
     match = None
     if len(text) <= _LONGEST:
-        match = _ANGLED.fullmatch(text) or _PLAIN.fullmatch(text)
+        match = _ANGLED.fullmatch(text) or _TWICE.fullmatch(text) or _PLAIN.fullmatch(text)
     if match is None or not match["address"].isprintable():
         several = raw.count(b"@") > 1 and b"," in raw
         return Author(
@@ -138,7 +141,8 @@ def _author(header: HeaderBlock, where: str) -> Author:
     name, doubts = read_text((match["name"] or "").encode())
     # Some letters look like others, and are the same for a reader who folds them.
     plain = unicodedata.normalize("NFKC", name).lower()
-    if "@" in plain and set(_addresses_in(plain)) != {address}:
+    # Outlook writes an address that it shows for a name between apostrophes.
+    if "@" in plain and not {*_addresses_in(plain)} <= {address, f"'{address}'"}:
         return Author(None, "mismatch", f"The name of the author shows another address: {name}")
     if any(map(_is_invisible, text + name)) or any(one.kind in _INVISIBLE for one in doubts):
         return Author(None, "ambiguous", "The name of the author holds invisible characters.")

@@ -36,6 +36,8 @@ FROM = b"From: Alice Example <alice@example.org>"
         b"Alice (Sales) Example <ALICE@example.org>",
         b"=?utf-8?q?Ali=C3=A7e?= <alice@example.org>",
         b'"alice@example.org" <alice@example.org>',
+        b"alice@example.org <alice@example.org>",
+        b"\"'alice@example.org'\" <alice@example.org>",
         b"Alice\r\n Example <alice@example.org>",
         "Alice Größe <alice@example.org>".encode(),
     ],

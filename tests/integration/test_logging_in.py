@@ -300,10 +300,13 @@ def test_cyrus_takes_our_name_and_tells_its_own(cyrus: Cyrus) -> None:
 
 
 @BOTH
-def test_starttls_that_fails_after_the_server_agreed(mode: Mode) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "then"])
+def test_starttls_that_fails_after_the_server_agreed(mode: Mode, at_once: bool) -> None:
     def agree(talk: Conversation, tag: bytes, rest: bytes) -> None:
-        talk.send(tag + b" OK begin\r\n" if tag else b"+OK begin\r\n")
-        talk.send(b"454 no certificate here\r\n")
+        agreed = tag + b" OK begin\r\n" if tag else b"+OK begin\r\n"
+        refused = b"454 no certificate here\r\n"
+        for text in (agreed + refused,) if at_once else (agreed, refused):
+            talk.send(text)
         talk.line()
 
     script = (

@@ -64,9 +64,7 @@ def start_tls(session: ImapSession, host: str) -> None:
     if not reply.ok:
         code = f"[{reply.code}] " if reply.code else ""
         raise starttls_refused(host, code + (reply.text or reply.status), 993)
-    if session.stream.pos < session.stream.end:
-        # What came before the handshake may be an attacker's (CVE-2011-0411 and its kin).
-        raise session.stream.nonsense("plain text behind its agreement to STARTTLS")
+    session.stream.expect_tls()
     session.capabilities = frozenset()
 
 

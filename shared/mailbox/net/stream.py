@@ -244,6 +244,14 @@ class Stream:
             by_server=True,
         )
 
+    def expect_tls(self) -> None:
+        """Raises SessionLost where text stands behind the server's agreement to begin TLS: it may
+        be an attacker's (CVE-2011-0411 and its kin)."""
+        if self.pos < self.end:
+            error = self.nonsense("plain text behind its agreement to STARTTLS")
+            error.step = "tls"
+            raise error
+
     def wait_for_end(self) -> None:
         """Waits until the server has closed the connection as well, which it does after a LOGOUT or
         a QUIT: it counts the session until then. Whatever it still sends is dropped."""

@@ -244,5 +244,4 @@ class Pop3Session:
         answer = self.command(b"STLS")
         if not answer.ok:
             raise starttls_refused(host, answer.text or "refused", 995)
-        if self.stream.pos < self.stream.end:
-            raise self.stream.nonsense("plain text behind its agreement to STLS")
+        self.stream.expect_tls()

@@ -18,6 +18,7 @@ from posthouse import tnef
 from posthouse.errors import PosthouseError
 from posthouse.file_names import cut_for_disk
 from posthouse.mail import Part
+from posthouse.mime_fields import file_name
 from posthouse.mime_parts import Leaf, leaves
 
 #: The code of Posthouse's answer where a mail has no such part.
@@ -129,9 +130,9 @@ def part_of(raw: bytes, path: str, told: Sequence[Part] = ()) -> IO[bytes]:
 
 
 def _is_packed(leaf: Leaf, told: Sequence[Part]) -> bool:
-    """The event knows the names that senders wrote in forms that `email` does not read."""
+    """By the name that the event tells, where it tells of the part."""
     names = [one.name for one in told if one.path == leaf.path]
-    name = names[0] if names else read_message(leaf.header).get_filename() or ""
+    name = names[0] if names else file_name(leaf.header)
     return tnef.is_packed(leaf.media_type, name)
 
 

@@ -26,7 +26,8 @@ _TAIL_LIMIT: Final = 80
 MESSAGE_TYPES: Final = ("message/rfc822", "message/global")
 #: RFC 2045 section 6.4 allows a message these only.
 _IDENTITY: Final = ("7bit", "8bit", "binary")
-_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/=]+")
+_SIGNS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_NOT_BASE64: Final = bytes({*range(256)} - {*_SIGNS, *b"="})
 _BLANK_AT_END: Final = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n)")
 
 
@@ -169,7 +170,7 @@ def _before_line_end(raw: bytes, position: int, start: int) -> int:
 def decoded(body: bytes, encoding: str) -> bytes:
     """Octets without their Content-Transfer-Encoding; in one that is not known, as they are."""
     if encoding == "base64":
-        signs = _NOT_BASE64.sub(b"", body).partition(b"=")[0]
+        signs = body.translate(None, _NOT_BASE64).partition(b"=")[0]
         # A sign that is left over is less than an octet.
         kept = signs[: len(signs) - (len(signs) % 4 == 1)]
         return binascii.a2b_base64(kept + b"=" * (-len(kept) % 4))

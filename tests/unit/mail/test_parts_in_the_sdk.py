@@ -8,11 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from posthouse.contents import part_of
+from posthouse.contents import NoSuchPart, part_of
+from posthouse.file_names import safe_name
+from posthouse.mime_fields import file_name
 from posthouse.mime_parts import leaves
 from shared.mail.parts import leaves as leaves_at_the_address
 from shared.mail.region import region
 from shared.mail.structure import MAX_DEPTH, MAX_PARTS, read_structure
+from tests.rig.time_bound import within_a_second
 
 pytestmark = pytest.mark.promise("F5")
 
@@ -116,6 +119,41 @@ def test_broken_mails_have_the_same_parts_here_and_there() -> None:
         assert _here(raw) == parts, raw
         several += len(parts) > 1
     assert several > 100
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        'Content-Type: a/b; name="winmail.dat"',
+        'Content-Type: a/b (a; name="x"); name=winmail.dat',
+        "Content-Type: a/b; name=x\r\nContent-Disposition: attachment;\r\n filename=winmail.dat",
+        "Content-Type: a/b; name==?utf-8?q?winmail.dat?=",
+        "Content-Type: a/b; name==?x?q?winmail.dat",
+        'Content-Type: a/b; name="=?utf-8?b?w6Q=?= =?utf-8?b?w7Y=?="',
+        "Content-Type: a/b; filename=x\r\nContent-Disposition: attachment; name=x",
+        "Content-Disposition: attachment; filename*1=.dat; filename*0*=utf-8''win%6dail",
+        "Content-Disposition: attachment; filename=x; filename*=utf-8''winmail.dat",
+        "Content-Disposition: attachment; filename=win mail.dat ; name=x",
+        'Content-Disposition: attachment; filename="winmail.dat',
+        "content-disposition: attachment; filename=\r\nContent-Disposition: a; filename=x",
+    ],
+)
+def test_a_part_is_called_as_it_is_at_its_address(header: str) -> None:
+    raw = header.encode() + b"\r\n\r\nx"
+    ((_, at_the_address),) = [
+        (one.path, one.name) for one in leaves_at_the_address(read_structure(region(raw)))
+    ]
+    ((_, here),) = [(one.path, file_name(one.header)) for one in leaves(raw)]
+    assert (safe_name(here) if here else "") == at_the_address
+
+
+@pytest.mark.parametrize("again", ["ann@example.org, ", "(", '"', "=?utf-8?q?x?= ", "; x=("])
+def test_long_fields_hold_up_no_handler(again: str) -> None:
+    """Python's `email` takes minutes for each, or runs out of its stack."""
+    value = again * ((5 << 20) // len(again))
+    raw = f"Content-Type: a/b; name={value}\r\nContent-Disposition: x; {value}\r\n\r\nx".encode()
+    with within_a_second(), pytest.raises(NoSuchPart):
+        part_of(raw, "1.1")
 
 
 _BITS = (

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from services.decryptor.author import ambiguity
 from services.decryptor.decoding_ambiguity import text_doubt
+from services.decryptor.preambles import is_harmless
 from services.decryptor.spool import Spool
 from shared.mail.fields import unfold
 from shared.mail.findings import TELLING_PARAMETERS, Finding, FindingKind
@@ -24,12 +25,6 @@ from shared.mail.structure import (
 )
 from shared.mail_security import Signature
 
-#: What programs write before the first part, for readers that know no MIME: no room for more.
-_HARMLESS = re.compile(
-    rb"\s*This is an? (?:(?:cryptographically|OpenPGP/MIME|S/MIME|MIME|signed|encrypted"
-    rb"|multi-?part) )*message(?: in MIME format)?(?: \(RFC [0-9]{4}(?: and [0-9]{4})?\))?\.?\s*"
-)
-_LONGEST_HARMLESS = 200
 _STRUCTURE = frozenset(
     (
         FindingKind.MALFORMED_CONTENT_TYPE,
@@ -57,7 +52,7 @@ def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | Non
     """Why a signature around a part of `multipart` does not cover all that a reader may see."""
     for one in multipart.findings:
         if one.kind == FindingKind.TEXT_OUTSIDE_PARTS and not (
-            one.detail == "preamble" and _is_harmless(multipart.preamble)
+            one.detail == "preamble" and is_harmless(multipart.preamble)
         ):
             return "partial", f"There is text outside the signed part: in the {one.detail}."
     doubt = mime_doubt(whole) or doubt_about(multipart.findings)
@@ -148,10 +143,6 @@ def _may_hide_others(malformed: Finding) -> bool:
     Not behind the name of a file in parentheses, or with them: people's own words, as they are.
     """
     return malformed.detail != "name" and not malformed.detail.startswith("content-disposition")
-
-
-def _is_harmless(preamble: Region) -> bool:
-    return len(preamble) <= _LONGEST_HARMLESS and bool(_HARMLESS.fullmatch(preamble.copy()))
 
 
 def parts_with_text(multipart: Multipart) -> list[Region]:

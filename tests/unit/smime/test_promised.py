@@ -120,6 +120,18 @@ def test_a_signature_around_a_ciphertext_proves_nothing(
         b"This is an OpenPGP/MIME signed message (RFC 4880 and 3156)",
         b"This is a multi-part message in MIME format.",
         b"This is a multipart message in MIME format.",
+        b"This is a multi-part message in MIME format...\r\n",
+        b"This message is in MIME format and has been PGP signed.\r\n",
+        b"  This message is in MIME format.  The first part should be readable text,\r\n"
+        b"  while the remaining parts are likely unreadable without MIME-aware tools.\r\n",
+        b"> This message is in MIME format. Since your mail reader does not understand\r\n"
+        b"this format, some or all of this message may not be legible.\r\n",
+        b"This is a MIME message. If you are reading this text, you may want to \r\n"
+        b"consider changing to a mail reader or gateway that understands how to \r\n"
+        b"properly handle MIME multipart messages.\r\n",
+        b"Dies ist eine mehrteilige Nachricht im MIME-Format.\r\n",
+        b"C'est un message de format MIME en plusieurs parties.\r\n",
+        b"Este es un mensaje de varias partes en formato MIME.\r\n",
     ],
 )
 def test_what_programs_write_before_the_parts_harms_nothing(
@@ -137,6 +149,8 @@ def test_what_programs_write_before_the_parts_harms_nothing(
     [
         (b"This is a signed message.", b"Please pay to Mallory.", "partial"),
         (b"This is a signed message.", b"This is a signed message. Pay!", "partial"),
+        (b"This is a signed message.", b"This message is in MIME format. Pay!", "partial"),
+        (b"This is a signed message.", b"This is a MIME message. If you pay, pay me.", "partial"),
         (b"--b1--\r\n", b"--b1--\r\nPlease pay to Mallory.\r\n", "partial"),
         (b"--b1--\r\n", b"--b1--tail\r\n", "ambiguous"),
         (b"\r\n--b1--\r\n", b"", "ambiguous"),

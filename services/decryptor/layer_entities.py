@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import zlib
 from collections.abc import Mapping
 
 from shared.mail.fields import SINGLE_FIELDS, HeaderBlock, read_fields
@@ -30,6 +31,11 @@ _LOOK = 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 #: A text in another character set than UTF-8 has more octets below 128 than above.
 _SHORT_TEXT = 64
+#: How files begin that people encrypt as they are, and whose octets look like noise; and UTF-16.
+_FILES = (
+    b"%PDF", b"PK\3\4", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"\x1f\x8b\x08", b"7z\xbc\xaf",
+    codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE,
+)  # fmt: skip
 #: What a text without a character set is in that is not UTF-8: most likely, and no more.
 GUESSED = "windows-1252"
 
@@ -151,14 +157,16 @@ def is_guessed(whole: Entity, content: Region) -> bool:
 
 
 def looks_readable(content: Region) -> bool:
-    """Whether a content can be what somebody encrypted: an entity, or a text.
+    """Whether a content can be what somebody encrypted: an entity, a text or a file.
 
     What a wrong key makes of a content passes the padding check once in 256 times; it does not
-    look like this (once in some millions).
+    look like this, and nothing packs it.
     """
     if not len(content) or _starts_with_field(content):
         return True
     beginning = content.copy(_LOOK)
+    if beginning.startswith(_FILES) or len(zlib.compress(beginning)) < len(beginning):
+        return True
     if _CONTROL.search(beginning):
         return False
     try:

@@ -33,6 +33,7 @@ from services.decryptor.cms.ber import NULL, OCTET_STRING, OID, SEQUENCE, encode
 from services.decryptor.cms.errors import NotOpened, Unsupported
 from services.decryptor.cms.key_encapsulation import ENCAPSULATIONS, encapsulated
 from services.decryptor.cms.oids import (
+    KEM_RSA,
     ML_KEM_512,
     ML_KEM_768,
     ML_KEM_1024,
@@ -84,6 +85,7 @@ _NAMES = {
     RSA: "RSA-PKCS1v15",
     RSA_OAEP: "RSA-OAEP",
     RSA_KEM: "RSA-KEM",
+    KEM_RSA: "RSA-KEM",
     ML_KEM_512: "ML-KEM-512",
     ML_KEM_768: "ML-KEM-768",
     ML_KEM_1024: "ML-KEM-1024",
@@ -119,6 +121,9 @@ def unwrap(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
     if recipient.kind == "agreement":
         return _agreed(recipient, key, length)
     if recipient.kind == "encapsulation":
+        if recipient.algorithm.oid not in ENCAPSULATIONS:
+            name = key_algorithm_name(recipient)
+            raise Unsupported(f"The encapsulation {name} is not supported.")
         return encapsulated(recipient, key, length)
     raise Unsupported(f"Keys wrapped with a {recipient.kind} are not supported.")
 

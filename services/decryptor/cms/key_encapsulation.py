@@ -30,10 +30,11 @@ _DERIVATIONS: dict[bytes, hashes.HashAlgorithm] = {
 
 
 def encapsulated(recipient: CmsRecipient, key: PrivateKey, length: int) -> bytes:
-    """The content key, `length` octets. Raises Unsupported, Malformed or NotOpened."""
-    wanted = ENCAPSULATIONS.get(recipient.algorithm.oid)
-    if wanted is None:
-        raise Unsupported(f"The encapsulation {dotted(recipient.algorithm.oid)} is not supported.")
+    """The content key, `length` octets, of one of the ENCAPSULATIONS.
+
+    Raises Unsupported, Malformed or NotOpened.
+    """
+    wanted = ENCAPSULATIONS[recipient.algorithm.oid]
     assert recipient.encapsulation is not None
     if not isinstance(key, mlkem.MLKEM768PrivateKey | mlkem.MLKEM1024PrivateKey) or not isinstance(
         key, wanted

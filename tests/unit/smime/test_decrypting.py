@@ -105,6 +105,18 @@ def test_several_recipients_of_mixed_kinds(opener: Opener, holders: dict[str, Ho
             assert len(opened.security.recipients) == 4
 
 
+def test_a_damaged_recipient_keeps_no_other_out(opener: Opener, holders: dict[str, Holder]) -> None:
+    """Both keys are here, and the algorithm of the first one is none."""
+    made = encrypt(
+        "-aes256", "-recip", holders["rsa"].cert, *OAEP, "-recip", holders["p384"].cert
+    )  # fmt: skip
+    scheme = encode(6, oid("1.2.840.113549.1.1.7"))
+    assert made.count(scheme + b"\x30\0") == 1
+    with opener(mail(made.replace(scheme + b"\x30\0", scheme + b"\x04\0"))) as opened:
+        assert opened.security.certificate == "p384", opened.security.reason
+        assert body(opened) == TEXT
+
+
 def test_password_recipient_beside_a_certificate(
     opener: Opener, holders: dict[str, Holder]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -37,6 +38,17 @@ TEXTS = {
     "an mbox line": b"From here on it is easy\r\nSubject: x\r\n\r\nBye\r\n",
 }  # fmt: skip
 
+#: What people encrypt as it is, and what looks like noise to a program that looks for a text.
+OTHERS = {
+    "UTF-16": "Grüße aus Köln, und mehr".encode("utf-16"),
+    "a file": b"PK\x03\x04" + bytes(range(120, 180)),
+    "Japanese": "請求書をご確認ください。よろしくお願いします。".encode("shift_jis"),
+    "Russian": "Пожалуйста, проверьте счёт за январь".encode("koi8-r"),
+    "octets": bytes(range(7)) * 8,
+}
+#: Of these so much is wanted that it can be told from noise where the padding is short.
+LINES = ("Japanese", "Russian")
+
 
 def text_of(content: object) -> bytes:
     assert isinstance(content, bytes)
@@ -63,6 +75,29 @@ def test_encrypted_text(
     with opener(sealed) as opened:
         assert opened.security.status == "decrypted", opened.security.reason
         assert text_of(opened.content) == expected(TEXTS[name])
+
+
+@pytest.mark.parametrize("size", (45, 46, 47, 48))
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_no_program_reads_is_no_damage(
+    name: str, size: int, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Of every length of the padding, which tells them from noise but where it is short."""
+    whole = (OTHERS[name] * 8)[: size + 160 if name in LINES else size]
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=whole))) as opened:
+        assert opened.security.status == "decrypted", opened.security.reason
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(b"\r\n\r\n" + whole)
+
+
+@pytest.mark.parametrize("size", [35, 40, 45, 48])
+def test_octets_that_look_like_noise(size: int, opener: Opener, holders: dict[str, Holder]) -> None:
+    """Three octets of padding are right by chance once in 16 millions."""
+    whole = b"\1" + random.Random(size).randbytes(size - 1)
+    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=whole))) as opened:
+        assert opened.security.status == "decrypted", opened.security.reason
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(b"\r\n\r\n" + whole)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -140,3 +175,4 @@ def test_noise_of_a_wrong_key_is_no_text(opener: Opener, holders: dict[str, Hold
     for number in range(2000):
         noise = bytes((number * 7 + place * place * 31 + place * 17) % 256 for place in range(48))
         assert not looks_readable(region(noise)) or noise[:1] in b"\r\n"
+    assert not looks_readable(region(b"\1" + random.Random(4711).randbytes(1 << 12)))

@@ -23,7 +23,7 @@ from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 
 pytestmark = pytest.mark.promise("C2")
 
-CASES = Path(__file__).parents[4] / "shared" / "cases" / "mail" / "decrypt"
+CASES = Path(__file__).parent / "cases" / "decrypt"
 OLD = "20150101T000000"
 LATER = "20150601T000000"
 

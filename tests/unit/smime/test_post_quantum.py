@@ -240,6 +240,20 @@ def test_rsa_kem_is_named(opener: Opener, holders: dict[str, Holder]) -> None:
             assert "RSA-KEM" in opened.security.reason
 
 
+@pytest.mark.parametrize("kem", [oids.KEM_RSA, oids.RSA_KEM, oids.ML_KEM_512])
+def test_each_encapsulation_that_is_not_opened_is_named(
+    kem: bytes, kem_holders: dict[bytes, Holder], kem_opener: Opener, opener: Opener
+) -> None:
+    """As of RFC 9690, in KEMRecipientInfo: for a key here and for somebody else's."""
+    name = "ML-KEM-512" if kem == oids.ML_KEM_512 else "RSA-KEM"
+    made = kem_recipient(kem_holders[oids.ML_KEM_768], bytes(32), kem=kem)
+    for opens in (kem_opener, opener):
+        with opens(mail(authenticated(made, bytes(32)), "authEnveloped-data")) as opened:
+            assert opened.security.status == "unsupported", opened.security
+            assert name in opened.security.reason
+            assert opened.security.key_algorithm == name
+
+
 def _lengthened(made: bytes, by: int) -> bytes:
     """The lengths of the structures around the first recipient, changed by so much."""
     data = bytearray(made)

@@ -24,10 +24,11 @@ Integrity = Literal["aead", "none"]
 #: reader sees, with a key that a trust anchor vouches for.
 #: `mismatch`: right and vouched for, but the signer is not (the only) author that the mail shows,
 #: or signed for the recipients of another encrypted mail.
-#: `partial`: right, but it does not cover all of the content: text or parts beside it, or only an
-#: encrypted form.
-#: `ambiguous`: right, but readers differ on what the mail says or on who wrote it.
-#: `untrusted`: mathematically right, but nobody vouches for the signer.
+#: `partial`: right and vouched for, but it does not cover all of the content: text or parts beside
+#: it, or only an encrypted form.
+#: `ambiguous`: right and vouched for, but readers differ on what the mail says or on who wrote it.
+#: `untrusted`: nobody vouches for the signer. Mathematically right, but for that of an OpenPGP key
+#: that is not known here, which nobody can check.
 #: `revoked`: mathematically right, but the certificate of the signer is revoked by its authority,
 #: or the OpenPGP key by its owner.
 #: `invalid`: the content is not what was signed, or the signature cannot be checked.

@@ -121,15 +121,20 @@ def _judge_layer(
 def _limited(
     verdict: SignatureVerdict, layer: SignedLayer, author: Author, doubt: str, *, around: bool
 ) -> SignatureVerdict:
-    """What a signature that is right proves at most, where it stands."""
+    """What a signature that is right proves at most, where it stands.
+
+    Of somebody for whom nobody vouches it stays untrusted: "right, but around a part", beside an
+    address that anybody can write into a certificate, would say that this is the signer's.
+    """
     if verdict.signature in ("invalid", "revoked"):
         return verdict
+    limit: tuple[Signature, str] | None = layer.limit
     if around:
-        return verdict._replace(signature="partial", reason=_AROUND_ENCRYPTED)
-    if layer.limit is not None:
-        return verdict._replace(signature=layer.limit[0], reason=layer.limit[1])
+        limit = ("partial", _AROUND_ENCRYPTED)
     if verdict.signature == "untrusted":
-        return verdict
+        return verdict._replace(reason=f"{verdict.reason} {limit[1]}") if limit else verdict
+    if limit is not None:
+        return verdict._replace(signature=limit[0], reason=limit[1])
     if author.problem == "ambiguous" or doubt:
         return verdict._replace(signature="ambiguous", reason=author.reason or doubt)
     if author.problem != "none":

@@ -145,7 +145,8 @@ def judge_failure(key_ids: list[str], ring: SenderKeys) -> PgpSignature:
             "key or digest were no longer good for signing.",
         )
     name = key_ids[0] if key_ids else None
-    return PgpSignature("untrusted", (), name, f"The key {name} that signed is not known here.")
+    reason = f"The key {name} that signed is not known here: nobody could check the signature."
+    return PgpSignature("untrusted", (), name, reason)
 
 
 def ring_store(ring: SenderKeys) -> Any:

@@ -21,7 +21,9 @@ from tests.unit.smime.mails import (
     pkcs7_entity,
     sign,
 )
-from tests.unit.smime.pki import Holder
+from tests.unit.smime.pki import Holder, Pki
+from tests.unit.smime.test_openpgp import Person
+from tests.unit.smime.test_openpgp import multipart_signed as pgp_signed
 
 pytestmark = pytest.mark.promise("F2")
 FROM = b"From: Alice Example <alice@example.org>"
@@ -171,6 +173,54 @@ def test_a_mail_that_can_be_read_otherwise_is_handed_out_as_it_came(
         assert opened.security.signature == word, opened.security.reason
         assert opened.security.signer == "alice@example.org"
         assert opened.content is None or word == "ambiguous"
+
+
+def in_the_form(form: str, signed: bytes) -> bytes:
+    """A signed entity in a mail that shows more, or that can be read in two ways."""
+    footer = b"Content-Type: text/plain\r\n\r\n-- \r\nsent by a list\r\n"
+    return HEADER + {
+        "whole": signed,
+        "above a footer": b"Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n"
+        + signed + b"\r\n--m\r\n" + footer + b"--m--\r\n",
+        "text before it": signed.replace(b"\r\n\r\n--b1", b"\r\n\r\nPay!\r\n--b1", 1),
+        "two boundaries": signed.replace(b'"b1"', b'"b1"; boundary="b2"', 1),
+    }[form]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("form", "vouched"),
+    [
+        ("whole", "valid"),
+        ("above a footer", "partial"),
+        ("text before it", "partial"),
+        ("two boundaries", "ambiguous"),
+        ("around a ciphertext", "partial"),
+    ],
+)
+def test_no_signature_of_whom_nobody_vouches_for_is_called_right(
+    form: str, vouched: str, pki: Pki, opener: Opener, holders: dict[str, Holder], alice: Person
+) -> None:
+    """Anybody writes another's address into a certificate of their own."""
+    who, inside = holders["alice"], ENTITY
+    forger = pki.holder("forger", who.private, email="alice@example.org", self_signed=True)
+    if form == "around a ciphertext":
+        inside = pkcs7_entity(encrypt("-aes256", holders["rsa"].cert))
+    unknown = pgp_signed(alice, inside).replace(b"boundary=s", b'boundary="b1"')
+    unknown = unknown.replace(b"--s", b"--b1")
+    made = {
+        "vouched": multipart_signed(who.cert, who.key, entity=inside),
+        "self-signed": multipart_signed(forger.cert, forger.key, entity=inside),
+        "unknown": unknown,
+        "unknown and changed": unknown.replace(b"--b1\r\nContent-T", b"--b1\r\nContent-t", 1),
+    }
+    assert len({*made.values()}) == 4
+    words = {}
+    for name, signed in made.items():
+        with opener(in_the_form(form.replace("around a ciphertext", "whole"), signed)) as opened:
+            words[name] = opened.security.signature
+            unchecked = "nobody could check" in opened.security.reason
+            assert unchecked == name.startswith("unknown"), opened.security
+    assert words == {**dict.fromkeys(made, "untrusted"), "vouched": vouched}
 
 
 @pytest.mark.parametrize(

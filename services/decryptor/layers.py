@@ -88,6 +88,7 @@ class LayerReader:
         """The innermost readable entity; `whole` itself where there was nothing to open."""
         if depth > self._limits.nesting:
             self.facts.failed("failed", "The mail is nested too deeply.")
+            self._limit_signatures("Not all that lies inside what was signed was looked at.")
             return whole
         if self._outer is None:
             self._outer = whole

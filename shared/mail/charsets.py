@@ -20,6 +20,7 @@ import webencodings
 from webencodings.labels import LABELS
 
 from shared.mail.findings import FindingKind
+from shared.mail.iso_2022 import decode_chinese, decode_japanese, shift_jis
 
 #: Octets of a label that are looked at.
 _LABEL_LIMIT = 64
@@ -27,26 +28,47 @@ _TOKEN = re.compile(r"[a-z0-9+._-]{1,64}")
 #: Octets of a text that are held, to know the signs too that vendors added to a character set.
 _CHECKED_AT_ONCE = 1 << 20
 _SEPARATORS = re.compile(r"[\s_.:()-]+")
-_CODE_PAGE = re.compile(r"(?:x|cs)?(?:cp|ibm|dos|windows|win|ms|oem|cswindows|codepage)(\d{3,5})")
-_ISO_8859 = re.compile(r"(?:x|cs)?(?:iso|isoir)?8859(\d{1,2})(?:19\d\d)?[ie]?")
+_CODE_PAGE = re.compile(
+    r"(?:x|cs)?(?:cp|ibm|dos|windows|win|ms|oem|pc|ansi|ccsid|cswindows|codepage|pc8codepage)?"
+    r"0*(\d{3,5})"
+)
+_ISO_8859 = re.compile(r"(?:x|cs)?(?:iso|isoir)?8859(\d{1,2})(?:(?:19|20)\d\d)?[ie]?")
+#: GB 2312 and its supersets, with the year of an edition or the name of a font.
+_GB = re.compile(r"gb(?:k|2312|18030).*")
+#: What programs leave around a label: a locale (`de_DE.UTF-8`), a quoted-printable equals sign,
+#: the parameter's name, another parameter, what to do where a conversion fails (`//TRANSLIT`).
+_AROUND_LABEL = re.compile(
+    r"(?:=?3d|=)?[\"']?(?:charset=)?[\"']?(?:[a-z]{2}_[a-z]{2}\.)?(.*?)[\"']?"
+    r"(?://.*|[;,].*|format=.*)?",
+    re.DOTALL,
+)
 
 #: Labels without their separators, to a name of this module or of Python: what WHATWG leaves out,
 #: and where a mail means more than a page does.
 _MAIL_LABELS: dict[str, str] = {
     **dict.fromkeys(("gb2312", "gb231280", "gbk", "xgbk", "cp936", "ms936", "euccn"), "gb18030"),
     **dict.fromkeys(("xeuccn", "chinese", "csgb2312", "gb180302000", "xmacchinesesimp"), "gb18030"),
+    **dict.fromkeys(("gb", "cngb", "zhcn"), "gb18030"),
     **dict.fromkeys(("ksc56011987", "ksc5601", "ksc56011989", "ksc560187"), "cp949"),
     **dict.fromkeys(("uhc", "euckr", "xeuckr", "xmackorean", "xwindows949"), "cp949"),
+    **dict.fromkeys(("ksx1001", "ksx10011992", "ksx10011998"), "cp949"),
     **dict.fromkeys(("big5", "big5hkscs", "big5hkscs2004", "xxbig5", "csbig5"), "big5"),
     **dict.fromkeys(("cnbig5", "big5eten", "eten", "xmacchinesetrad"), "big5"),
+    "zhtw": "big5",
     **dict.fromkeys(("iso2022jp", "iso2022jpms", "csiso2022jp", "iso2022jp1"), "iso-2022-jp"),
     **dict.fromkeys(("iso2022jp2", "iso2022jp3", "iso2022jpext", "iso2022jp2004"), "iso-2022-jp"),
     **dict.fromkeys(("cp50220", "cp50221", "cp50222", "jis", "xjis"), "iso-2022-jp"),
     **dict.fromkeys(("windows50220", "windows50221", "windows50222"), "iso-2022-jp"),
+    **dict.fromkeys(("jisencoding", "windowsiso2022jp"), "iso-2022-jp"),
     **dict.fromkeys(("eucjp", "xeucjp", "eucjpms", "cp51932", "eucjpwin", "ujis"), "euc-jp"),
+    **dict.fromkeys(("xeuc", "extendedunixcodepackedformatforjapanese"), "euc-jp"),
+    **dict.fromkeys(("eucjisx0213", "eucjis2004"), "euc_jis_2004"),
     **dict.fromkeys(
         ("shiftjis", "sjis", "xsjis", "mskanji", "windows31j", "xmacjapanese"), "cp932"
     ),
+    **dict.fromkeys(("sjiswin", "mscp932"), "cp932"),
+    **dict.fromkeys(("shiftjisx0213", "shiftjis2004"), "shift_jis_2004"),
+    **dict.fromkeys(("iso2022cn", "iso2022cnext"), "iso-2022-cn"),
     **dict.fromkeys(("iso2022kr", "csiso2022kr"), "iso2022_kr"),
     **dict.fromkeys(("hzgb2312", "hz"), "hz"),
     **dict.fromkeys(("utf7", "unicode11utf7", "xunicode20utf7", "csunicode11utf7"), "utf-7"),
@@ -54,11 +76,15 @@ _MAIL_LABELS: dict[str, str] = {
     **dict.fromkeys(("utf8mb4", "utf8n", "unicode20utf8"), "utf-8"),
     **dict.fromkeys(("utf16", "unicode", "csunicode", "ucs2", "iso10646ucs2"), "utf-16"),
     **dict.fromkeys(("utf32", "ucs4", "iso10646ucs4"), "utf-32"),
-    "utf32le": "utf-32-le",
-    "utf32be": "utf-32-be",
+    **dict.fromkeys(("ucs2le", "iso10646ucs2le"), "utf-16-le"),
+    **dict.fromkeys(("ucs2be", "unicodefffe"), "utf-16-be"),
+    **dict.fromkeys(("utf32le", "ucs4le"), "utf-32-le"),
+    **dict.fromkeys(("utf32be", "ucs4be"), "utf-32-be"),
     **dict.fromkeys(("tis620", "xtis620", "iso885911", "xmacthai", "windows874"), "cp874"),
+    **dict.fromkeys(("thai", "tis6202533", "tis62025331"), "cp874"),
     **dict.fromkeys(("latin1", "l1", "iso88591", "iso885911987", "csisolatin1"), "cp1252"),
     **dict.fromkeys(("macintosh", "xmacroman", "macroman", "mac", "csmacintosh"), "mac-roman"),
+    "appleroman": "mac-roman",
     **dict.fromkeys(("xmacce", "xmaccentraleurroman", "xmaccentraleurope"), "mac-latin2"),
     **dict.fromkeys(("xmaccyrillic", "xmacukrainian"), "mac-cyrillic"),
     "xmacgreek": "mac-greek",
@@ -74,7 +100,12 @@ _MAIL_LABELS: dict[str, str] = {
     "koi8t": "koi8-t",
     "kz1048": "kz1048",
     "ptcp154": "ptcp154",
-    "hproman8": "hp-roman8",
+    **dict.fromkeys(("hproman8", "roman8"), "hp-roman8"),
+    "pclatin2": "cp852",
+    "pcmultilingual850+euro": "cp858",
+    "turkish": "cp1254",
+    **{f"latin{number}": f"iso-8859-{part}" for number, part in ((7, 13), (8, 14), (9, 15))},
+    "latin10": "iso-8859-16",
 }
 #: These say that nobody knows: the octets decide.
 _NO_LABELS = frozenset(
@@ -90,15 +121,19 @@ _NUMBERED = {936: "gb18030", 20127: "", 20866: "koi8-r", 21866: "koi8-u", 54936:
     51949: "cp949", 51936: "gb18030", 52936: "hz", 65000: "utf-7", 65001: "utf-8",
     50220: "iso-2022-jp", 50221: "iso-2022-jp", 50222: "iso-2022-jp", 50225: "iso2022_kr",
     51932: "euc-jp", 20932: "euc-jp", 1361: "johab", 1200: "utf-16", 10000: "mac-roman",
+    1201: "utf-16-be", 12000: "utf-32-le", 12001: "utf-32-be", 20936: "gb18030",
     10007: "mac-cyrillic", 10006: "mac-greek", 10029: "mac-latin2", 10081: "mac-turkish",
 } | {28590 + part: f"iso-8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 13, 15)} | {
     28591: "cp1252", 28599: "cp1254", 950: "big5",
+} | {  # IBM's numbers, as Notes writes them
+    813: "iso-8859-7", 819: "cp1252", 912: "iso-8859-2", 915: "iso-8859-5", 916: "iso-8859-8",
+    920: "cp1254", 923: "iso-8859-15", 943: "cp932", 954: "euc-jp", 970: "cp949", 1208: "utf-8",
+    1363: "cp949", 1381: "gb18030", 1386: "gb18030", 33722: "euc-jp",
 }  # fmt: skip
 #: The standard's labels without their separators: `koi8r` means what `koi8-r` does.
 _SQUEEZED = {_SEPARATORS.sub("", label): label for label in LABELS}
 _ISO_SUPERSETS = {1: "cp1252", 9: "cp1254", 11: "cp874"}
 
-_ESCAPE = re.compile(rb"\x1b(\([BJIH]|\$[@B]|\$\([@BDOPQ])")
 _SHIFT_OUT = b"\x1b$"
 
 
@@ -156,13 +191,13 @@ def true_label(pieces: Iterable[bytes], label: str) -> str:
     if name and len(start) <= _CHECKED_AT_ONCE:
         return "" if _strictly(start, name) is None else said
     is_ascii = True
-    decoder = codecs.getincrementaldecoder(name or "utf-8")("strict")
     try:
+        decoder = codecs.getincrementaldecoder(name or "utf-8")("strict")
         for piece in chain((start,), rest):
             is_ascii = is_ascii and piece.isascii()
             decoder.decode(piece)
         decoder.decode(b"", True)
-    except (UnicodeError, ValueError):
+    except (UnicodeError, ValueError, LookupError):  # Python has none of ISO-2022-CN
         return ""
     if name:
         return said
@@ -198,11 +233,26 @@ def decode_unlabelled(octets: bytes, hint: str = "") -> Decoded:
 def codec_of(label: str) -> str | None:
     """What a label means here: a codec, "" where it says nothing, None where it is unknown."""
     plain = label.strip(" \t\r\n\"'").partition("*")[0].lower()
+    name = _named(plain)
+    if name is None:
+        match = _AROUND_LABEL.fullmatch(plain)
+        bare = match[1].strip() if match else plain
+        squeezed = _SEPARATORS.sub("", bare)
+        # `x-gb2312`, `csWindows31J`, `cn-gb2312`; and `macgreek` for `x-mac-greek`.
+        without = squeezed[2:] if squeezed[:2] in ("cs", "cn") else squeezed.removeprefix("x")
+        tried = (_named(one) for one in (bare, without, "x" + squeezed) if one)
+        name = next((one for one in tried if one is not None), None)
+    return name
+
+
+def _named(plain: str) -> str | None:
     squeezed = _SEPARATORS.sub("", plain)
     if squeezed in _NO_LABELS:
         return ""
     if squeezed in _MAIL_LABELS:
         return _MAIL_LABELS[squeezed]
+    if _GB.fullmatch(squeezed):
+        return "gb18030"
     part = _ISO_8859.fullmatch(squeezed)
     if part and (number := int(part[1])) in (1, *range(2, 12), *range(13, 17)):
         return _ISO_SUPERSETS.get(number, f"iso-8859-{number}")
@@ -258,51 +308,21 @@ def _utf_16(octets: bytes, errors: str) -> str:
     return octets.decode("utf-16-be" if big else "utf-16-le", errors)
 
 
-def _iso_2022_jp(octets: bytes, errors: str) -> str:
-    """ISO-2022-JP (RFC 1468) with row 13, the IBM extensions and half-width kana of cp932."""
-    text: list[str] = []
-    pieces = _ESCAPE.split(octets)
-    for escape, piece in zip((b"(B", *pieces[1::2]), pieces[::2], strict=True):
-        if escape in (b"(B", b"(J", b"(H"):
-            if not piece.isascii() or (errors == "strict" and b"\x1b" in piece):
-                # Eight bits among seven: what such senders mean is Shift JIS.
-                text.append(piece.decode("cp932", errors))
-            else:
-                text.append(piece.decode("ascii"))
-        elif escape == b"(I":
-            text.append(bytes(octet | 0x80 for octet in piece).decode("cp932", errors))
-        else:
-            text.append(_from_jis(piece, errors, supplement=escape == b"$(D"))
-    return "".join(text)
-
-
-def _from_jis(piece: bytes, errors: str, *, supplement: bool) -> str:
-    """Two seven-bit octets a character; a line end inside means that the escape back is missing."""
-    if len(piece) % 2 and errors == "strict":
-        raise ValueError("half a character")
-    if supplement:
-        high = bytes(octet | 0x80 for octet in piece)
-        pairs = (high[at : at + 2] for at in range(0, len(high), 2))
-        return b"".join(b"\x8f" + pair for pair in pairs).decode("euc_jp", errors)
-    pairs = (_shift_jis(piece[at], piece[at + 1]) for at in range(0, len(piece) - 1, 2))
-    return b"".join(pairs).decode("cp932", errors)
-
-
-def _shift_jis(row: int, cell: int) -> bytes:
-    """One character of JIS X 0208, from its seven-bit form to that of Shift JIS."""
-    if not (0x21 <= row <= 0x7E and 0x21 <= cell <= 0x7E):
-        return b"\xff\xff" if row > 0x20 else bytes((row & 0x7F, cell & 0x7F))
-    lead = (row + 1) // 2 + (0x70 if row < 0x5F else 0xB0)
-    if row % 2 == 0:
-        return bytes((lead, cell + 0x7E))
-    return bytes((lead, cell + (0x20 if cell >= 0x60 else 0x1F)))
+def _utf_32(octets: bytes, errors: str) -> str:
+    """By its mark, else as the zeros say."""
+    if octets[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return octets.decode("utf-32", errors)
+    big = octets[::4].count(0) > octets[3::4].count(0)
+    return octets.decode("utf-32-be" if big else "utf-32-le", errors)
 
 
 _WITHOUT_CODEC: dict[str, Callable[[bytes, str], str]] = {
     "big5": _big5,
     "euc-jp": _euc_jp,
     "utf-16": _utf_16,
-    "iso-2022-jp": _iso_2022_jp,
+    "utf-32": _utf_32,
+    "iso-2022-jp": decode_japanese,
+    "iso-2022-cn": decode_chinese,
 }
 
 
@@ -330,7 +350,7 @@ def _second_chance(
 def _vendor_euc_jp(pair: bytes) -> str:
     if pair[0] < 0xA1 or pair[1] < 0xA1:
         pair.decode("ascii")
-    return _shift_jis(pair[0] & 0x7F, pair[1] & 0x7F).decode("cp932")
+    return shift_jis(pair[0] & 0x7F, pair[1] & 0x7F).decode("cp932")
 
 
 _BIG5_ERRORS = "posthouse-big5-"

@@ -26,6 +26,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
 _PADDED = re.compile(rb"([A-Za-z0-9+/]+)=*")
+#: The byte order mark; nobody sees it, and programs encode it with the text.
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _SHORT = 200
 
 
@@ -90,7 +92,7 @@ _read_short_text = lru_cache(maxsize=2048)(_read_text)
 def clean(text: str) -> str:
     """Text on one line: control characters are blanks, halves of characters are marked."""
     if not text.isprintable():
-        text = _CONTROL.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
+        text = _CONTROL.sub(" ", text.replace(_MARK, "")).encode("utf-8", "replace").decode()
     return text.strip()
 
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.mail.charsets import codec_of, decode, decode_unlabelled
+from shared.mail.charsets import (
+    _MAIL_LABELS,
+    _NUMBERED,
+    codec_of,
+    decode,
+    decode_unlabelled,
+    true_label,
+)
 from shared.mail.findings import FindingKind
 from tests.rig.time_bound import within_a_second
 
@@ -21,12 +28,21 @@ from tests.rig.time_bound import within_a_second
         ("x-gbk", "㐂".encode("gb18030"), "㐂"),
         ("cp936", "報價單".encode("gbk"), "報價單"),
         ("euc-cn", "𠮷".encode("gb18030"), "𠮷"),
+        ("gb18030-2005", "镕".encode("gbk"), "镕"),
+        ("gb2312.gb2312-0", "镕".encode("gbk"), "镕"),
+        ("zh_CN.GB2312", "镕".encode("gbk"), "镕"),
+        ("cn-gb", "镕".encode("gbk"), "镕"),
+        ("x-gb2312", "镕".encode("gbk"), "镕"),
+        ("iso-2022-cn", b"\x1b$)A\x0eVPND\x0f x", "中文 x"),
+        ("x-hz-gb-2312", b"~{VPND~}", "中文"),
         # Korean: code page 949.
         ("ks_c_5601-1987", "똠방각하".encode("cp949"), "똠방각하"),
         ("euc-kr", "펲시콜라".encode("cp949"), "펲시콜라"),
         ("ks_c_5601", "쓩".encode("cp949"), "쓩"),
         ("uhc", "햏".encode("cp949"), "햏"),
         ("windows-949", "뷁".encode("cp949"), "뷁"),
+        ("KS_X_1001", "뷁".encode("cp949"), "뷁"),
+        ("ko_KR.eucKR", "뷁".encode("cp949"), "뷁"),
         # Traditional Chinese: ETEN's and Hong Kong's characters, and Microsoft's euro.
         ("big5", b"\xf9\xda", "恒"),
         ("big5", b"\xa3\xe1 100", "€ 100"),
@@ -34,6 +50,9 @@ from tests.rig.time_bound import within_a_second
         ("Big5-HKSCS", b"\x87\x40", "䏰"),
         ("cp950", b"\xf9\xd6", "碁"),
         ("x-x-big5", "報價單".encode("big5"), "報價單"),
+        ("big5", "裏銹墻粧嫺".encode("cp950"), "裏銹墻粧嫺"),
+        ("big5", "啲嘅咗".encode("big5hkscs"), "啲嘅咗"),
+        ("zh-TW", "報價單".encode("big5"), "報價單"),
         # Japanese: NEC's row 13, IBM's extensions and half-width kana.
         ("iso-2022-jp", b"\x1b$B-!\x1b(B", "①"),
         ("ISO-2022-JP-MS", b"\x1b$B-j\x1b(J", "㈱"),
@@ -41,7 +60,20 @@ from tests.rig.time_bound import within_a_second
         ("csISO2022JP", b"\x1b$B|b\x1b(B", "髙"),
         ("iso-2022-jp-1", b"\x1b$(D0!\x1b(B", "丂"),
         ("iso-2022-jp", b"a \x1b$@$3$s\x1b(J b", "a こん b"),
+        ("iso-2022-jp-1", "丂丄".encode("iso2022_jp_1"), "丂丄"),
+        ("iso-2022-jp-2", "日本 中国语 한국".encode("iso2022_jp_2"), "日本 中国语 한국"),
+        ("iso-2022-jp-2", "Ελλάς 日本 café".encode("iso2022_jp_2"), "Ελλάς 日本 café"),
+        ("iso-2022-jp-3", "俠客①".encode("iso2022_jp_3"), "俠客①"),
+        ("iso-2022-jp-2004", "俱楽部 𠮟る".encode("iso2022_jp_2004"), "俱楽部 𠮟る"),
+        ("iso-2022-jp-ext", "ｱｲｳ 丂".encode("iso2022_jp_ext"), "ｱｲｳ 丂"),
+        ("x-windows-iso2022jp", b"\x1b$B-j\x1b(B", "㈱"),
         ("shift_jis", b"\x87\x40\x87\x8a", "①㈱"),
+        ("csWindows31J", b"\xfb\xfc", "髙"),
+        ("sjis-win", b"\x87\x40", "①"),
+        ("ibm-943", b"\x87\x40", "①"),
+        ("Shift_JIS-2004", "①俱".encode("shift_jis_2004"), "①俱"),
+        ("EUC-JISX0213", "日本①".encode("euc_jisx0213"), "日本①"),
+        ("Extended_UNIX_Code_Packed_Format_for_Japanese", b"\xc6\xfc", "日"),
         ("x-sjis", b"\xfb\xfc", "髙"),
         ("euc-jp", b"\xad\xa1\xfc\xe2", "①髙"),
         ("windows-31j", b"\x81\x60", "～"),
@@ -51,6 +83,9 @@ from tests.rig.time_bound import within_a_second
         ("iso-8859-11", b"\xca\xc7", "สว"),
         ("TIS620", b"\x91\x92", "‘’"),
         ("x-mac-thai", b"\xa1", "ก"),
+        ("TIS-620-2533", b"\xca\xc7", "สว"),
+        ("thai", b"\xca\xc7", "สว"),
+        ("x-windows-874", b"\xca\x80", "ส€"),
         ("iso-8859-1", b"\x80 \x93x\x94", "€ “x”"),
         ("latin1", b"\x85", "…"),
         ("ISO_8859-1:1987", b"\x99", "™"),
@@ -64,9 +99,22 @@ from tests.rig.time_bound import within_a_second
         ("x-mac-ce", b"\x8e", "é"),
         ("x-mac-cyrillic", b"\x8f\xe0", "Па"),
         ("x-mac-greek", b"\xb0", "Α"),
+        ("macgreek", b"\xb0", "Α"),
+        ("MacCyrillic", b"\x8f\xe0", "Па"),
+        ("apple-roman", b"\x8a", "ä"),
+        ("x-macintosh", b"\x8a", "ä"),
+        ("latin-9", b"\xa4", "€"),
+        ("latin7", b"\xe0", "ą"),
+        ("ISO-8859-7:2003", b"\xa4", "€"),
         ("x-mac-japanese", b"\x83\x41", "ア"),
         ("cp-850", b"\x81\xe1", "üß"),
         ("ibm850", b"\x84", "ä"),
+        ("850", b"\x84", "ä"),
+        ("PC-850", b"\x84", "ä"),
+        ("IBM00858", b"\x84\xd5", "ä€"),
+        ("csPC8CodePage437", b"\x9c", "£"),
+        ("ibm-819", b"\xe4", "ä"),
+        ("ANSI-1251", b"\xcf", "П"),
         ("DOS-866", b"\x8f", "П"),
         ("cp 437", b"\x9c", "£"),
         ("x-cp1251", b"\xcf\xf0", "Пр"),
@@ -81,9 +129,20 @@ from tests.rig.time_bound import within_a_second
         ("unicode-1-1-utf-7", b"+AOQ-", "ä"),
         ("utf-8*de", "ü".encode(), "ü"),
         ('"utf-8"', "ü".encode(), "ü"),
+        # What programs leave around a label, and in it.
+        ("windows-1251//TRANSLIT", b"\xcf", "П"),
+        ("charset=windows-1251", b"\xcf", "П"),
+        ("3Dwindows-1251", b"\xcf", "П"),
+        ('=3D"windows-1251"', b"\xcf", "П"),
+        ("windows-1251; format=flowed", b"\xcf", "П"),
+        ("ru_RU.KOI8-R", b"\xf4", "Т"),
         ("utf-16", b"\xff\xfea\x00", "a"),
         ("utf-16", b"\x00a\x00b", "ab"),
         ("utf-32", b"\xff\xfe\x00\x00a\x00\x00\x00", "a"),
+        ("utf-32", b"\x00\x00\x00a", "a"),
+        ("ucs-4", b"a\x00\x00\x00", "a"),
+        ("ucs-2le", b"a\x00", "a"),
+        ("cp1201", b"\x00a", "a"),
         ("UTF-32BE", b"\x00\x00\x00a", "a"),
         ("hz-gb-2312", b"~{VPND~}", "中文"),
         ("iso-2022-kr", b"\x1b$)C\x0e0!\x0f", "가"),
@@ -150,10 +209,16 @@ def test_a_label_never_reaches_a_codec_that_is_no_character_set(label: str) -> N
 
 
 def test_every_name_is_a_codec() -> None:
-    ours = {"big5", "euc-jp", "utf-16", "iso-2022-jp"}
-    for label in ("gb2312", "euc-kr", "cp850", "iso-8859-16", "x-mac-farsi", "koi8-t", "cp1125"):
+    ours = {"", "big5", "euc-jp", "utf-16", "utf-32", "iso-2022-jp", "iso-2022-cn"}
+    pages = [f"ibm-{number}" for number in _NUMBERED]
+    for label in (*_MAIL_LABELS, *pages, "cp850", "iso-8859-16", "x-mac-farsi", "cp1125"):
         name = codec_of(label)
         assert name in ours or codecs.lookup(name or "none")
+
+
+@pytest.mark.parametrize("label", ["iso-2022-cn", "iso-2022-jp", "big5", "utf-32"])
+def test_a_long_text_has_a_label_or_none(label: str) -> None:
+    assert true_label([b"abcd" * 400_000], label) in (label, "")
 
 
 _LABELS = ["big5", "euc-jp", "utf-16", "iso-2022-jp", "utf-7", "gb18030", "hz", "iso-2022-kr"]
@@ -162,5 +227,8 @@ _LABELS = ["big5", "euc-jp", "utf-16", "iso-2022-jp", "utf-7", "gb18030", "hz", 
 @given(st.binary(max_size=300), st.one_of(st.sampled_from(_LABELS), st.text(max_size=20)))
 def test_no_octets_raise_and_no_surrogates_come_out(octets: bytes, label: str) -> None:
     decode(octets, label).text.encode("utf-8")
-    decode(b"\x1b$B" + octets, "iso-2022-jp").text.encode("utf-8")
+    for escape in (b"$B", b"$(D", b"$(O", b"$(P", b"$(Q", b"$A", b"$(C", b".F\x1bN", b"N"):
+        decode(b"\x1b" + escape + octets, "iso-2022-jp").text.encode("utf-8")
+    for shift in (b"$)A\x0e", b"$)G\x0e", b"\x0e"):
+        decode(b"\x1b" + shift + octets, "iso-2022-cn").text.encode("utf-8")
     decode_unlabelled(octets, label).text.encode("utf-8")

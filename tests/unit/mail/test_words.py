@@ -60,6 +60,10 @@ from tests.rig.time_bound import within_a_second
         ("=?utf-8?B?w7w?=", "ü"),
         ("=?utf-8?B?w7w=w7w=?=", "üü"),
         ("=?utf-8?b?w7w=====?=", "ü"),
+        # Nobody sees a byte order mark.
+        ("=?utf-8?B?77u/SGFsbG8=?=", "Hallo"),
+        ("Re: =?utf-16le?B?//5hAA==?= b", "Re: a b"),
+        ("\ufeffHallo", "Hallo"),
         # What is no word stays.
         ("=?utf-8?B?!!!?= x", "=?utf-8?B?!!!?= x"),
         ("=?utf-8?B?=?= =?utf-8?B?w7w=?=", "=?utf-8?B?=?= ü"),

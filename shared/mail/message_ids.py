@@ -21,7 +21,8 @@ _LONGEST: Final = 996
 _BRACKETED: Final = re.compile(rb"<([^<>]{1,1000})>")
 #: One and nothing else, as nearly every sender writes it.
 _ONE: Final = re.compile(rb"[ \t]*(<[!-;=?-~]{1,%d}>)[ \t]*\r?" % _LONGEST)
-_BARE: Final = re.compile(rb"[^\s<>,;\"]{1,498}@[^\s<>,;\"]{1,498}")
+#: From the beginning of a word only, so that each octet of a long one is looked at once.
+_BARE: Final = re.compile(rb"(?<![^\s<>,;\"])[^\s<>,;\"]{1,498}@[^\s<>,;\"]{1,498}")
 _SPACE: Final = re.compile(r"\s+")
 
 

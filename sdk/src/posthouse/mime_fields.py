@@ -18,6 +18,8 @@ from urllib.parse import unquote_to_bytes
 _HEADER_LIMIT: Final = 256 * 1024
 _VALUE_LIMIT: Final = 1 << 13
 _ENCODING_LIMIT: Final = 256
+#: Semicolons and opening parentheses of a value up to which it is read.
+_MOST_SIGNS: Final = 100
 #: Octets of a file's name, as it is sent, in which encoded words (RFC 2047) are read.
 _LONGEST_ENCODED: Final = 1000
 #: How often what follows a name is looked for up to the end in vain.
@@ -134,6 +136,9 @@ def _read_type(folded: bytes) -> tuple[str, bytes]:
 def _read_value(folded: bytes) -> tuple[bytes, dict[str, _Sections]]:
     """(what stands before the first semicolon, without comments; the parameters, by name)."""
     value = _FOLD.sub(b"", folded).strip(b" \t\r\n")[:_VALUE_LIMIT]
+    for sign in (b";", b"("):
+        if value.count(sign) > _MOST_SIGNS:
+            value = sign.join(value.split(sign, _MOST_SIGNS + 1)[: _MOST_SIGNS + 1])
     kind, position = b"", 0
     while position < len(value) and value[position : position + 1] != b";":
         if value[position : position + 1] == b"(":

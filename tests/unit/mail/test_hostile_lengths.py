@@ -12,7 +12,7 @@ from services.decryptor.coverage import doubt_about
 from shared.mail.facts import read_facts
 from shared.mail.fields import KnownNames, read_fields
 from shared.mail.findings import FINDING_LIMIT, FindingKind
-from shared.mail.parameters import read_parameters
+from shared.mail.parameters import MOST_SIGNS, read_parameters
 from shared.mail.region import region
 from shared.mail.summary import read_headers
 
@@ -58,10 +58,24 @@ def test_a_long_field_is_read_in_the_end(
 
 
 def test_findings_of_one_value_are_bounded_and_those_that_tell_stay() -> None:
-    harmless = b"".join(b";%03d=;%03d=" % (n, n) for n in range(700))
+    harmless = b"".join(b";%03d=;%03d=" % (n, n) for n in range(48))
     read = read_parameters(b"multipart/mixed; boundary=a" + harmless + b"; boundary=b")
     assert len(read.findings) < 100
     assert str(FindingKind.DUPLICATE_PARAMETER) in doubt_about(read.findings)
+
+
+@pytest.mark.parametrize("again", [";p%d=x", ";n*%d*=x", " (%d)", " (%d", ";", ";(%d"])
+def test_a_value_is_read_up_to_a_number_of_parameters_and_comments(again: str) -> None:
+    """Each costs a step, in each of a thousand parts."""
+    many = "".join(again % n if "%" in again else again for n in range(MOST_SIGNS + 1))
+    read = read_parameters(f"a/b;c=d{many};e=f".encode())
+    assert read.parameters["c"] == "d"
+    assert "e" not in read.parameters
+    assert doubt_about(read.findings)
+    sections = "".join(f";name*{n}*=x" for n in range(MOST_SIGNS - 2))
+    read = read_parameters(f"a/b{sections};charset=utf-8".encode())
+    assert read.parameters == {"name": "x" * (MOST_SIGNS - 2), "charset": "utf-8"}
+    assert not read.findings
 
 
 def test_what_is_told_of_a_mail_is_bounded() -> None:

@@ -76,6 +76,15 @@ _MAILS = {
     "boundary in sections": _multipart(
         _of("text/plain", b"x"), kind="mixed; boundary*0*=utf-8''%62; boundary*1=c", boundary="bc"
     ),
+    "boundary behind many parameters": _multipart(
+        _of("text/plain", b"x"), kind="mixed" + "; x=y" * 99 + "; boundary=b"
+    ),
+    "boundary behind more than are read": _multipart(
+        _of("text/plain", b"x"), kind="mixed" + "; x=y" * 100 + "; boundary=b"
+    ),
+    "boundary behind many comments": _multipart(
+        _of("text/plain", b"x"), kind="mixed" + " (x)" * 101 + "; boundary=b"
+    ),
     "boundary after a comment": _multipart(
         _of("text/plain", b"x"), kind="mixed (a (nested\\)) one); x; boundary=b; boundary=other"
     ),

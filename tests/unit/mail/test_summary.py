@@ -224,6 +224,8 @@ def test_an_id_is_no_longer_than_an_index_takes() -> None:
         assert 990 < len(read_headers(mail).message_id.encode()) <= 998
         assert read_message_ids(f"<{wide * 240}@x>".encode()) == (f"<{wide * 240}@x>",)
         assert read_message_ids(f"<{wide * 1000}@x>".encode()) == ()
+    # Nor is it looked for from each of the letters of a word.
+    assert read_message_ids(b"x" * 600 + b"@b c@d, e@f") == ("<c@d>", "<e@f>")
 
 
 def test_names_stand_beside_their_addresses() -> None:

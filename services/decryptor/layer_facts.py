@@ -33,7 +33,8 @@ class SignedLayer:
 
     `broken` says why it could not even be read. `limit` is a word and a sentence where the
     signature, however right, does not cover what is handed out: `partial` or `ambiguous`.
-    `forwarded`: it is that of another mail, which this one holds.
+    `forwarded`: it is that of another mail, which this one holds, or of a text in it, all of which
+    its author signed.
     """
 
     format: Format = "smime"
@@ -99,6 +100,11 @@ class Facts:
         from the mail at any time, and may be a thousand times its size.
         """
         return self.status in ("none", "decrypted") and (self.encrypted or self.signed)
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether a signature that is right lies around what the next layers are found in."""
+        return any(isinstance(one, SignedLayer) and one.is_right for one in self.layers)
 
     def encryption(self, kind: Format) -> None:
         """An encrypted layer begins; `decrypted` or `failed` says what became of it."""

@@ -31,7 +31,7 @@ def signed_text(message: bytes) -> bytes | None:
     if begin is None:
         return None
     signature = message.find(b"\n" + _SIGNATURE, begin.end() - 1)
-    if signature < 0 or not message.endswith(_END) or message.count(_END) != 1:
+    if signature < 0 or not message.endswith(_END):
         return None
     armour = message[signature + 1 + len(_SIGNATURE) : -len(_END)]
     if b"-----" in armour:

@@ -26,6 +26,7 @@ from services.decryptor.openpgp.packets import (
 from services.decryptor.openpgp.recipients import addressed
 from services.decryptor.openpgp.recognising import (
     decoded_text,
+    has_signed_text,
     is_binary,
     is_file,
     is_wide,
@@ -178,8 +179,8 @@ class OpenPGP:
             return self._signed_text(whole, message)
         buffer, start, end = message
         where = buffer.find(ARMOUR_MESSAGE, start, end)
-        if where < 0 and buffer.find(ARMOUR_SIGNED, start, end) >= 0:
-            self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
+        if where < 0 and has_signed_text(whole, message):
+            self._signed_beside_text()
             return None
         if where < 0:
             if not is_binary(whole, body):
@@ -188,7 +189,7 @@ class OpenPGP:
         elif where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
             kind = kind_of_lines(message)
             if kind == "signature":
-                self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
+                self._signed_beside_text()
             elif kind:
                 self._facts.encryption("openpgp")
                 self._facts.failed("unsupported", _TEXT_AROUND_ENCRYPTED)
@@ -204,6 +205,14 @@ class OpenPGP:
         if opened.signature is not None and isinstance(layer, SignedLayer):
             charset = covered_charset(charset, opened.content, layer)
         return text_entity(opened.content, charset)
+
+    def _signed_beside_text(self) -> None:
+        """A signature around a part of a text: that of the mail where nothing else is signed."""
+        covered = self._facts.is_covered
+        layer = self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
+        if covered:
+            layer.forwarded = True
+            layer.limited("partial", _TEXT_AROUND)
 
     def _file(self, content: Region) -> Entity:
         """What a message that is no text of a mail holds: an entity, or a file of any kind."""

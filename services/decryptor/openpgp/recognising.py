@@ -35,6 +35,7 @@ _FIRST_LINE = 1 << 8
 _MOST_LINES = 16
 #: A line of base64 behind header lines, as only programs write it: what is damaged is encrypted.
 _LONG_LINE = re.compile(rb"[^\n]*\n(?:[^\n:]*:[^\n]*\n|[ \t>|]*\r?\n)*+[ \t>|]*[A-Za-z0-9+/]{40}")
+_SIGNED_LINE = re.compile(rb"(?:^|(?<=\r))" + re.escape(ARMOUR_SIGNED), re.MULTILINE)
 #: Octets of an armour in a text that are looked at for what it is.
 _LONGEST_LOOK = 1 << 17
 _REMADE = b"-----BEGIN PGP MESSAGE-----\n\n%b\n"
@@ -141,7 +142,6 @@ def kind_of_text(whole: Entity, spool: Spool) -> str:
         text = decoded_text(whole, spool)
     except Undecodable:
         return ""
-    buffer, start, end = text
     found = kind_of_lines(text)
     if not found and is_other_text(whole):
         found = "encryption" if any(map(_is_message, armours_in(text))) else ""
@@ -149,7 +149,16 @@ def kind_of_text(whole: Entity, spool: Spool) -> str:
         return found
     if is_binary(whole, text):
         return "encryption"
-    return "signature" if buffer.find(ARMOUR_SIGNED, start, end) >= 0 else ""
+    return "signature" if has_signed_text(whole, text) else ""
+
+
+def has_signed_text(whole: Entity, text: Region) -> bool:
+    """Whether a signed text begins somewhere in the `text` of an entity, in a plain one at the
+    beginning of a line: a reply quotes one behind `> `, and signs nothing with it."""
+    buffer, start, end = text
+    if is_other_text(whole):
+        return buffer.find(ARMOUR_SIGNED, start, end) >= 0
+    return _SIGNED_LINE.search(buffer, start, end) is not None
 
 
 def kind_of_lines(text: Region) -> str:

@@ -149,6 +149,8 @@ _SIGNED_TEXTS = (
     b"a\r\nb \t\r\n\n\n",
     b"a\rb\x0b\x0cc \n\xc2\xa0\n",
     b"",
+    b"x\n-----BEGIN PGP SIGNED MESSAGE-----\n\ny\n-----BEGIN PGP SIGNATURE-----\n\nz\n"
+    b"-----END PGP SIGNATURE-----\n> -----END PGP SIGNATURE-----\n",
 )
 _SMUGGLED = (
     b"\r", b"\n", b"\r\n", b" ", b"\t", b"- ", b"-", b"\0", b"\x0b", b"\xc2\x85", b"pay Mallory\n",

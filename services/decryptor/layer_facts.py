@@ -99,7 +99,14 @@ class Facts:
         What was only compressed is not handed out in another form than it came: it can be had
         from the mail at any time, and may be a thousand times its size.
         """
-        return self.status in ("none", "decrypted") and (self.encrypted or self.signed)
+        return (self.status == "none" and self.signed) or self.was_decrypted
+
+    @property
+    def was_decrypted(self) -> bool:
+        """Whether an encryption was opened, whatever became of those inside it."""
+        return self.encrypted and any(
+            isinstance(one, EncryptedLayer) and one.status == "decrypted" for one in self.layers
+        )
 
     @property
     def is_covered(self) -> bool:

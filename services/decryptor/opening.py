@@ -52,6 +52,7 @@ _NOT_ANALYSED = Security(status="failed", reason="The mail could not be analysed
 _LIMITS = MailLimits()
 #: A mail that is nothing but another one, or what Outlook packs.
 _ENCLOSING = (*MESSAGE_TYPES, *TNEF_TYPES)
+_OUTER_OPENED = "The encryption around it was opened: what that held is handed out."
 #: Signatures whose octets are what somebody signed, and all that is handed out.
 _RIGHT = ("valid", "mismatch", "untrusted", "revoked")
 
@@ -225,7 +226,9 @@ class _Mail:
 def _opened(layers: LayerReader, outer: Entity, trust: TrustStore, spool: Spool) -> Opened:
     facts = layers.facts
     inner = layers.open_layers(outer)
-    is_open = facts.is_open
+    is_open, was_decrypted = facts.is_open, facts.was_decrypted
+    if was_decrypted and facts.status != "decrypted":
+        facts.remark(_OUTER_OPENED)
     layers.report_other_parts(inner)
     payload = layers.payload
     author, doubt = Author(None), ""
@@ -236,7 +239,7 @@ def _opened(layers: LayerReader, outer: Entity, trust: TrustStore, spool: Spool)
     fields: dict[str, list[bytes]] = {}
     for one in (layers.wrapped, payload if payload is not layers.wrapped else None):
         if one is not None:
-            fields |= _believed(opened.security, one, outer)
+            fields |= _believed(opened.security, one, outer, was_decrypted=was_decrypted)
     if inner is not outer and is_open:
         header = compose(outer, fields, inner)
         opened.content = _composed(header, inner, spool)
@@ -246,7 +249,9 @@ def _opened(layers: LayerReader, outer: Entity, trust: TrustStore, spool: Spool)
     return opened
 
 
-def _believed(security: Security, payload: Entity, outer: Entity) -> dict[str, list[bytes]]:
+def _believed(
+    security: Security, payload: Entity, outer: Entity, *, was_decrypted: bool
+) -> dict[str, list[bytes]]:
     """The fields of the content that are handed on.
 
     Anyone can encrypt a mail, whoever its inner From names; so an author is only taken from the
@@ -256,7 +261,7 @@ def _believed(security: Security, payload: Entity, outer: Entity) -> dict[str, l
     fields = inner_fields(payload)
     if not fields:  # as of nearly all contents
         return fields
-    if security.status != "decrypted" and security.signature not in _RIGHT:
+    if not was_decrypted and security.signature not in _RIGHT:
         return {name: lines for name, lines in fields.items() if name not in SHOWN}
     if "from" in fields:
         inside, outside = read_author(payload.header, ()), read_author(outer.header, ())

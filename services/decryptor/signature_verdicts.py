@@ -72,7 +72,7 @@ def judged(facts: Facts, author: Author, doubt: str, trust: TrustStore) -> Secur
         else:
             layers.append(Layer("compression", layer.format, "opened"))
     overall = _overall(verdicts)
-    decrypted = facts.status == "decrypted"
+    decrypted = facts.was_decrypted
     return Security(
         encrypted=facts.encrypted,
         status=facts.status,

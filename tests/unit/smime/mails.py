@@ -99,6 +99,12 @@ def body(opened: Opened) -> bytes:
     return opened.content.partition(b"\r\n\r\n")[2]
 
 
+def header_of(opened: Opened) -> bytes:
+    """The header of the content, which must be in memory."""
+    assert isinstance(opened.content, bytes), opened.security
+    return opened.content.partition(b"\r\n\r\n")[0] + b"\r\n"
+
+
 def recipients(*certificates: Path) -> Sequence[str | Path]:
     """Arguments for several recipients with default options."""
     return [argument for one in certificates for argument in ("-recip", one)]

@@ -27,6 +27,7 @@ from tests.unit.smime.mails import (
     Opener,
     body,
     encrypt,
+    header_of,
     mail,
     pkcs7_entity,
 )
@@ -205,6 +206,48 @@ def test_encrypted_in_encrypted(opener: Opener, holders: dict[str, Holder]) -> N
         assert len(opened.security.recipients) == 2
 
 
+@pytest.mark.promise("F3")
+@pytest.mark.parametrize(
+    ("inner", "status", "words"),
+    [
+        ("for somebody else", "no_recipient", "among the recipients"),
+        ("damaged", "failed", "cannot be decrypted"),
+        ("of an unknown cipher", "unsupported", "AES-128-CCM"),
+        ("of OpenPGP", "failed", "no OpenPGP message"),
+    ],
+)
+def test_what_is_opened_around_an_encryption_that_is_not_is_handed_out(
+    inner: str, status: str, words: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    p256 = holders["p256"].cert
+    gcm = encrypt("-aes-128-gcm", p256)
+    entities = {
+        "for somebody else": pkcs7_entity(encrypt("-aes128", holders["stranger"].cert)),
+        "damaged": pkcs7_entity(gcm[:-1] + bytes((gcm[-1] ^ 1,))),
+        "of an unknown cipher": pkcs7_entity(
+            gcm.replace(encode(6, oid("2.16.840.1.101.3.4.1.6")),
+                        encode(6, oid("2.16.840.1.101.3.4.1.7")))),
+        "of OpenPGP": (
+            b"Content-Type: multipart/encrypted; boundary=e\r\n\r\n"
+            b"--e\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n"
+            b"--e\r\nContent-Type: application/octet-stream\r\n\r\nnothing\r\n--e--\r\n"),
+    }  # fmt: skip
+    entity = entities[inner]
+    fields = b"Subject: What it is about\r\nX-Order: 4711\r\n"
+    sealed = encrypt("-aes-256-gcm", holders["rsa"].cert, data=fields + entity)
+    with opener(mail(sealed)) as opened:
+        security = opened.security
+        assert (security.status, security.encrypted) == (status, True), security
+        assert words in security.reason
+        assert "what that held is handed out" in security.reason
+        assert (security.certificate, security.integrity) == ("rsa", "aead")
+        assert [layer.verdict for layer in security.layers] == ["decrypted", status]
+        assert isinstance(opened.content, bytes)
+        assert opened.content.endswith(entity.partition(b"\r\n\r\n")[2])
+        assert b"\r\nSubject: What it is about\r\n" in header_of(opened)
+        assert b"\r\nX-Order: 4711\r\n" in header_of(opened)
+
+
 @pytest.mark.promise("C4")
 def test_no_recipient_goes_out_as_it_came(opener: Opener, holders: dict[str, Holder]) -> None:
     with opener(mail(encrypt("-aes256", holders["stranger"].cert))) as opened:
@@ -301,7 +344,7 @@ def test_nesting_is_limited(opener: Opener, holders: dict[str, Holder]) -> None:
         assert opened.security.status == "decrypted"
     with opener(HEADER + data, MailLimits(nesting=3)) as opened:
         assert opened.security.status == "failed"
-        assert opened.content is None
+        assert b"pkcs7-mime" in header_of(opened), "what was opened up to there"
 
 
 def test_compressed_within_its_limit(opener: Opener, holders: dict[str, Holder]) -> None:

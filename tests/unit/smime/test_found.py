@@ -337,7 +337,7 @@ def test_compressed_data_in_compressed_data_is_refused(
     ):
         assert len(raw) < 20_000
         with opener(raw) as opened:
-            assert opened.content is None
+            assert opened.content is None or len(body(opened)) < 300_000
             assert opened.security.status == "failed"
 
 
@@ -348,7 +348,7 @@ def test_the_ratio_of_compression_is_bounded(opener: Opener, holders: dict[str, 
     sealed = mail(encrypt("-aes256", holders["rsa"].cert, data=packed))
     with opener(sealed) as opened:
         assert opened.security.status == "failed"
-        assert opened.content is None
+        assert b"0" * 64 not in body(opened), "what was encrypted, and not unpacked"
     lines = b"".join(b"line %d\r\n" % number for number in range(90_000))
     usual = b"Content-Type: text/plain\r\n\r\n" + lines
     packed = pkcs7_entity(openssl_compress(usual), "compressed-data")

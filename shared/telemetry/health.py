@@ -59,7 +59,7 @@ class Readiness:
         self._running: dict[str, Future[None]] = {}
 
     def failures(self) -> dict[str, str]:
-        """Check → why it fails, in words without secrets; empty where all is well."""
+        """Check → why it fails and what to do, without secrets; empty where all is well."""
         with self._lock:
             for name, check in self._checks.items():
                 # A check that hangs keeps its one thread; it is asked again when it comes back.
@@ -76,8 +76,10 @@ class Readiness:
                 self._running.pop(name, None)
             error = future.exception()
             if error is not None:
-                shown = error if isinstance(error, PosthouseError) else repr(error)
-                failed[name] = logs.without_secrets(str(shown))
+                shown = repr(error)
+                if isinstance(error, PosthouseError):
+                    shown = f"{error} {error.hint}".strip()
+                failed[name] = logs.without_secrets(shown)
         return failed
 
     def names(self) -> list[str]:

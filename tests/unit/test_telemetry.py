@@ -21,7 +21,7 @@ from shared.errors import InvalidInput, NeedsPerson, TryAgain
 from shared.mail.facts import read_facts
 from shared.mail.region import region
 from shared.telemetry import logs, metrics, traces
-from shared.telemetry.health import HealthServer, Heartbeat
+from shared.telemetry.health import HealthServer, Heartbeat, Readiness
 
 
 @pytest.fixture
@@ -162,6 +162,16 @@ def test_ready_names_the_check_that_fails_and_recovers() -> None:
         assert json.loads(body)["checks"] == {"database": "failing", "store": "ok"}
         broken = False
         assert _get(server.port, "/readyz")[0] == 200
+
+
+def test_people_are_told_why_a_check_fails_and_what_to_do() -> None:
+    def store() -> None:
+        raise TryAgain("The store is full.", hint="Make room at s3://k:hunter2@bucket.")
+
+    readiness = Readiness({"store": store})
+    (told,) = readiness.failures().values()
+    assert told.startswith("The store is full. Make room at ") and "hunter2" not in told
+    readiness.close()
 
 
 def test_a_check_that_hangs_makes_not_ready_and_is_not_piled_up(

@@ -73,7 +73,7 @@ class Decryptor:
             "database": partial(schema.check, self.database),
             "store": self.store.check,
             "broker": self.jobs.check,
-            "output": self.output.check,
+            "output": self.output.check_publishing,
             "mails": self.decrypting.missing.check,
         }
         health = report_health(

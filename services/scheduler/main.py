@@ -92,7 +92,7 @@ class Scheduler:
             # Only housekeeping needs the store: a full or absent one must not stop the rest.
             "store": self.store.check_identity,
             "broker": self.jobs.check,
-            "output": self.output.check,
+            "output": self.output.check_publishing,
         }
         health = report_health(
             "scheduler",

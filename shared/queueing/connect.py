@@ -159,6 +159,17 @@ def translated(error: BaseException, url: str) -> PosthouseError:
             f"{where} is out of memory and takes nothing more.",
             hint="Raise maxmemory, or let the handlers work off their backlog.",
         )
+    if isinstance(inner, pika.exceptions.ConnectionBlockedTimeout):
+        return BrokerDown(
+            f"{where} is out of memory or disk space and takes nothing more.",
+            hint="Give its nodes room (`rabbitmqctl status` lists alarms), or let the handlers "
+            "work off their backlog.",
+        )
+    if isinstance(inner, redis.exceptions.ResponseError) and str(inner).startswith("MISCONF"):
+        return BrokerDown(
+            f"{where} cannot write its data to its disk and takes nothing more.",
+            hint="Make room on its disk; its log says what fails.",
+        )
     if is_wrong_server(inner):
         return BrokerDown(f"{where} failed over or is not ready: {inner}. It is asked again.")
     if isinstance(inner, socket.gaierror):

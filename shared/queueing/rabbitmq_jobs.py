@@ -23,7 +23,12 @@ from shared.queueing.connect import (
 )
 from shared.queueing.job_context import JobContext, Pulse
 from shared.queueing.job_messages import count_undecodable, is_job
-from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
+from shared.queueing.rabbitmq_publishing import (
+    ConfirmingPublisher,
+    Outgoing,
+    PublishOutcome,
+    check_publishing,
+)
 from shared.telemetry import metrics
 
 #: Seconds before what was not taken is sent again: a queue that was just declared, here or by a
@@ -123,10 +128,7 @@ class RabbitmqJobs(RabbitmqBroker):
 
     def check(self) -> None:
         """Raises BrokerDown or BrokerRefused where no job could be sent or taken."""
-        try:
-            pika.BlockingConnection(rabbitmq_parameters(self.url)).close()
-        except (pika.exceptions.AMQPError, OSError) as error:
-            raise translated(error, self.url) from error
+        check_publishing(self.url)
 
     def close(self) -> None:
         self._publisher.close()

@@ -35,6 +35,16 @@ from shared.queueing.connect import (
 #: It may be the queue: full, where an administrator's policy bounds it. Only a new channel tells.
 _RENEW_S = 2.0
 
+#: Seconds for which a check lets the broker block its connection, as an alarm of memory or disk
+#: does: time for an alarm that ends just now, and less than a check of readiness may take.
+_BLOCKED_S = 1.0
+#: Seconds between heartbeats of a check's connection. From one that it blocks, the broker reads no
+#: end: it forgets it when a heartbeat of its own does not arrive.
+_HEARTBEAT_S = 5
+#: No queue's name: the default exchange gives a message to the queue of that name, if any.
+_NO_QUEUE = "posthouse:check"
+_ACCESS_REFUSED = 403  # AMQP 0-9-1 section 1.3, reply codes
+
 #: Messages handed to pika before it gets to read again, so that confirms interleave.
 _STRIDE = 256
 
@@ -82,6 +92,33 @@ class _Window:
         self.open -= 1
         if not self.open:
             self.done.set()
+
+
+def check_publishing(url: str) -> None:
+    """Publishes a message that no queue gets, and waits for its confirm.
+
+    A broker with an alarm takes connections all the same, and blocks one once it publishes
+    (https://www.rabbitmq.com/docs/alarms). Raises BrokerDown or BrokerRefused.
+    """
+    parameters = rabbitmq_parameters(url)
+    parameters.blocked_connection_timeout = _BLOCKED_S
+    parameters.heartbeat = _HEARTBEAT_S
+    try:
+        connection = pika.BlockingConnection(parameters)
+        try:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish("", _NO_QUEUE, b"")
+        except pika.exceptions.ChannelClosedByBroker as error:
+            # It took the message, and looked who may publish where. Not everybody who publishes
+            # may do so to the default exchange.
+            if error.reply_code != _ACCESS_REFUSED:
+                raise
+        finally:
+            if connection.is_open:
+                connection.close()
+    except (pika.exceptions.AMQPError, OSError) as error:
+        raise translated(error, url) from error
 
 
 class ConfirmingPublisher:

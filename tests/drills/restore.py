@@ -14,10 +14,11 @@ from pathlib import Path
 
 from tests.drills.site import REPLICAS, Outcome, Site, say
 from tests.rig.rollout import Rollout
+from tests.servers.redis import RedisServer
 
 
 def drill(folder: Path) -> Outcome:
-    with Site(folder, durable=True) as site:
+    with RedisServer() as broker, Site(folder, broker=broker, durable=True) as site:
         site.start()
         dump, copy = folder / "posthouse.dump", folder / "store-of-backup"
         with site.mailing():
@@ -36,7 +37,7 @@ def drill(folder: Path) -> Outcome:
         site.postgres.drop_database(site.database_url)
         site.postgres.execute(f"CREATE DATABASE {name}")
         _run(site, "pg_restore", "--no-owner", "-d", site.database_url, str(dump))
-        site.broker.replace()
+        broker.replace()
         say(site.posthouse("migrate"))
         site.reopen()
         known = site.stack.count("message")

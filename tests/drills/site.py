@@ -29,6 +29,7 @@ from tests.rig.stack import ADMIN_TOKEN, Stack
 from tests.rig.storm_handlers import Recorder
 from tests.servers.dovecot import Dovecot
 from tests.servers.postgres import PostgresServer
+from tests.servers.rabbitmq import RabbitServer
 from tests.servers.redis import RedisServer
 
 HANDLER = "archive"
@@ -66,7 +67,7 @@ class Site:
         self,
         folder: Path,
         *,
-        broker: RedisServer | None = None,
+        broker: RedisServer | RabbitServer | None = None,
         settings: Mapping[str, str] | None = None,
         users: int = 4,
         durable: bool = False,

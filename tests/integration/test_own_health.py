@@ -9,10 +9,12 @@ service that fails or is gone is `service-failing` and `posthouse_service_failin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.rig.administrator_view import listen, told
 from tests.rig.mails import mail
@@ -31,6 +33,15 @@ TOKEN = "a-token-of-more-than-20-characters"
 def locked_redis() -> Iterator[RedisServer]:
     with RedisServer(password="right") as server:
         yield server
+
+
+@contextmanager
+def without_memory(server: RedisServer) -> Iterator[None]:
+    """It answers, and takes nothing."""
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", "1")
+        yield
+        client.config_set("maxmemory", "0")
 
 
 def get(port: int, path: str) -> Any:
@@ -113,11 +124,12 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
     build_stack: Callable[..., Stack],
     receiver: Receiver,
 ) -> None:
-    port, health, metrics = free_port(), free_port(), free_port()
+    port, health, metrics, decryptor = (free_port() for _ in range(4))
     stack = build_stack(locked_redis.url, port=str(port), admin_token=TOKEN)
     listen(stack, receiver)
     stack.add_handler()
-    stack.start("admin", "decryptor")
+    stack.start("admin")
+    stack.start("decryptor", settings={"health_port": str(decryptor)})
     stack.start("scheduler", settings={"health_port": str(metrics)})
     wrong = locked_redis.url.replace("right", "wrong")
     (fetcher,) = stack.start(
@@ -160,6 +172,13 @@ def test_a_wrong_password_of_the_broker_in_every_fetcher(
     # After all of that it is the same process, which a kubelet leaves alone.
     assert fetcher.poll() is None
     assert get(health, "/healthz").status_code == 200
+    assert get(metrics, "/readyz").status_code == get(decryptor, "/readyz").status_code == 200
+    with without_memory(locked_redis):
+        for service in (metrics, decryptor):
+            checks = get(service, "/readyz").json()["checks"]
+            assert {name for name in checks if checks[name] == "failing"} == {"broker", "output"}
+            assert get(service, "/healthz").status_code == 200
+    assert get(metrics, "/readyz").status_code == get(decryptor, "/readyz").status_code == 200
 
 
 def test_a_service_that_is_gone_is_said_to_be(

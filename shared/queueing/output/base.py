@@ -223,6 +223,10 @@ class Output(Protocol):
         """Raises where the broker cannot be reached or does not let us in."""
         ...
 
+    def check_publishing(self) -> None:
+        """Raises also where it takes nothing: for who publishes. Leaves nothing behind."""
+        ...
+
     def close(self) -> None: ...
 
 

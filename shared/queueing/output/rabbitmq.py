@@ -48,7 +48,12 @@ from shared.queueing.output.rabbitmq_queues import (
     queue_name,
 )
 from shared.queueing.output.rabbitmq_statistics import figures_of
-from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
+from shared.queueing.rabbitmq_publishing import (
+    ConfirmingPublisher,
+    Outgoing,
+    PublishOutcome,
+    check_publishing,
+)
 
 #: RabbitMQ's default for how long a consumer may hold a delivery.
 CONSUMER_TIMEOUT: Final = timedelta(minutes=30)
@@ -189,6 +194,9 @@ class RabbitmqOutput:
     def check(self) -> None:
         with connected(self._url):
             pass
+
+    def check_publishing(self) -> None:
+        check_publishing(self._url)
 
     def close(self) -> None:
         self._publisher.close()

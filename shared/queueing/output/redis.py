@@ -73,6 +73,9 @@ end
 return found
 """
 
+#: No handler's, as its name would be empty, and yet among the keys that whoever publishes may use.
+_NO_STREAM: Final = "posthouse:handler::check"
+
 
 def _generation_key(handler: str) -> str:
     return f"{stream_key(handler)}:generation"
@@ -219,6 +222,11 @@ class RedisOutput:
     def check(self) -> None:
         with _translating(self._url):
             self._client.ping()
+
+    def check_publishing(self) -> None:
+        with _translating(self._url):
+            # Adds nothing, as there is no such stream; refused where an event is.
+            self._client.xadd(_NO_STREAM, {FIELD: b""}, nomkstream=True)
 
     def close(self) -> None:
         self._client.close()

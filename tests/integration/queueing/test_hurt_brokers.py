@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+import redis
 
 from posthouse import MailEvent
 from posthouse.testing import make_event
@@ -25,6 +29,7 @@ from tests.integration.queueing.conftest import (
     signed,
 )
 from tests.rig.queue_depth import queue_depth
+from tests.servers.processes import free_port
 from tests.servers.rabbitmq import RabbitServer
 
 
@@ -67,6 +72,51 @@ class Site:
         self.send_surely(event)
         eventually(lambda: name in self.worked, seconds=60)
         eventually(lambda: event.id in self.handled, seconds=90)
+
+
+@contextmanager
+def taking_nothing(server: Server, reason: str) -> Iterator[None]:
+    """It answers, and takes nothing."""
+    if isinstance(server, RabbitServer):
+        server.control("set_vm_memory_high_watermark", "0")
+        try:
+            yield
+        finally:
+            server.control("set_vm_memory_high_watermark", "0.4")
+        return
+    with redis.Redis.from_url(server.url) as client:
+        match reason:
+            case "is out of memory":
+                client.config_set("maxmemory", "1")
+            case "cannot write its data to its disk":
+                (server.folder / "dump.rdb").mkdir()  # where its snapshot was to be
+                client.config_set("save", "3600 1")
+                client.bgsave()
+            case "read only replica":
+                client.replicaof("127.0.0.1", str(free_port()))
+        try:
+            yield
+        finally:
+            client.replicaof("NO", "ONE")
+            client.config_set("save", "")
+            client.config_set("maxmemory", "0")
+            if (server.folder / "dump.rdb").is_dir():
+                (server.folder / "dump.rdb").rmdir()
+
+
+@pytest.fixture
+def narrow_url(fragile: Server) -> str:
+    """Of an account with fewer rights than any service needs."""
+    login = f"u-{uuid.uuid4().hex[:12]}", "secret"
+    if isinstance(fragile, RabbitServer):
+        fragile.control("add_user", *login)
+        fragile.control("set_permissions", login[0], "^$", "^$", "^$")
+        return fragile.url.replace("guest:guest", ":".join(login))
+    with redis.Redis.from_url(fragile.url) as client:
+        keys = "~posthouse:handler:*", "~dramatiq:__heartbeats__"
+        client.acl_setuser(login[0], True, passwords=f"+{login[1]}", commands=["+xadd", "+zadd"])
+        client.execute_command("ACL SETUSER", login[0], *keys)
+    return fragile.url.replace("redis://", f"redis://{':'.join(login)}@")
 
 
 @pytest.fixture
@@ -138,3 +188,55 @@ def test_stopped_for_a_while(site: Site, handler: str, queue: str) -> None:
     enqueue(site.jobs, waiting, "work", ["3"])
     assert queue_depth(site.server.url, waiting) == 2
     site.works("after")
+
+
+@pytest.mark.promise("I2")
+@pytest.mark.parametrize(
+    ("fragile", "reason"),
+    [
+        ("redis", "is out of memory"),
+        ("redis", "cannot write its data to its disk"),
+        ("redis", "read only replica"),
+        ("rabbitmq", "is out of memory or disk space"),
+    ],
+    indirect=["fragile"],
+)
+def test_checks_fail_while_nothing_is_taken(
+    fragile: Server, reason: str, narrow_url: str, queue: str
+) -> None:
+    """For an administrator: the checks `broker` and `output`, as with one that is away."""
+    urls = fragile.url, narrow_url
+    jobs = [build_broker(url, queues=[queue]) for url in urls]
+    outputs = [open_output(url) for url in urls]
+    checks = [*(one.check for one in jobs), *(one.check_publishing for one in outputs)]
+
+    def told() -> list[PosthouseError | None]:
+        with ThreadPoolExecutor(len(checks)) as pool:
+            return list(pool.map(failure_of, checks))
+
+    had = keys_of(fragile)
+    assert not any(told())
+    assert keys_of(fragile) == had
+    with taking_nothing(fragile, reason):
+        eventually(lambda: all(isinstance(one, TryAgain) and reason in str(one) for one in told()))
+        # Who only reads goes on, and makes room.
+        if reason.startswith("is out of memory"):
+            outputs[0].check()
+    eventually(lambda: not any(told()))
+    for one in (*jobs, *outputs):
+        one.close()
+
+
+def failure_of(check: Callable[[], None]) -> PosthouseError | None:
+    try:
+        check()
+    except PosthouseError as error:
+        return error
+    return None
+
+
+def keys_of(server: Server) -> set[bytes]:
+    if isinstance(server, RabbitServer):
+        return set()
+    with redis.Redis.from_url(server.url) as client:
+        return set(client.keys())

@@ -18,6 +18,9 @@ _BEGIN = re.compile(
 )
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
+_NOT_ESCAPED = re.compile(
+    rb"-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\r?\n(?:Hash:[^\n]*\n)*NotDashEscaped:"
+)
 _DASHED = re.compile(rb"^- ", re.MULTILINE)
 _BARE_DASH = re.compile(rb"^-(?! )", re.MULTILINE)
 
@@ -41,6 +44,14 @@ def signed_text(message: bytes) -> bytes | None:
     if _BARE_DASH.search(text):
         return None
     return _DASHED.sub(b"", text)
+
+
+def is_not_escaped(message: bytes) -> bool:
+    """Whether the lines of the message are not escaped, as no RFC has it (gpg --not-dash-escaped).
+
+    Where its text ends cannot be told from a line of the text.
+    """
+    return _NOT_ESCAPED.match(message) is not None
 
 
 def has_more_text(message: bytes) -> bool:

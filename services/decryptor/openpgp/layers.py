@@ -14,7 +14,7 @@ from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.armour import has_only_base64, has_text_around
 from services.decryptor.openpgp.autocrypt import keys_of
-from services.decryptor.openpgp.cleartext import has_more_text, signed_text
+from services.decryptor.openpgp.cleartext import has_more_text, is_not_escaped, signed_text
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message, read_plain
 from services.decryptor.openpgp.intended_recipients import fingerprints_of
 from services.decryptor.openpgp.packets import (
@@ -55,6 +55,10 @@ _LISTED = 2_000
 _ARMOUR_END = b"-----END PGP MESSAGE-----"
 _SEVERAL = "Several encrypted messages lie in one part."
 _TEXT_AROUND = "There is other text around what is signed."
+_NOT_ESCAPED = (
+    "The text was signed with NotDashEscaped, a form of GnuPG's own that is not verified here: ask "
+    "the author to sign without --not-dash-escaped."
+)
 _DAMAGED = "The signed message is damaged."
 _TEXT_AROUND_ENCRYPTED = "There is other text around the encrypted message."
 _MORE_TEXT = "There is text beside the signed message: see the original."
@@ -303,7 +307,7 @@ class OpenPGP:
         layer.openpgp = verify_inline(framed, self._rings, len(framed))
         text = signed_text(framed)
         if text is None:
-            layer.broken = _TEXT_AROUND
+            layer.broken = _NOT_ESCAPED if is_not_escaped(framed) else _TEXT_AROUND
             return None
         if not layer.is_right:
             return None

@@ -34,7 +34,7 @@ _DIRECT_KEY, _SUBKEY_BINDING, _BACK_SIGNATURE = 0x1F, 0x18, 0x19
 _MAY_SIGN = 0x02
 #: Hashed subpackets that a signature over a text may say are critical: they are looked at here, or
 #: limit nothing (times, issuers, the signer's user id).
-_UNDERSTOOD = (2, 3, 16, 28, 33)
+UNDERSTOOD = (2, 3, 16, 28, 33)
 _CLOCK_SKEW = timedelta(days=1)
 _SHORTEST_RSA = 2048
 _RSA, _DSA = (1, 3), 17
@@ -101,7 +101,7 @@ def _counts(signature: SignaturePacket) -> bool:
         and signature.digest not in WEAK_DIGESTS
         and signature.created <= now + _CLOCK_SKEW
         and (lasts is None or now < signature.created + lasts)
-        and all(kind in _UNDERSTOOD for kind, critical, _ in signature.subpackets if critical)
+        and all(kind in UNDERSTOOD for kind, critical, _ in signature.subpackets if critical)
     )
 
 

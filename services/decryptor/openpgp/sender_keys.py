@@ -141,8 +141,8 @@ def judge_failure(key_ids: list[str], ring: SenderKeys) -> PgpSignature:
     if any(ring.knows(key_id) for key_id in key_ids):
         return PgpSignature(
             "invalid",
-            reason="The signature does not verify with the known key: the content was changed, or "
-            "key or digest were no longer good for signing.",
+            reason="The signature does not verify with the known key: the content was changed "
+            "after it was signed, or the key is of a kind that is not read here.",
         )
     name = key_ids[0] if key_ids else None
     reason = f"The key {name} that signed is not known here: nobody could check the signature."

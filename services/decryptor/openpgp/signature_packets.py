@@ -8,13 +8,14 @@ any time will do.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa, utils
 
 from services.decryptor.cms.algorithms import SHA1
 from services.decryptor.cms.errors import NotOpened
@@ -22,7 +23,7 @@ from services.decryptor.openpgp.packet_body import Octets
 from services.decryptor.openpgp.session_keys import CURVES
 
 #: Those by which a signature can be forged.
-MD5, WEAK_DIGESTS = 1, (1, 2)
+MD5, RIPEMD160, WEAK_DIGESTS = 1, 3, (1, 2, 3)
 #: The digests of RFC 9580 section 9.5 that are here.
 DIGESTS: Mapping[int, hashes.HashAlgorithm] = {
     MD5: hashes.MD5(),  # noqa: S303 -- known, so that it can be told from what is wrong
@@ -34,7 +35,10 @@ DIGESTS: Mapping[int, hashes.HashAlgorithm] = {
     12: hashes.SHA3_256(),
     14: hashes.SHA3_512(),
 }
-_RSA, _ECDSA, _EDDSA, _ED25519, _ED448 = (1, 3), 19, 22, 27, 28
+_RSA, _DSA, _ECDSA, _EDDSA, _ED25519, _ED448 = (1, 3), 17, 19, 22, 27, 28
+#: What RSA signs of RIPEMD-160 (RFC 9580 section 5.2.2.1), which `cryptography` has not: the ASN.1
+#: before the digest.
+_RIPEMD160_INFO = bytes.fromhex("3021300906052b2403020105000414")
 _CURVE_ED25519 = bytes.fromhex("2b06010401da470f01")
 _OLDEST, _SALTED = 3, 6
 #: Ways in which one content is digested: signatures of version 6 have a salt each.
@@ -200,17 +204,16 @@ class Digests:
     def __init__(self, pieces: Callable[[], Iterable[bytes | memoryview]]) -> None:
         """`pieces` gives the content anew each time."""
         self._pieces = pieces
-        self._contexts: dict[tuple[int, bytes], hashes.Hash] = {}
+        self._contexts: dict[tuple[int, bytes], _Context] = {}
 
     def of(self, signature: SignaturePacket) -> bytes | None:
         """What the key signed, if it signed this; None where the digest is not known, or the
         content was read in too many ways already."""
-        kind = DIGESTS.get(signature.digest)
         key = (signature.digest, signature.salt)
-        if kind is None or (key not in self._contexts and len(self._contexts) >= _MOST_WAYS):
-            return None
         if key not in self._contexts:
-            context = hashes.Hash(kind)
+            context = _context(signature.digest)
+            if context is None or len(self._contexts) >= _MOST_WAYS:
+                return None
             context.update(signature.salt)
             for piece in self._pieces():
                 context.update(piece)
@@ -220,12 +223,48 @@ class Digests:
         return context.finalize()
 
 
+class _Context(Protocol):
+    """A digest that is being made."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def copy(self) -> _Context: ...
+
+    def finalize(self) -> bytes: ...
+
+
+class _Ripemd160:
+    def __init__(self, made: hashlib._Hash) -> None:
+        self._made = made
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        self._made.update(data)
+
+    def copy(self) -> _Ripemd160:
+        return _Ripemd160(self._made.copy())
+
+    def finalize(self) -> bytes:
+        return self._made.digest()
+
+
+def _context(number: int) -> _Context | None:
+    """None where the digest is not here."""
+    if number == RIPEMD160:
+        try:
+            return _Ripemd160(hashlib.new("ripemd160", usedforsecurity=False))
+        except ValueError:  # OpenSSL before 3.0.7 has it in a provider that nobody loads
+            return None
+    kind = DIGESTS.get(number)
+    return None if kind is None else hashes.Hash(kind)
+
+
 def fits(signature: SignaturePacket, public: bytes, digest: bytes | None) -> bool | None:
     """Whether the holder of a key, whose packet has the body `public`, signed a digest.
 
     None where the kind of key or of digest is not known here.
     """
-    kind = DIGESTS.get(signature.digest)
+    # A key of DSA or ECDSA asks for the length of a digest alone, which is that of SHA-1.
+    kind = SHA1 if signature.digest == RIPEMD160 else DIGESTS.get(signature.digest)
     if digest is None or kind is None:
         return None
     try:
@@ -251,15 +290,20 @@ def _fits(
         n, e = key.mpi(), key.mpi()
         owner = rsa.RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
         made = values.mpi().rjust(len(n), b"\0")
+        if signature.digest == RIPEMD160:
+            signed = owner.recover_data_from_signature(made, padding.PKCS1v15(), None)
+            return signed == _RIPEMD160_INFO + digest
         owner.verify(made, digest, padding.PKCS1v15(), utils.Prehashed(kind))
+    elif algorithm == _DSA:
+        p, q, g, y = (int.from_bytes(key.mpi()) for _ in range(4))
+        numbers = dsa.DSAPublicNumbers(y, dsa.DSAParameterNumbers(p, q, g))
+        numbers.public_key().verify(_der(values), digest, utils.Prehashed(kind))
     elif algorithm == _ECDSA:
         curve = CURVES.get(key.take(key.number(1)))
         if curve is None:
             return None
         point = ec.EllipticCurvePublicKey.from_encoded_point(curve, key.mpi())
-        r, s = (int.from_bytes(values.mpi()) for _ in range(2))
-        made = utils.encode_dss_signature(r, s)
-        point.verify(made, digest, ec.ECDSA(utils.Prehashed(kind)))
+        point.verify(_der(values), digest, ec.ECDSA(utils.Prehashed(kind)))
     elif algorithm == _EDDSA and key.take(key.number(1)) == _CURVE_ED25519:
         edwards = ed25519.Ed25519PublicKey.from_public_bytes(key.mpi()[1:])
         edwards.verify(b"".join(values.mpi().rjust(32, b"\0") for _ in range(2)), digest)
@@ -270,3 +314,9 @@ def _fits(
     else:
         return None
     return True
+
+
+def _der(values: Octets) -> bytes:
+    """The two numbers of a signature of DSA or ECDSA as `cryptography` reads them."""
+    r, s = (int.from_bytes(values.mpi()) for _ in range(2))
+    return utils.encode_dss_signature(r, s)

@@ -17,25 +17,18 @@ from services.decryptor.cms.errors import Malformed, NotOpened
 from services.decryptor.cms.verify import canonical_lines
 from services.decryptor.layer_facts import PgpSignature
 from services.decryptor.openpgp.bounded_work import bounded_work
-from services.decryptor.openpgp.intended_recipients import (
-    counted,
-    is_meant_for,
-    meant_for_others,
-)
+from services.decryptor.openpgp.intended_recipients import counted
 from services.decryptor.openpgp.packets import ARMOUR_SIGNED, octets_of, packets_of
-from services.decryptor.openpgp.renewed_keys import is_renewed_since
+from services.decryptor.openpgp.refused_signatures import refused
 from services.decryptor.openpgp.sender_keys import (
     Rings,
     SenderKeys,
-    SigningKey,
     judge_failure,
     ring_store,
     with_hints,
 )
 from services.decryptor.openpgp.signature_counts import MOST_SIGNATURES
 from services.decryptor.openpgp.signature_packets import (
-    MD5,
-    WEAK_DIGESTS,
     Digests,
     SignaturePacket,
     fits,
@@ -75,6 +68,7 @@ class _Content:
     ends of mail, as a signature over a text always is (RFC 9580 section 5.2.1.2)."""
 
     def __init__(self, pieces: Callable[[], Iterable[bytes | memoryview]]) -> None:
+        self.pieces = pieces
         self._forms = (Digests(pieces), Digests(lambda: canonical_lines(pieces())))
 
     def digest(self, signature: SignaturePacket, *, canonical: bool) -> bytes | None:
@@ -107,9 +101,9 @@ def verify_detached(part: Region, armoured: bytes, rings: Rings, spool: Spool) -
                 digest = partial(content.digest, canonical=canonical)
                 found = ring.made_by(one.certificate for one in valid)
                 return counted(found, ring, bodies, digest, rings.own)
-            refused = _why_refused(bodies, ring, content, rings.own, canonical=canonical)
-            if refused is not None:
-                return refused
+            why = _why_refused(bodies, ring, content, rings.own, canonical=canonical)
+            if why is not None:
+                return why
         return judge_failure(names, ring)
 
     found = with_hints(check, rings)
@@ -146,32 +140,11 @@ def _why_refused(
         read = read_signature(body)
         if read is None:
             continue
-        for key in ring.named(one.hex() for one in read.issuers):
+        for key in ring.named(issuer.hex() for issuer in read.issuers):
             if fits(read, key.body, content.digest(read, canonical=canonical)):
-                refused = _refused(read, key, ring, own)
-                found = refused if found is None or refused.signature == "valid" else found
+                one = refused(read, key, ring, own, content.pieces())
+                found = one if found is None or one.signature == "valid" else found
     return found
-
-
-def _refused(
-    signature: SignaturePacket, key: SigningKey, ring: SenderKeys, own: Set[str]
-) -> PgpSignature:
-    """What a signature is that fits a key of the ring and that Sequoia refuses."""
-    name = key.certificate.fingerprint
-    if signature.digest == MD5:
-        return PgpSignature("invalid", (), name, "The signature uses MD5, which proves nothing.")
-    if signature.digest in WEAK_DIGESTS:
-        reason = "The signature uses SHA-1, which can be forged."
-    elif ring.is_vouched and is_renewed_since(signature, key.certificate, key.fingerprint):
-        reason = f"The key {name} was renewed since it signed."
-        found = PgpSignature("valid", key.emails, name, reason)
-        return found if is_meant_for(signature, own) else meant_for_others(found)
-    else:
-        reason = (
-            f"The signature fits the key {name}, which was not good for signing then: it had "
-            "expired, or is meant for other uses."
-        )
-    return PgpSignature("untrusted", key.emails, name, reason)
 
 
 def _signatures(armoured: bytes) -> list[tuple[Sig, bytes]]:
@@ -291,8 +264,8 @@ def _refused_message(
         return None
     content = _content_of(signed)
     bodies = signed.signatures[:MAX_SIGNATURES]
-    refused = _why_refused(bodies, ring, content, own, canonical=False)
-    return refused and refused._replace(content=signed.content)
+    why = _why_refused(bodies, ring, content, own, canonical=False)
+    return why and why._replace(content=signed.content)
 
 
 def _written(part: Region, spool: Spool, *, canonical: bool) -> Path:

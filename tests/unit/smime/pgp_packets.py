@@ -23,7 +23,7 @@ from shared.certificates.openpgp_subkeys import framed
 from shared.mail.region import region
 
 _ED25519 = 27
-_DIGESTS = {1: hashlib.md5, 2: hashlib.sha1, 10: hashlib.sha512}
+_DIGESTS = {1: "md5", 2: "sha1", 3: "ripemd160", 10: "sha512"}
 
 
 def packet(kind: int, body: bytes) -> bytes:
@@ -53,7 +53,8 @@ def made_signature(
         hashed += b"\xff" + (1 + len(embedded)).to_bytes(4) + bytes((32,)) + embedded
     hashed += more
     head = bytes((4, kind, _ED25519, by)) + len(hashed).to_bytes(2) + hashed
-    digest = _DIGESTS[by](over + head + b"\x04\xff" + len(head).to_bytes(4)).digest()
+    signed = over + head + b"\x04\xff" + len(head).to_bytes(4)
+    digest = hashlib.new(_DIGESTS[by], signed, usedforsecurity=False).digest()
     return head + b"\0\0" + digest[:2] + owner.sign(digest)
 
 

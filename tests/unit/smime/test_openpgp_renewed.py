@@ -166,25 +166,25 @@ NOTATION = b"\x0d\x94" + bytes(4) + b"\0\1\0\3xyes"  # critical, and nobody know
 
 
 @pytest.mark.parametrize(
-    ("day", "kind", "more", "flags", "key_days", "word"),
+    ("day", "kind", "more", "flags", "key_days", "why"),
     [
-        (-90, 0, b"", 3, 0, "valid"),
-        (-90, 1, b"", 3, 0, "valid"),
-        (-90, 0, b"", 3, 120, "valid"),
-        (-110, 0, b"", 3, 0, "untrusted"),
-        (3, 0, b"", 3, 0, "untrusted"),
-        (-90, 2, b"", 3, 0, "untrusted"),
-        (-90, 0, NOTATION, 3, 0, "untrusted"),
-        (-90, 0, b"\5\3" + (DAY).to_bytes(4), 3, 0, "untrusted"),
-        (-90, 0, b"", 1, 0, "untrusted"),
-        (-40, 0, b"", 3, 50, "untrusted"),
+        (-90, 0, b"", 3, 0, ""),
+        (-90, 1, b"", 3, 0, ""),
+        (-90, 0, b"", 3, 120, ""),
+        (-110, 0, b"", 3, 0, "before its key"),
+        (3, 0, b"", 3, 0, "still to come"),
+        (-90, 2, b"", 3, 0, "not good for signing"),
+        (-90, 0, NOTATION, 3, 0, "subpacket 20"),
+        (-90, 0, b"\5\3" + (DAY).to_bytes(4), 3, 0, "was to last until"),
+        (-90, 0, b"", 1, 0, "not good for signing"),
+        (-40, 0, b"", 3, 50, "not good for signing"),
     ],
     ids=["usual", "a text", "a key with an end", "before the key was made", "tomorrow",
          "of another type", "a critical notation", "no longer valid", "a key that does not sign",
          "an expired key"],
 )  # fmt: skip
 def test_what_a_renewed_key_needs(
-    day: int, kind: int, more: bytes, flags: int, key_days: int, word: str,
+    day: int, kind: int, more: bytes, flags: int, key_days: int, why: str,
     gnupg: GnuPG, tmp_path: Path,
 ) -> None:  # fmt: skip
     """Made 100 days ago, its self-signature now."""
@@ -195,10 +195,13 @@ def test_what_a_renewed_key_needs(
     text = ENTITY if kind == 0 else ENTITY.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     signature = made_signature(owner, key, kind, text, now + day * DAY, more=more)
     with opener(gnupg, tmp_path, certificate)(by_hand(signature, "mallory@evil.example")) as opened:
-        assert opened.security.signature == word, opened.security
+        assert opened.security.signature == ("untrusted" if why else "valid"), opened.security
+        assert (why or "was renewed since it signed") in opened.security.reason
 
 
-@pytest.mark.parametrize(("by", "word"), [(10, "valid"), (2, "untrusted"), (1, "invalid")])
+@pytest.mark.parametrize(
+    ("by", "word"), [(10, "valid"), (3, "untrusted"), (2, "untrusted"), (1, "invalid")]
+)
 def test_the_same_digests_prove_nothing_as_in_smime(
     by: int, word: str, gnupg: GnuPG, tmp_path: Path
 ) -> None:

@@ -147,15 +147,16 @@ class Decoded(NamedTuple):
     doubt: FindingKind | None = None
 
 
-def decode(octets: bytes, label: str) -> Decoded:
-    """The octets under a label, as a sender wrote it (any case, RFC 2231 language and all)."""
-    if not label:
-        return decode_unlabelled(octets)
-    name = codec_of(label[:_LABEL_LIMIT])
+def decode(octets: bytes, label: str, hint: str = "") -> Decoded:
+    """The octets under a label, as a sender wrote it (any case, RFC 2231 language and all).
+
+    Where the label says nothing, `hint` is as of `decode_unlabelled`.
+    """
+    name = codec_of(label[:_LABEL_LIMIT]) if label else ""
     if name is None:
-        return Decoded(decode_unlabelled(octets).text, FindingKind.UNKNOWN_CHARSET)
+        return Decoded(decode_unlabelled(octets, hint).text, FindingKind.UNKNOWN_CHARSET)
     if not name:
-        return decode_unlabelled(octets)
+        return decode_unlabelled(octets, hint)
     text = _strictly(octets, name)
     if text is not None:
         return Decoded(text)

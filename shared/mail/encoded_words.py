@@ -22,9 +22,15 @@ _WORD_END = b"?="
 #: What comes first behind the beginning of a word: its end, or the beginning of another.
 _NEXT_OF_WORD = re.compile(rb"(\?=)|" + WORD_START.pattern)
 _FOLD = re.compile(rb"(?<![ \t])[ \t]*+\r?\n[ \t]*+")
+#: A line that quoted-printable breaks (RFC 2045 section 6.7), which a word has no place for.
+_SOFT_BREAK = re.compile(rb"=[ \t]*+\r?\n[ \t]*+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
+#: Base64 for file names and URLs (RFC 4648 section 5).
+_OF_URLS = bytes.maketrans(b"-_", b"+/")
+#: Text that leaves a character set (RFC 1468) without having chosen one.
+_LEAVES_SET = re.compile(rb"[^\x1b]*+\x1b\([BJ]")
 _PADDED = re.compile(rb"([A-Za-z0-9+/]+)=*")
 #: The byte order mark; nobody sees it, and programs encode it with the text.
 _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -45,6 +51,8 @@ class _Word(NamedTuple):
     start: int
     end: int
     label: str
+    #: What the label means, whatever its name.
+    charset: str
     octets: bytes
 
 
@@ -62,27 +70,29 @@ def read_text(value: bytes, hint: str = "") -> Text:
 def _read_text(value: bytes, hint: str) -> Text:
     found: list[Finding] = []
     words = _words(value, found) if b"=?" in value else []
+    # Who leaves octets raw beside a word means the set that the word names.
+    near = next((one.label for one in words if one.charset not in ("", "utf-8")), hint)
     pieces: list[str] = []
     position = at = 0
     while at < len(words):
         first = words[at]
         between = value[position : first.start]
         if between.strip(b" \t\r\n") or not position:
-            pieces.append(_plain(between, hint, position, found))
+            pieces.append(_plain(between, near, position, found))
         last = at + 1
         while (
             last < len(words)
-            and words[last].label == first.label
+            and words[last].charset == first.charset
             and not value[words[last - 1].end : words[last].start].strip(b" \t\r\n")
         ):
             last += 1
-        joined = _joined(words[at:last], found)
+        joined = _joined(words[at:last], hint, found)
         if _CONTROL.search(joined):
             found.append(Finding(FindingKind.CONTROL_CHARACTER, first.start))
         pieces.append(joined)
         position = words[last - 1].end
         at = last
-    pieces.append(_plain(value[position:], hint, position, found))
+    pieces.append(_plain(value[position:], near, position, found))
     return Text(clean("".join(pieces)), tuple(found))
 
 
@@ -123,7 +133,8 @@ def _words(value: bytes, found: list[Finding]) -> list[_Word]:
             found.append(Finding(FindingKind.MALFORMED_WORD, match.start()))
             continue
         label = match[1].partition(b"*")[0].decode("ascii", "replace").lower()
-        words.append(_Word(match.start(), end + 2, label, octets))
+        charset = charsets.codec_of(label) or ""
+        words.append(_Word(match.start(), end + 2, label, charset, octets))
     return words
 
 
@@ -131,9 +142,11 @@ def _octets(encoding: bytes, text: bytes) -> bytes | None:
     """What a word's text stands for; None where it is not in that encoding."""
     if encoding in b"qQ":
         if b"\n" in text:
-            text = _FOLD.sub(b" ", text)
+            text = _FOLD.sub(b" ", _SOFT_BREAK.sub(b"", text))
         text = text.replace(b"_", b" ")
         return _HEX.sub(lambda match: bytes((int(match[1], 16),)), text) if b"=" in text else text
+    if (b"-" in text or b"_" in text) and b"+" not in text and b"/" not in text:
+        text = text.translate(_OF_URLS)
     kept = _NOT_BASE64.sub(b"", text)
     if not kept.strip(b"="):
         return b"" if not text.strip() else None
@@ -147,10 +160,14 @@ def _octets(encoding: bytes, text: bytes) -> bytes | None:
     return octets or None
 
 
-def _joined(words: list[_Word], found: list[Finding]) -> str:
-    """Neighbours of one charset: each by itself, or together where a character was split."""
-    decoded = [charsets.decode(word.octets, word.label) for word in words]
-    if len(words) > 1 and any(one.doubt is FindingKind.CHARSET_MISMATCH for one in decoded):
+def _joined(words: list[_Word], hint: str, found: list[Finding]) -> str:
+    """Neighbours of one charset: each by itself, or together where a character, or the text
+    between two escape sequences, was split."""
+    decoded = [charsets.decode(word.octets, word.label, hint) for word in words]
+    if len(words) > 1 and (
+        any(one.doubt is FindingKind.CHARSET_MISMATCH for one in decoded)
+        or any(_LEAVES_SET.match(word.octets) for word in words[1:])
+    ):
         text = charsets.decode_strictly(b"".join([w.octets for w in words]), words[0].label)
         if text is not None:
             return text

@@ -40,6 +40,10 @@ from tests.rig.time_bound import within_a_second
         ("=?UTF-8?Q?Gr=C3=BC=C3=9Fe aus K=C3=B6ln?=", "Grüße aus Köln"),
         ("=?utf-8?B?w5w gYg==?=", "Ü b"),
         ("=?utf-8?Q?a\r\n b?=", "a b"),
+        ("=?utf-8?Q?=C3=9Cber=\r\n _alle=\r\n\t_Berge?=", "Über alle Berge"),
+        ("=?utf-8?Q?=C3=\n =9C=3D=\r\n x?=", "Ü=x"),
+        ("=?utf-8?B?8J-YgA==?=", "😀"),
+        ("=?utf-8?B?w5_Dnw?=", "ßß"),
         ("=?utf-8?Q?what?huh?=", "what?huh"),
         ("=?utf-8?Q?100%=?=", "100%="),
         ("=?utf-8?Q?=C3=BC?=", "ü"),
@@ -51,6 +55,17 @@ from tests.rig.time_bound import within_a_second
         ("=?gb2312?B?udg=?= =?gb2312?B?0w==?= =?gb2312?B?2g==?=", "关于"),
         ("=?utf-8?B?8J+Y?= =?utf-8?B?gA==?=", "😀"),
         ("=?shift_jis?B?gg==?= =?shift_jis?B?oA==?=", "あ"),
+        # The same charset by other names, and a text between escape sequences that was cut.
+        ("=?gb2312?B?udi4?= =?GBK?B?8w==?=", "关阁"),
+        ("=?GB18030?B?udg=?= =?gb2312?B?0w==?= =?gbk?B?2g==?=", "关于"),
+        ("=?utf8?Q?=C3?= =?UTF-8?Q?=9C?=", "Ü"),
+        ("=?iso-2022-jp?B?GyRCRnw=?= =?iso-2022-jp?B?S1wbKEI=?=", "日本"),
+        (
+            "=?ISO-2022-JP?B?GyRCOCtAUT1xJE4=?=\r\n =?ISO-2022-JP?B?JDQwTU1q?="
+            " =?iso-2022-jp?B?GyhCIDI=?=",
+            "見積書のご依頼 2",
+        ),
+        ("=?iso-2022-jp?B?GyRCRnwbKEI=?= =?iso-2022-jp?B?GyRCS1wbKEI=?= x", "日本 x"),
         # Languages, quotes, padding.
         ("=?utf-8*de?Q?=C3=BC?=", "ü"),
         ("=?US-ASCII*EN?Q?Keith_Moore?=", "Keith Moore"),
@@ -80,6 +95,28 @@ from tests.rig.time_bound import within_a_second
 )
 def test_texts(sent: str, text: str) -> None:
     assert read_text(sent.encode()).text == text
+
+
+@pytest.mark.parametrize(
+    ("sent", "hint", "text"),
+    [
+        ("关于".encode("gbk") + b" =?gb2312?B?sai82w==?=", "", "关于 报价"),
+        (b"=?gb2312?B?sai82w==?= " + "关于".encode("gbk"), "iso-8859-1", "报价 关于"),
+        ("Счёт".encode("cp1251") + b" =?windows-1251?Q?=CF?=", "", "Счёт П"),
+        ("Счёт".encode("koi8-r") + b" =?koi8-r?Q?=F4?= =?utf-8?Q?=E2=82=AC?=", "", "Счёт Т€"),
+        ("견적".encode("cp949") + b" =?us-ascii?Q?a?= =?euc-kr?B?sN8=?=", "", "견적 a견"),
+        ("Счёт".encode() + b" =?windows-1251?Q?=CF?=", "", "Счёт П"),
+        ("Grüße".encode("cp1252") + b" =?utf-8?Q?=C3=BC?=", "", "Grüße ü"),
+        # The charset of the body is that of words that name none, or one that nobody knows.
+        (b"=?unknown-8bit?B?" + base64.b64encode("关于".encode("gbk")) + b"?=", "gb2312", "关于"),
+        (b"=?us-ascii?B?" + base64.b64encode("Счёт".encode("cp1251")) + b"?=", "cp1251", "Счёт"),
+        (b"=?x-unknown?Q?=F3?=", "koi8-r", "С"),
+        (b"=?no-such?Q?=F3?=", "koi8-r", "С"),
+        (b"=?unknown-8bit?Q?=C3=BC?=", "koi8-r", "ü"),
+    ],
+)
+def test_octets_without_a_charset_have_that_beside_them(sent: bytes, hint: str, text: str) -> None:
+    assert read_text(sent, hint).text == text
 
 
 @pytest.mark.parametrize(

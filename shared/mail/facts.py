@@ -216,8 +216,8 @@ def _of_any(
         in_reply_to,
         references,
         thread[0] if thread else "",
-        _addresses(fields["reply-to"]) if "reply-to" in fields else (),
-        _first(fields["sender"]) if "sender" in fields else None,
+        _addresses(fields["reply-to"], read.header) if "reply-to" in fields else (),
+        _first(fields["sender"], read.header) if "sender" in fields else None,
         _return_path(fields["return-path"][0]) if "return-path" in fields else None,
         _delivered_to(fields),
         _list_id(fields["list-id"][0]) if "list-id" in fields else "",
@@ -325,12 +325,12 @@ def _about(leaf: PlacedPart, kind: FindingKind) -> Finding:
     return Finding(kind, leaf.part.whole.start, f"part {leaf.path}")
 
 
-def _addresses(values: Sequence[bytes]) -> tuple[Address, ...]:
-    return read_addresses(values[0]).addresses[:_MOST_ADDRESSES]
+def _addresses(values: Sequence[bytes], header: HeaderBlock) -> tuple[Address, ...]:
+    return read_addresses(values[0], header.charset_hint).addresses[:_MOST_ADDRESSES]
 
 
-def _first(values: Sequence[bytes]) -> Address | None:
-    found = _addresses(values)
+def _first(values: Sequence[bytes], header: HeaderBlock) -> Address | None:
+    found = _addresses(values, header)
     return found[0] if found else None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from shared.mail.charset_hints import charset_hint
 from shared.mail.findings import Finding, FindingKind
 from shared.mail.region import Region, made
 
@@ -117,9 +118,10 @@ class KnownNames(dict[bytes, str]):
 class HeaderBlock:
     """The fields of one header block in their order. `octets` is the block, every line end in it.
 
-    `is_too_long`: the mail's own block is longer than `octets`, which is as much as is read. It
-    does not change once it is made; the fields are read when they are asked for, since most
-    mails are asked for a few of many.
+    `is_too_long`: the mail's own block is longer than `octets`, which is as much as is read.
+    `charset_hint`: the label for octets that nothing names a character set for. It does not change
+    once it is made; the fields are read when they are asked for, since most mails are asked for a
+    few of many.
     """
 
     __slots__ = (
@@ -129,13 +131,15 @@ class HeaderBlock:
         "_names",
         "_selected",
         "_values",
+        "charset_hint",
         "is_too_long",
         "octets",
     )
 
-    def __init__(self, octets: bytes, *, too_long: bool = False) -> None:
+    def __init__(self, octets: bytes, *, too_long: bool = False, charset_hint: str = "") -> None:
         self.octets = octets
         self.is_too_long = too_long
+        self.charset_hint = charset_hint
         self._fields: tuple[HeaderField, ...] | None = None
         self._listed: Sequence[tuple[bytes, bytes]] | None = None
         self._values: list[tuple[KnownNames, Mapping[str, Sequence[bytes]]]] = []
@@ -234,7 +238,8 @@ def read_fields(block: bytes) -> HeaderBlock:
     end, _ = header_end(block, 0, len(block))
     too_long = end > HEADER_LIMIT
     octets = _cut(block[:HEADER_LIMIT]) if too_long else block[:end]
-    return HeaderBlock(octets, too_long=too_long)
+    hint = "" if octets.isascii() else charset_hint(octets, block, end, len(block))
+    return HeaderBlock(octets, too_long=too_long, charset_hint=hint)
 
 
 def split_header(whole: Region) -> tuple[HeaderBlock, int]:
@@ -243,7 +248,8 @@ def split_header(whole: Region) -> tuple[HeaderBlock, int]:
     stop, body = header_end(buffer, start, end)
     too_long = stop - start > HEADER_LIMIT
     octets = _cut(buffer[start : start + HEADER_LIMIT]) if too_long else buffer[start:stop]
-    return HeaderBlock(octets, too_long=too_long), body
+    hint = "" if octets.isascii() else charset_hint(octets, buffer, stop, end)
+    return HeaderBlock(octets, too_long=too_long, charset_hint=hint), body
 
 
 def _cut(octets: bytes) -> bytes:

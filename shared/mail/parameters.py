@@ -66,15 +66,15 @@ class _ParameterPiece(NamedTuple):
     extended: bool
 
 
-def read_parameters(value: bytes) -> Parameterised:
-    """Reads the value of a field, folded or not."""
+def read_parameters(value: bytes, hint: str = "") -> Parameterised:
+    """Reads the value of a field, folded or not; `hint` as of `charsets.decode_unlabelled`."""
     if len(value) <= _SHORT_VALUE:
-        return _read_again(value)
+        return _read_again(value, hint)
     line = unfold(value)
-    return _read_long_again(_limited(line), len(line))
+    return _read_long_again(_limited(line), len(line), hint)
 
 
-def _read(value: bytes, size: int) -> Parameterised:
+def _read(value: bytes, size: int, hint: str) -> Parameterised:
     """`value` is on one line, as much of it as is read, of `size` octets in all."""
     found: list[Finding] = []
     if len(value) < size:
@@ -88,7 +88,7 @@ def _read(value: bytes, size: int) -> Parameterised:
     if not _TYPE.fullmatch(kind):
         found.append(Finding(FindingKind.MALFORMED_CONTENT_TYPE, 0))
     pieces = _pieces(value, stop, found) if stop < len(value) else {}
-    parameters = {name: _joined(name, parts, found) for name, parts in pieces.items()}
+    parameters = {name: _joined(name, parts, hint, found) for name, parts in pieces.items()}
     text = kind.decode("ascii", "replace").lower()
     found.sort(key=lambda one: one.where)
     if len(found) > _MOST_FINDINGS:
@@ -104,9 +104,9 @@ _read_long_again = lru_cache(maxsize=_KEPT_LONG)(_read)
 
 
 @lru_cache(maxsize=512)
-def _read_again(folded: bytes) -> Parameterised:
+def _read_again(folded: bytes, hint: str) -> Parameterised:
     line = unfold(folded)
-    return _read(_limited(line), len(line))
+    return _read(_limited(line), len(line), hint)
 
 
 def _limited(line: bytes) -> bytes:
@@ -249,10 +249,12 @@ def _add(
     sections[index] = _ParameterPiece(where, octets, bool(star))
 
 
-def _joined(name: str, sections: Mapping[int, _ParameterPiece], found: list[Finding]) -> str:
+def _joined(
+    name: str, sections: Mapping[int, _ParameterPiece], hint: str, found: list[Finding]
+) -> str:
     """The sections of a parameter in their order, decoded (RFC 2231 sections 3 and 4)."""
     if sections.keys() == {-1} and not sections[-1].extended:
-        return _decoded(sections[-1].octets, "", name)
+        return _decoded(sections[-1].octets, "", hint, name)
     numbers = sorted(sections)
     if numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 0:
         found.append(Finding(FindingKind.MALFORMED_PARAMETER, sections[numbers[0]].where, name))
@@ -266,11 +268,11 @@ def _joined(name: str, sections: Mapping[int, _ParameterPiece], found: list[Find
                 label = said.decode("ascii", "replace")
             octets = unquote_to_bytes(octets)
         whole += octets
-    return _decoded(whole, label, name)
+    return _decoded(whole, label, hint, name)
 
 
-def _decoded(octets: bytes, label: str, name: str) -> str:
+def _decoded(octets: bytes, label: str, hint: str, name: str) -> str:
     """As every text of a header (`shared.mail.charsets`); a boundary becomes octets again."""
-    if name == "boundary" or (octets.isascii() and not label):
+    if name == "boundary" or (not label and octets.isascii() and b"\x1b" not in octets):
         return octets.decode("utf-8", "replace")
-    return charsets.decode(octets, label).text
+    return charsets.decode(octets, label, hint).text

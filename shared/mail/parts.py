@@ -96,7 +96,7 @@ class PlacedPart(NamedTuple):
         path, part = self
         header, body, media_type, parameters, encoding = part.entity
         fields = header.values(PART_FIELDS)
-        placed = _disposition(fields)
+        placed = _disposition(fields, header.charset_hint)
         size, is_damaged = measured(body, encoding)
         told = (
             path,
@@ -241,12 +241,13 @@ def find_part(root: Part, path: str) -> PlacedPart | UnpackedPart | None:
 
 def disposition(part: Part) -> Parameterised:
     """Content-Disposition (RFC 2183) of a part; empty where it has none."""
-    return _disposition(part.entity.header.values(PART_FIELDS))
+    header = part.entity.header
+    return _disposition(header.values(PART_FIELDS), header.charset_hint)
 
 
-def _disposition(fields: Mapping[str, Sequence[bytes]]) -> Parameterised:
+def _disposition(fields: Mapping[str, Sequence[bytes]], hint: str) -> Parameterised:
     values = fields.get("content-disposition")
-    return read_parameters(values[0]) if values else _NOTHING
+    return read_parameters(values[0], hint) if values else _NOTHING
 
 
 def is_attached(part: Part) -> bool:
@@ -265,7 +266,8 @@ def file_name(part: Part) -> str:
 
 def entity_file_name(entity: Entity) -> str:
     """`file_name` of what need not be a part of a mail."""
-    return _file_name(entity, _disposition(entity.header.values(PART_FIELDS)))
+    header = entity.header
+    return _file_name(entity, _disposition(header.values(PART_FIELDS), header.charset_hint))
 
 
 def _file_name(entity: Entity, placed: Parameterised) -> str:

@@ -86,7 +86,9 @@ def entity(
     header, start = split_header(whole)
     said = header.values(names)
     kind = said.get("content-type")
-    media_type, parameters, _ = read_parameters(kind[0]) if kind and kind[0] else default
+    media_type, parameters, _ = default
+    if kind and kind[0]:
+        media_type, parameters, _ = read_parameters(kind[0], header.charset_hint)
     encoding = said.get("content-transfer-encoding")
     body = made(Region, (whole.buffer, start, whole.end))
     return made(

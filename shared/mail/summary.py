@@ -162,8 +162,8 @@ class _Summary:
         self.fields: dict[str, list[HeaderField]] = {}
         for field in block.select(_WANTED):
             self.fields.setdefault(field.name, []).append(field)
-        self.hint = ""
-        if not block.octets.isascii():
+        self.hint = block.charset_hint
+        if not self.hint and (b"=?" in block.octets or not block.octets.isascii()):
             self.hint = read_parameters(block.value("content-type")).parameters.get("charset", "")
         self.findings: dict[tuple[FindingKind, str], Finding] = {}
         for one in block.findings:

@@ -80,6 +80,7 @@ def test_no_value_takes_the_square_of_its_length() -> None:
         (b"filename*0*=gb2312''%94; filename*1*=%E5; filename*2=.txt", "斿.txt"),
         (b'filename="\xc3\xa9.txt"', "é.txt"),
         (b'filename="\xe9.txt"', "é.txt"),
+        (b'filename="\x1b$B8+@Q=q\x1b(B.txt"', "見積書.txt"),
         # Quotes that were forgotten.
         (b"filename=a b.txt; size=3", "a b.txt"),
         (b"filename=a (1).txt; size=3", "a (1).txt"),

@@ -28,6 +28,11 @@ _SELF_SIGNATURES = (
     SignatureType.PositiveCertification,
     SignatureType.DirectKey,
 )
+#: Versions of keys that are read (RFC 9580 section 5.5.2).
+_VERSIONS = (b"\4", b"\6")
+#: Of several keys in a file so many are named, each by so many characters.
+_SHOWN = 10
+_LONGEST_NAME = 100
 _ARMOUR = b"-----BEGIN PGP "
 _PRIVATE = re.compile(
     rb"-----BEGIN PGP PRIVATE KEY BLOCK-----.*?-----END PGP PRIVATE KEY BLOCK-----[^\n]*\n?", re.S
@@ -67,23 +72,30 @@ def parse_openpgp(data: bytes, password: str | None) -> OpenPGPKey:
     data = _private_blocks(data)
     try:
         packets = list(PacketPile.from_bytes(data))
-        refuse_version_5(packets)
+        refuse_other_versions(packets)
+        if not any(packet.tag in _SECRET for packet in packets):
+            raise InvalidInput(
+                "There is no private key in this file.",
+                field="file",
+                hint="Export the secret key: gpg --export-secret-keys --armor ADDRESS",
+            )
         keys = Cert.split_bytes(data)
     except (RuntimeError, ValueError) as error:
         raise InvalidInput("This OpenPGP key is damaged.", field="file") from error
-    if not any(packet.tag in _SECRET for packet in packets):
-        raise InvalidInput(
-            "There is no private key in this file.",
-            field="file",
-            hint="Export the secret key: gpg --export-secret-keys --armor ADDRESS",
-        )
     if len(keys) > 1:
         raise InvalidInput(
-            "There are several keys in this file.",
+            f"There are {len(keys)} keys in this file: {', '.join(map(_called, keys[:_SHOWN]))}"
+            f"{' …' if len(keys) > _SHOWN else '.'}",
             field="file",
-            hint="Upload each key as a file of its own.",
+            hint="Upload each key as a file of its own: "
+            f"gpg --export-secret-keys --armor {keys[0].fingerprint.upper()}",
         )
     return _opened("", Tsk.from_bytes(data), password)
+
+
+def _called(key: Cert) -> str:
+    user_ids = user_ids_of(key)
+    return f"{user_ids[0][:_LONGEST_NAME]} ({key.fingerprint})" if user_ids else key.fingerprint
 
 
 def _private_blocks(data: bytes) -> bytes:
@@ -161,12 +173,19 @@ def _not_opened(password: str | None, protected: bool, unknown: tuple[str, ...])
     )
 
 
-def refuse_version_5(packets: list[Packet]) -> None:
-    """Raises InvalidInput where a key is of the version that only GnuPG knows."""
+def refuse_other_versions(packets: list[Packet]) -> None:
+    """Raises InvalidInput where a key is of a version that is not read, and names the key: of 5,
+    which only GnuPG knows, or of PGP 2."""
     keys = (*_SECRET, Tag.PublicKey, Tag.PublicSubkey)
-    if any(packet.tag in keys and packet.body[:1] == b"\x05" for packet in packets):
+    for number, packet in enumerate(packets):
+        version = packet.body[:1]
+        if packet.tag not in keys or not version or version in _VERSIONS:
+            continue
+        name = next((one.user_id for one in packets[number:] if one.user_id), None)
+        form = {5: ", a form of GnuPG's own", 2: " (PGP 2)", 3: " (PGP 2)"}.get(version[0], "")
         raise InvalidInput(
-            "This is an OpenPGP key of version 5, a form of GnuPG's own that is not supported.",
+            f"This is an OpenPGP key of version {version[0]}{form} that is not supported"
+            f"{f': {name[:_LONGEST_NAME]}' if name else ''}.",
             field="file",
             hint="Versions 4 and 6 (RFC 9580) are. GnuPG makes version 4 unless told otherwise.",
         )

@@ -87,9 +87,8 @@ def decrypting_parts(secret: Tsk, password: str | None) -> Parts:
             alone = Tsk.from_bytes(_bound(packet.body, public[packet.fingerprint]))
         except (RuntimeError, ValueError):
             continue
-        try:
-            decryptor = alone.decryptor(password)
-        except (RuntimeError, ValueError):
+        decryptor = _decryptor(alone, password)
+        if decryptor is None:
             protected = protected or _is_protected(alone)
             unknown.append(_name(packet))
             continue
@@ -100,6 +99,17 @@ def decrypting_parts(secret: Tsk, password: str | None) -> Parts:
         bits = int.from_bytes(packet.body[start : start + 2])
         found.append(Subkey(packet.key_id, packet.fingerprint, decryptor, algorithm, bits))
     return Parts(tuple(found), protected, tuple(dict.fromkeys(unknown)))
+
+
+def _decryptor(alone: Tsk, password: str | None) -> PyDecryptor | None:
+    """None where it does not open. Without a password, an empty one is tried too: the two are not
+    the same for programs that protect a key with whatever they are given (RFC 9580 section 3.7)."""
+    for candidate in (password,) if password else (None, ""):
+        try:
+            return alone.decryptor(candidate)
+        except (RuntimeError, ValueError):
+            pass
+    return None
 
 
 def _name(packet: Packet) -> str:

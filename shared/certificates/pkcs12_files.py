@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import codecs
 import re
 
 from asn1crypto import pkcs12
@@ -10,6 +11,17 @@ from asn1crypto import pkcs12
 _ARMOURED = re.compile(rb"-----BEGIN PKCS ?#?12-----(.*?)-----END PKCS ?#?12-----", re.DOTALL)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]+=*\s*")
 _KEY_BAGS = ("key_bag", "pkcs8_shrouded_key_bag")
+
+
+def without_marks(data: bytes) -> bytes:
+    """A file of text without the mark in front that Windows writes, and in ASCII where it is in
+    UTF-16, as PowerShell redirects what a program prints; any other file as it is."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16").encode("ascii")
+        except UnicodeError:
+            return data
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def unarmoured_pkcs12(data: bytes) -> bytes | None:

@@ -22,7 +22,7 @@ from shared.certificates.openpgp_keys import (
     emails_of,
     expiry_of,
     looks_like_openpgp,
-    refuse_version_5,
+    refuse_other_versions,
 )
 from shared.certificates.purposes import may_sign_mail, weak_key
 from shared.certificates.uploads import MAX_UPLOAD_BYTES, addresses
@@ -134,7 +134,7 @@ def _certificate(one: x509.Certificate) -> ParsedSender:
 def _openpgp(data: bytes) -> list[ParsedSender]:
     try:
         packets = list(PacketPile.from_bytes(data))
-        refuse_version_5(packets)
+        refuse_other_versions(packets)
         _refuse_many_user_ids(packets)
         keys = Cert.split_bytes(data)
     except (RuntimeError, ValueError) as error:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from shared.bounded_process import TookTooMuch, in_bounds
-from shared.certificates import ml_kem, openpgp_keys, pkcs12_files
+from shared.certificates import ml_kem, openpgp_keys, pem_certificates, pkcs12_files
 from shared.certificates.decryption_keys import PrivateKey
 from shared.certificates.identifiers import Unreadable
 from shared.errors import InvalidInput
@@ -28,6 +28,10 @@ from shared.mail.addresses import lowered
 MAX_UPLOAD_BYTES = 1 << 20
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_OPENSSH = b"BEGIN OPENSSH PRIVATE KEY"
+#: Of several keys in a file so many are named, each by so many characters.
+_SHOWN = 10
+_LONGEST_NAME = 100
 _SMTP_UTF8_MAILBOX = "1.3.6.1.5.5.7.8.9"
 _NO_KEY = "There is no private key in this file."
 _NO_KEY_HINT = (
@@ -40,9 +44,11 @@ _NOT_OPENED = (
     "is not read here."
 )
 _NOT_READ_HINT = (
-    "RSA, elliptic curves and X25519 are read in every form; ML-KEM-768 and 1024 as PEM without a "
-    "password, with the seed: openssl pkcs12 -in FILE -noenc -out NEW.pem"
+    "RSA, elliptic curves and X25519 are read in every form; X448 as PEM; ML-KEM-768 and 1024 as "
+    "PEM without a password, with the seed: openssl pkcs12 -in FILE -noenc -out NEW.pem"
 )
+_ONLY_A_KEY = "There is no certificate in this file, only a key."
+_OTHER_ENCRYPTION = "The key in this file is protected by an encryption that is not supported."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def parse_certificate(data: bytes, password: str | None = None) -> ParsedCertifi
     """
     if len(data) > MAX_UPLOAD_BYTES:
         raise InvalidInput("This file is too large for a certificate.", field="file")
+    data = pkcs12_files.without_marks(data)
     if not data.strip():
         raise InvalidInput("The file is empty.", field="file")
     if openpgp_keys.looks_like_openpgp(data):
@@ -148,7 +155,7 @@ def _pkcs12(data: bytes, password: str | None) -> ParsedCertificate:
         raise InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
     entries = ([loaded.cert] if loaded.cert else []) + list(loaded.additional_certs)
     if not entries:
-        raise InvalidInput("There is no certificate in this file, only a key.", field="file")
+        raise InvalidInput(_ONLY_A_KEY, field="file", hint=_NO_KEY_HINT)
     friendly = {
         entry.certificate.fingerprint(hashes.SHA256()): entry.friendly_name for entry in entries
     }
@@ -170,6 +177,8 @@ def _not_pkcs12(data: bytes, password: str | None, cause: Exception | None) -> I
         return InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
     except Unreadable:
         pass
+    if _is_lone_key(data):
+        return InvalidInput(_ONLY_A_KEY, field="file", hint=_NO_KEY_HINT)
     if cause is not None and "password" in str(cause).lower():
         if password:
             return InvalidInput("The password does not open this file.", field="password")
@@ -177,33 +186,52 @@ def _not_pkcs12(data: bytes, password: str | None, cause: Exception | None) -> I
     return InvalidInput("This PKCS #12 file is damaged.", field="file")
 
 
+def _is_lone_key(data: bytes) -> bool:
+    """Whether a DER file is a private key of PKCS #8, behind a password or not."""
+    try:
+        serialization.load_der_private_key(data, None)
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    except TypeError:  # there is a password
+        pass
+    return True
+
+
 def _pem(data: bytes, password: str | None) -> ParsedCertificate:
     blocks = [(match[1].decode("ascii"), match[0]) for match in _PEM.finditer(data)]
     certificates = [
-        _certificate(block)
+        pem_certificates.certificate(block)
         for label, block in blocks
         if label in ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
     ]
-    keys = [block for label, block in blocks if label.endswith("PRIVATE KEY")]
+    keys = list(dict.fromkeys(block for label, block in blocks if label.endswith("PRIVATE KEY")))
     if not keys:
         raise InvalidInput(_NO_KEY, field="file", hint=_NO_KEY_HINT)
     if len(keys) > 1:
+        names = [_key_name(key, password, certificates) for key in keys[:_SHOWN]]
         raise InvalidInput(
-            "There are several private keys in this file.",
+            f"There are {len(keys)} private keys in this file: {', '.join(names)}"
+            f"{' …' if len(keys) > _SHOWN else '.'}",
             field="file",
             hint="Upload each key with its certificate as a file of its own.",
         )
     if not certificates:
-        raise InvalidInput("There is no certificate in this file, only a key.", field="file")
+        raise InvalidInput(_ONLY_A_KEY, field="file", hint=_NO_KEY_HINT)
     return _parsed(_private_key(keys[0], password), certificates, {})
 
 
-def _certificate(block: bytes) -> x509.Certificate:
-    block = block.replace(b" X509 CERTIFICATE", b" CERTIFICATE")
+def _key_name(block: bytes, password: str | None, certificates: Sequence[x509.Certificate]) -> str:
+    """What a private key is called: as its certificate, or else by its kind."""
     try:
-        return x509.load_pem_x509_certificate(block)
-    except Unreadable as error:
-        raise InvalidInput("A certificate in this file is damaged.", field="file") from error
+        key = _private_key(block, password)
+    except InvalidInput:
+        return "one that is not read" if b"ENCRYPTED" not in block else "one behind a password"
+    public = _public_bytes(key.public_key())  # type: ignore[attr-defined]
+    own = [one for one in certificates if _public_key_of(one) == public]
+    if own:
+        return _name(own[0].subject)[:_LONGEST_NAME]
+    kind = _key_type(key) if isinstance(key, PrivateKey) else "signing"
+    return f"one without a certificate ({kind})"
 
 
 def _private_key(block: bytes, password: str | None) -> object:
@@ -214,6 +242,12 @@ def _private_key(block: bytes, password: str | None) -> object:
         secret = password.encode() if protected and password else None
         return serialization.load_pem_private_key(block, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if str(error).startswith("Unknown key encryption algorithm"):
+            raise InvalidInput(
+                _OTHER_ENCRYPTION, field="file", hint="Convert it: openssl pkey -aes256 -in FILE"
+            ) from error
+        if _OPENSSH in block:
+            raise InvalidInput(_NOT_READ, field="file", hint=_NOT_READ_HINT) from error
         if protected and not _is_about_the_key(error):
             raise InvalidInput(
                 "The password does not open the key in this file.", field="password"
@@ -234,7 +268,9 @@ def _private_key(block: bytes, password: str | None) -> object:
 
 def _is_about_the_key(error: Exception) -> bool:
     """Whether the file was opened, and the key in it not understood. There is no other sign."""
-    return str(error).startswith(("Unknown key type", "Could not deserialize key data"))
+    return str(error).startswith(
+        ("Unknown key type", "Could not deserialize key data", "Key must be ")
+    )
 
 
 def _parsed(

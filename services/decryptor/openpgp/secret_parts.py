@@ -107,7 +107,7 @@ def _stretched(octets: Octets, password: bytes, size: int) -> bytes:
     found = b""
     while len(found) < size:
         context = hashlib.new(digest, bytes(len(found) and 1), usedforsecurity=False)
-        block = data * (65536 // len(data) + 1)
+        block = data * (65536 // max(len(data), 1) + 1)
         left = count
         while left > 0:
             step = min(left, len(block) // len(data) * len(data))

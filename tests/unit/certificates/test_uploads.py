@@ -11,7 +11,8 @@ import pytest
 from asn1crypto import core
 from asn1crypto import pkcs12 as asn1
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, x448
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from shared.certificates import Identity, IdentityIndex, ParsedCertificate, parse_certificate
 from shared.certificates.identifiers import certificate_name
@@ -136,6 +137,39 @@ def test_kinds_of_keys(kind: str, shown: str, pki: Pki) -> None:
     Identity.load("id", parsed.certificate, parsed.private_key)
 
 
+def test_x448_in_pkcs12_is_not_damaged(pki: Pki) -> None:
+    holder = pki.holder("x448", x448.X448PrivateKey.generate())
+    assert parse_certificate(pem(holder.cert, holder.key)).key_type == "X448"
+    with pytest.raises(InvalidInput, match="not read here") as caught:
+        parse_certificate(pkcs12(holder), "secret")
+    assert caught.value.field == "file"
+    assert "X448 as PEM" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "form", ["UTF-16", "UTF-16 of another order", "mark", "twice the key", "trusted", "armour"]
+)
+def test_pem_as_programs_leave_it(form: str, bob: Holder) -> None:
+    """PowerShell writes UTF-16 into a file, Notepad a mark in front of UTF-8."""
+    data = pem(bob.cert, bob.key)
+    text = data.decode()
+    files = {
+        "UTF-16": text.encode("utf-16"),
+        "UTF-16 of another order": "\ufeff".encode("utf-16-be") + text.encode("utf-16-be"),
+        "mark": b"\xef\xbb\xbf" + base64.b64encode(pkcs12(bob)),
+        "twice the key": data + bob.key.read_bytes(),
+        "trusted": openssl(
+            "x509", "-trustout", "-addtrust", "emailProtection", "-in", str(bob.cert)
+        )
+        + bob.key.read_bytes(),
+        "armour": (
+            f"-----BEGIN PKCS12-----\n{base64.encodebytes(pkcs12(bob)).decode()}"
+            "-----END PKCS12-----\n"
+        ).encode("utf-16"),
+    }
+    is_bob(parse_certificate(files[form], "secret"), bob)
+
+
 def test_renewed_certificate_with_the_same_key(pki: Pki, bob: Holder) -> None:
     newer = pki.holder("newer", bob.private, days=(-1, 700))
     parsed = parse_certificate(pem(bob.cert, newer.cert, bob.key))
@@ -171,12 +205,23 @@ def test_what_is_missing_is_named(pki: Pki, bob: Holder) -> None:
         (bob.der, "file", "no private key"),
         (bob.key.read_bytes(), "file", "no certificate"),
         (pem(bob.cert, other.key), "file", "does not belong"),
-        (pem(bob.cert, bob.key, other.cert, other.key), "file", "several private keys"),
+        (pem(bob.cert, bob.key, other.cert, other.key), "file",
+         "2 private keys in this file: CN=bob,.*, CN=other,"),
+        (pem(bob.cert, bob.key, other.key, signer.key), "file",
+         r"3 .*, one without a certificate \(RSA-2048\), one without a certificate \(signing\)"),
+        (openssl("pkcs8", "-topk8", "-nocrypt", "-outform", "DER", "-in", str(bob.key)), "file",
+         "no certificate"),
+        (openssl("pkcs8", "-topk8", "-passout", "pass:x", "-outform", "DER", "-in", str(bob.key)),
+         "file", "no certificate"),
+        (openssl("pkcs8", "-topk8", "-v2", "camellia256", "-passout", "pass:x", "-in", str(bob.key))
+         + bob.cert.read_bytes(), "file", "encryption that is not supported"),
+        (bob.cert.read_bytes() + bob.private.private_bytes(  # type: ignore[attr-defined]
+            Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), "file", "not read here"),
         (pem(signer.cert, signer.key), "file", "can sign, but not decrypt"),
-    ]
+    ]  # fmt: skip
     for data, field, words in cases:
         with pytest.raises(InvalidInput, match=words) as caught:
-            parse_certificate(data)
+            parse_certificate(data, "x" if b"ENCRYPTED" in data else None)
         assert caught.value.field == field
 
 

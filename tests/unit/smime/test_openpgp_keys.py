@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ from pysequoia import CipherSuite, Profile, Tsk, encrypt
 
 from services.decryptor.opening import TrustStore
 from services.decryptor.openpgp.packet_body import Octets
+from services.decryptor.openpgp.secret_parts import _stretched
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.certificates.openpgp_keys import secret_packet
 from shared.errors import InvalidInput
 from tests.unit.smime.gnupg import GnuPG
 from tests.unit.smime.mails import ENTITY, HEADER, Opener
-from tests.unit.smime.pgp_packets import packet
+from tests.unit.smime.pgp_packets import locked, packet
 from tests.unit.smime.test_openpgp import Person, multipart_encrypted
 
 pytestmark = pytest.mark.promise("C2")
@@ -202,8 +204,41 @@ def test_key_that_only_signs_is_refused(gnupg: GnuPG) -> None:
         parse_certificate(gnupg.secret("signs@example.org"))
 
 
-def test_key_of_version_5_is_named() -> None:
-    """A form that only GnuPG makes; what it holds is not read, so its first octets will do."""
-    body = b"\x05" + bytes(4) + b"\x16" + (51).to_bytes(4) + bytes(120)
-    with pytest.raises(InvalidInput, match="version 5"):
-        parse_certificate(bytes((0xC5, len(body))) + body)
+def test_a_key_behind_an_empty_password(tmp_path: Path) -> None:
+    """Which is another thing than none (RFC 9580 section 3.7), and looks the same to people."""
+    bob = Person("bob@example.org")
+    file = locked(bob.secret, "", 254)
+    for password in (None, ""):
+        assert_opens(opener(file, tmp_path, password), encrypt(ENTITY, [bob.public]))
+    with pytest.raises(InvalidInput, match="does not open") as caught:
+        parse_certificate(file, "another")
+    assert caught.value.field == "password"
+    # The simplest form has neither a salt nor anything else to repeat.
+    assert _stretched(Octets(b"\0\x08"), b"", 32) == hashlib.sha256(b"").digest()
+
+
+def test_several_keys_in_one_file_are_named() -> None:
+    one, other = Person("one@example.org"), Person("other@example.org")
+    for file in (bytes(one.secret) + bytes(other.secret), f"{one.secret}\n{other.secret}".encode()):
+        with pytest.raises(InvalidInput, match="2 keys in this file") as caught:
+            parse_certificate(file)
+        for who in (one, other):
+            assert who.public.fingerprint in str(caught.value)
+        assert "one@example.org" in str(caught.value)
+        assert "gpg --export-secret-keys" in (caught.value.hint or "")
+
+
+def test_a_message_is_no_damaged_key() -> None:
+    message = encrypt(ENTITY, [Person("bob@example.org").public])
+    with pytest.raises(InvalidInput, match="no private key"):
+        parse_certificate(message)
+
+
+@pytest.mark.parametrize("version", [2, 3, 5, 7])
+def test_a_key_of_another_version_is_named(version: int) -> None:
+    """What such a key holds is not read, so its first octets will do."""
+    body = bytes((version,)) + bytes(4) + b"\x16" + (51).to_bytes(4) + bytes(120)
+    file = packet(5, body) + packet(13, b"Bob <bob@example.org>")
+    with pytest.raises(InvalidInput, match=f"version {version}.*: Bob <bob@example.org>") as caught:
+        parse_certificate(file)
+    assert "4 and 6" in (caught.value.hint or "")

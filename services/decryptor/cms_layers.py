@@ -321,7 +321,7 @@ class CMS:
 
     def _verify(self, layer: SignedLayer, signed: SignedData, content: Content) -> None:
         layer.certificates = load_certificates(signed.certificates)
-        layer.verified = verify(signed, content, self._trust.senders)
+        layer.verified = verify(signed, content, [*layer.certificates, *self._trust.senders])
 
     def _broken(self, whole: Entity, reason: str) -> Inner | None:
         """A body that says it is CMS and is not."""

@@ -24,9 +24,10 @@ CONSTRUCTED = 0x20
 INDEFINITE = -1
 #: Nesting of elements; CMS needs about 15.
 MAX_DEPTH = 48
-#: Chunks of one octet string. Senders use chunks of 1,000 octets and more: 10^6 of them are more
-#: than the largest mail. Without a bound, chunks of one octet would cost a minute of work a mail.
-MAX_CHUNKS = 1_000_000
+#: Chunks of one octet string, and elements that are stepped over in a row. Senders use chunks of
+#: 1,000 octets and more: of 800 octets as many are the largest mail. Without a bound, chunks of one
+#: octet would cost a minute of work a mail.
+MAX_CHUNKS = 200_000
 #: What is copied out of a message piece by piece (names, keys, certificates) is small; only its
 #: content can be large, and that is streamed.
 MAX_SMALL = 1 << 18
@@ -37,6 +38,8 @@ MAX_ITEMS = 10_000
 _CUT_OFF = "The structure ends in the middle of an element."
 _TOO_LONG = "An element is longer than the structure."
 _TOO_LARGE = "A part of the structure is larger than it can be."
+_TOO_MANY = "The structure has too many elements."
+_TOO_DEEP = "The structure is nested too deeply."
 
 
 def header(buffer: Buffer, position: int, end: int) -> tuple[int, int, int]:
@@ -81,7 +84,7 @@ def end_of(buffer: Buffer, start: int, stop: int, end: int) -> int:
     """The offset behind an element whose `header` is known (for indefinite ones: behind EOC)."""
     if stop != INDEFINITE:
         return stop
-    position, depth = start, 1
+    position, depth, left = start, 1, MAX_CHUNKS
     while depth:
         if position + 2 > end:
             raise Malformed(_CUT_OFF)
@@ -89,11 +92,14 @@ def end_of(buffer: Buffer, start: int, stop: int, end: int) -> int:
             position += 2
             depth -= 1
             continue
+        left -= 1
+        if left < 0:
+            raise Malformed(_TOO_MANY)
         _, start, stop = header(buffer, position, end)
         if stop == INDEFINITE:
             depth += 1
             if depth > MAX_DEPTH:
-                raise Malformed("The structure is nested too deeply.")
+                raise Malformed(_TOO_DEEP)
             position = start
         else:
             position = stop
@@ -212,7 +218,11 @@ class Reader:
 
     def leave(self, inner: Reader) -> None:
         """Goes on behind the element that `enter` opened, skipping what was not read."""
+        left = MAX_CHUNKS
         while inner.peek() != -1:
+            left -= 1
+            if left < 0:
+                raise Malformed(_TOO_MANY)
             inner.position = skip(inner.buffer, inner.position, inner.end)
         self.position = inner.position + 2 if inner._indefinite else inner.position
 
@@ -257,7 +267,7 @@ class Reader:
                 position = stop
             elif found == OCTET_STRING | CONSTRUCTED:
                 if len(stack) >= MAX_DEPTH:
-                    raise Malformed("The structure is nested too deeply.")
+                    raise Malformed(_TOO_DEEP)
                 stack.append(stop)
                 bounds.append(bound if stop == INDEFINITE else stop)
                 position = start
@@ -276,9 +286,11 @@ def octet_string(source: Reader, tag: int = OCTET_STRING) -> bytes:
     if source.peek() == tag:
         return source.value(tag)
     joined = bytearray()
+    left = MAX_ITEMS
     for start, stop in source.octets(tag):
         joined += small(source.buffer, start, stop)
-        if len(joined) > MAX_SMALL:
+        left -= 1
+        if len(joined) > MAX_SMALL or left < 0:
             raise Malformed(_TOO_LARGE)
     return bytes(joined)
 
@@ -292,25 +304,43 @@ def encode(tag: int, content: bytes) -> bytes:
     return bytes((tag, 0x80 | len(octets))) + octets + content
 
 
-def to_der(element: bytes, depth: int = 0) -> bytes:
+def to_der(element: bytes) -> bytes:
     """A small BER element with definite lengths, chunked strings joined and sets sorted.
 
-    Signed attributes are hashed in DER however they were sent (RFC 5652 section 5.4).
+    Signed attributes are hashed in DER however they were sent (RFC 5652 section 5.4). Raises
+    Malformed, also where it has more than `MAX_ITEMS` elements in it.
     """
-    if depth > MAX_DEPTH:
-        raise Malformed("The structure is nested too deeply.")
-    tag, start, stop = header(element, 0, len(element))
-    if not tag & CONSTRUCTED:
-        return encode(tag, element[start:stop])
-    if tag == OCTET_STRING | CONSTRUCTED:
-        return encode(OCTET_STRING, octet_string(reader_at(element)))
-    children: list[bytes] = []
-    inner = Reader(element, start, stop, len(element))
-    while inner.peek() != -1:
-        children.append(to_der(inner.element(), depth + 1))
-    if tag == SET:
-        children.sort()
-    return encode(tag, b"".join(children))
+    return _DerWriter(element).write(0, len(element), 0)[0]
+
+
+class _DerWriter:
+    """Goes through an element once: to step over what is indefinite first would take as many ways
+    as it is deep."""
+
+    def __init__(self, element: bytes) -> None:
+        self._element = element
+        self._left = MAX_ITEMS
+
+    def write(self, position: int, end: int, depth: int) -> tuple[bytes, int]:
+        """(the element there in DER, the offset behind it as it was sent)."""
+        self._left -= 1
+        if depth > MAX_DEPTH or self._left < 0:
+            raise Malformed(_TOO_DEEP if depth > MAX_DEPTH else _TOO_MANY)
+        tag, start, stop = header(self._element, position, end)
+        if not tag & CONSTRUCTED:
+            return encode(tag, self._element[start:stop]), stop
+        if tag == OCTET_STRING | CONSTRUCTED:
+            source = reader_at(self._element, position, end)
+            return encode(OCTET_STRING, octet_string(source)), source.position
+        children: list[bytes] = []
+        inner = Reader(self._element, start, stop, end)
+        while inner.peek() != -1:
+            child, inner.position = self.write(inner.position, inner.end, depth + 1)
+            children.append(child)
+        if tag == SET:
+            children.sort()
+        behind = inner.position + 2 if stop == INDEFINITE else stop
+        return encode(tag, b"".join(children)), behind
 
 
 def reader_at(buffer: Buffer, start: int = 0, end: int | None = None) -> Reader:

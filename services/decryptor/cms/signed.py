@@ -36,6 +36,9 @@ from shared.mail.region import Region
 
 MAX_SIGNERS = 16
 MAX_CERTIFICATES = 64
+#: Signed attributes of one signer, and octets of them; programs write five or six.
+MAX_ATTRIBUTES = 256
+MAX_ATTRIBUTES_SIZE = 1 << 16
 #: Attributes that have one value (RFC 5652 section 11): readers differ on which of two counts.
 _SINGLE = (CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME)
 _SHA1 = oid("1.3.14.3.2.26")
@@ -96,13 +99,15 @@ def read_signed(body: Region, content: Reader, spool: Spool) -> SignedData:
     certificates: list[bytes] = []
     if fields.peek() == 0xA0:
         bag = fields.enter(0xA0)
+        left = MAX_CERTIFICATES
         while (tag := bag.peek()) != -1:
-            if tag != SEQUENCE:
-                bag.take()  # attribute certificates and other formats
-                continue
-            if len(certificates) >= MAX_CERTIFICATES:
+            left -= 1
+            if left < 0:
                 raise Malformed("There are too many certificates.")
-            certificates.append(bag.element())
+            if tag == SEQUENCE:
+                certificates.append(bag.element())
+            else:
+                bag.take()  # attribute certificates and other formats
         fields.leave(bag)
     if fields.peek() == 0xA1:
         fields.take()  # revocation lists
@@ -137,6 +142,8 @@ def _signer(fields: Reader) -> SignerInfo:
     if fields.peek() == 0xA0:
         # RFC 5652 section 5.4: what is signed has the tag of a SET, not the implicit one.
         attributes = b"\x31" + fields.element(0xA0)[1:]
+        if len(attributes) > MAX_ATTRIBUTES_SIZE:
+            raise Malformed("The signed attributes are larger than they can be.")
     signature_algorithm = algorithm(fields.element(SEQUENCE))
     signature = octet_string(fields)
     values = attribute_values(attributes) if attributes else {}
@@ -167,6 +174,8 @@ def attribute_values(attributes: bytes) -> dict[bytes, bytes]:
         values = one.enter(SET)
         if name in found:
             raise Malformed("A signed attribute occurs twice.")
+        if len(found) >= MAX_ATTRIBUTES:
+            raise Malformed("There are too many signed attributes.")
         found[name] = values.element() if values.peek() != -1 else b""
         if name in _SINGLE and values.peek() != -1:
             raise Malformed("A signed attribute has two values.")

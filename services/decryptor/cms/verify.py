@@ -6,7 +6,7 @@ anybody vouches for it, is the matter of `services.decryptor.trust`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from cryptography import x509
@@ -24,7 +24,7 @@ from services.decryptor.cms.algorithms import (
     mask_digest,
     tagged_parameters,
 )
-from services.decryptor.cms.ber import to_der
+from services.decryptor.cms.ber import INTEGER, SEQUENCE, reader, to_der
 from services.decryptor.cms.errors import CmsError, Malformed, Unsupported
 from services.decryptor.cms.oids import (
     DATA,
@@ -41,7 +41,12 @@ from services.decryptor.cms.oids import (
     oid,
 )
 from services.decryptor.cms.recipients import RecipientId
-from services.decryptor.cms.signed import SignedData, SignerInfo, attribute_values
+from services.decryptor.cms.signed import (
+    MAX_ATTRIBUTES_SIZE,
+    SignedData,
+    SignerInfo,
+    attribute_values,
+)
 from shared.certificates.identifiers import Unreadable, certificate_name
 from shared.mail.region import Region
 
@@ -80,8 +85,10 @@ _Unhashed = (
 )
 #: Without attributes, such a signature covers the content itself, which must then be in memory.
 _MAX_UNHASHED = 1 << 26
-#: Attributes are shorter than that.
-_MAX_ATTRIBUTES = 1 << 16
+#: Octets of the longest certificate (with a signature of SLH-DSA), and of a name in it: of what is
+#: longer each octet costs work in every signature.
+_MAX_CERTIFICATE = 1 << 16
+_MAX_NAME = 1 << 12
 
 
 class Verified(NamedTuple):
@@ -128,36 +135,50 @@ def canonical_lines(windows: Iterable[memoryview | bytes]) -> Iterator[bytes]:
 
 
 def verify(
-    signed: SignedData, content: Content, known: Iterable[x509.Certificate] = ()
+    signed: SignedData, content: Content, certificates: Sequence[x509.Certificate]
 ) -> list[Verified]:
-    """Verifies every signature; certificates come from the message, else from `known`.
+    """Verifies every signature; `certificates` are those of the message, then those known.
 
     Never raises for what a message can hold.
     """
-    certificates = [*load_certificates(signed.certificates), *known]
     return [_verify_one(signed, signer, content, certificates) for signer in signed.signers]
 
 
 def load_certificates(encoded: Iterable[bytes]) -> list[x509.Certificate]:
-    """Those of the certificates that can be read."""
+    """Those of the certificates that can be read, and are no larger than they can be."""
     found: list[x509.Certificate] = []
     for element in encoded:
         try:
+            if len(element) > _MAX_CERTIFICATE or _longest_name(element) > _MAX_NAME:
+                continue
             certificate = x509.load_der_x509_certificate(element)
             # Read now what is read on demand, and would raise in the middle of a judgement.
             _ = certificate.subject.rfc4514_string(), certificate.not_valid_before_utc
             _ = certificate.issuer, certificate.not_valid_after_utc
-        except Unreadable:
+        except (Malformed, *Unreadable):
             continue
         found.append(certificate)
     return found
+
+
+def _longest_name(certificate: bytes) -> int:
+    """Octets of the issuer or the subject (RFC 5280 section 4.1). Raises Malformed."""
+    fields = reader(certificate).enter(SEQUENCE)
+    if fields.peek() == 0xA0:
+        fields.take()  # version
+    fields.take(INTEGER)
+    fields.take(SEQUENCE)  # algorithm of the signature
+    issuer = fields.item(SEQUENCE)
+    fields.take(SEQUENCE)  # validity
+    subject = fields.item(SEQUENCE)
+    return max(issuer.stop - issuer.start, subject.stop - subject.start)
 
 
 def _verify_one(
     signed: SignedData,
     signer: SignerInfo,
     content: Content,
-    certificates: list[x509.Certificate],
+    certificates: Sequence[x509.Certificate],
 ) -> Verified:
     found = _find(signer.identifier, certificates)
     if not found:
@@ -176,7 +197,7 @@ def _verify_one(
     return Verified(signer, certificate, "", weak)
 
 
-def _find(wanted: RecipientId, certificates: list[x509.Certificate]) -> list[x509.Certificate]:
+def _find(wanted: RecipientId, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     """Those of that name: of one key id there may be several, for one key."""
     found: list[x509.Certificate] = []
     for certificate in certificates:
@@ -263,7 +284,7 @@ def _check_bare(
 
 
 def _are_attributes(part: Region) -> bool:
-    if len(part) > _MAX_ATTRIBUTES or part.copy(1) != b"\x31":
+    if len(part) > MAX_ATTRIBUTES_SIZE or part.copy(1) != b"\x31":
         return False
     try:
         return MESSAGE_DIGEST in attribute_values(part.copy())

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.decryptor.cms import ber
 from services.decryptor.cms.ber import (
     MAX_CHUNKS,
+    MAX_ITEMS,
     encode,
     octet_string,
     reader_at,
@@ -71,6 +73,42 @@ def test_chunks_are_limited() -> None:
     with pytest.raises(Malformed, match="pieces"):
         for _ in reader_at(data).octets():
             pass
+
+
+def test_der_is_made_in_one_way_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stepping over what is indefinite takes a way through all that lies in it, at each depth."""
+    looked_at = 0
+    read = ber.header
+
+    def counted(buffer: ber.Buffer, position: int, end: int) -> tuple[int, int, int]:
+        nonlocal looked_at
+        looked_at += 1
+        return read(buffer, position, end)
+
+    monkeypatch.setattr(ber, "header", counted)
+    depth, nothing = 40, encode(5, b"") * 1000
+    made = nothing
+    for _ in range(depth):
+        made = encode(0x30, made)
+    assert to_der(b"\x30\x80" * depth + nothing + b"\0\0" * depth + b"behind") == made
+    assert looked_at == depth + 1000
+
+
+def test_elements_are_limited() -> None:
+    """Each costs a step, and two octets in a mail."""
+    nothing = encode(5, b"")
+    many = nothing * (MAX_CHUNKS + 1)
+    with pytest.raises(Malformed, match="too many"):
+        skip(b"\x30\x80" + many + b"\0\0", 0, len(many) + 4)
+    source = reader_at(encode(0x30, many))
+    with pytest.raises(Malformed, match="too many"):
+        source.leave(source.enter(0x30))
+    assert to_der(encode(0x30, nothing * (MAX_ITEMS - 1)))
+    with pytest.raises(Malformed, match="too many"):
+        to_der(encode(0x30, nothing * MAX_ITEMS))
+    assert octet_string(reader_at(chunked([b"x"] * MAX_ITEMS)))
+    with pytest.raises(Malformed, match="larger"):
+        octet_string(reader_at(chunked([b"x"] * (MAX_ITEMS + 1))))
 
 
 def test_deep_octet_strings_are_refused() -> None:

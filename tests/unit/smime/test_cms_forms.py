@@ -9,11 +9,13 @@ from datetime import timedelta
 
 import pytest
 from asn1crypto import cms
+from asn1crypto import core as asn1core
 from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
+from services.decryptor.cms.verify import load_certificates
 from tests.unit.smime.chains import utf8_mailbox
 from tests.unit.smime.mails import (
     ENTITY,
@@ -133,6 +135,47 @@ def test_an_attribute_has_one_value(
     assert openssl_says(signed, pki) == (kind == "none")
     with opener(mail(signed, "signed-data")) as opened:
         assert opened.security.signature == ("valid" if kind == "none" else "invalid")
+
+
+@pytest.mark.promise("C2")
+@pytest.mark.parametrize(
+    ("count", "size", "word"), [(200, 9, "valid"), (300, 9, "invalid"), (1, 70_000, "invalid")]
+)
+def test_signed_attributes_are_few_and_short(
+    count: int, size: int, word: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    """Programs write six, of some dozen octets each; each octet costs work for each signature."""
+
+    def change(attributes: cms.CMSAttributes) -> None:
+        for number in range(count):
+            values = [asn1core.OctetString(b"x" * size)]
+            attributes.append({"type": f"1.2.3.4.{number}", "values": values})
+
+    with opener(mail(signed_again(holders["alice"], change), "signed-data")) as opened:
+        assert opened.security.signature == word, opened.security
+
+
+@pytest.mark.promise("C2")
+def test_what_is_no_certificate_by_its_size_is_none(pki: Pki) -> None:
+    """Each attribute of a name, and each extension, costs work in every signature of a mail."""
+    rows = {
+        "usual": (common_name("somebody"), 1, True),
+        "long, as names are": (common_name("x" * 60), 1000, True),
+        "of SLH-DSA": (common_name("somebody"), 50_000, True),
+        "a long name": (x509.Name([*common_name("x")] * 100), 1, False),
+        "too large": (common_name("somebody"), 70_000, False),
+    }
+    key = rsa_key()
+    for name, (subject, size, is_one) in rows.items():
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"x" * size)
+        der = (
+            x509.CertificateBuilder(pki.root.subject, subject, key.public_key(), 1, NOW, NOW)
+            .add_extension(extension, critical=False)
+            .sign(pki.root_key, hashes.SHA256())
+            .public_bytes(serialization.Encoding.DER)
+        )
+        assert bool(load_certificates([der])) is is_one, name
+    assert load_certificates([b"", b"\x30\0", b"\x30\x03\x02\1\0"]) == []
 
 
 @pytest.mark.promise("F2")

@@ -31,6 +31,13 @@ _ANGLED = re.compile(rf"(?P<name>{_NAME})(?<!\.)<(?P<address>{_ADDRESS})>")
 _TWICE = re.compile(rf"(?P<name>{_ADDRESS})[ \t]++<(?P<address>(?P=name))>")
 _PLAIN = re.compile(rf"(?P<address>{_ADDRESS})(?P<name>[ \t]++{_COMMENT})?")
 _LONGEST = 1000
+#: "Jane @ Corp", in lower case: no part of an address, for no dot of any script comes behind it.
+_AT_A_PLACE = re.compile(
+    r"(?<=\S )@(?= [a-z0-9\u00df-\u024f\u0430-\u045f\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff"
+    r"\uac00-\ud7a3 &'-]+\"?\s*\Z)"
+)
+#: The joiners of ZWJ sequences (emoji) and of the scripts of Persia and India, in their place.
+_JOINERS = re.compile("(?<=[^\x00-\x7f])[\u200c\u200d](?=[^\x00-\x7f])")
 #: Findings about the header that leave open who the author is.
 _AMBIGUOUS = (
     FindingKind.BARE_CR,
@@ -52,6 +59,8 @@ _TELLING = frozenset(
     ("from", "sender", "reply-to", "subject", "date", "mime-version", "content-type",
      "content-transfer-encoding", "content-disposition")
 )  # fmt: skip
+#: Gateways write it a second time; where both say the same, no reader can read another one.
+_SAYS_THE_SAME = ("mime-version",)
 _ODD = (
     FindingKind.DUPLICATE_FROM,
     FindingKind.DUPLICATE_CONTENT_TYPE,
@@ -108,9 +117,14 @@ def ambiguity(header: HeaderBlock) -> str:
     kinds = [
         one.kind
         for one in header.findings
-        if one.kind in _AMBIGUOUS or (one.kind in _ODD and one.detail in _TELLING)
+        if one.kind in _AMBIGUOUS
+        or (one.kind in _ODD and one.detail in _TELLING and not _says_the_same(header, one.detail))
     ]
     return ", ".join(dict.fromkeys(kinds))
+
+
+def _says_the_same(header: HeaderBlock, name: str) -> bool:
+    return name in _SAYS_THE_SAME and len({one.unfolded for one in header.all(name)}) == 1
 
 
 def _author(header: HeaderBlock, where: str) -> Author:
@@ -140,11 +154,13 @@ def _author(header: HeaderBlock, where: str) -> Author:
     address = lowered(match["address"])
     name, doubts = read_text((match["name"] or "").encode())
     # Some letters look like others, and are the same for a reader who folds them.
-    plain = unicodedata.normalize("NFKC", name).lower()
+    plain = _AT_A_PLACE.sub("", unicodedata.normalize("NFKC", name).lower())
     # Outlook writes an address that it shows for a name between apostrophes.
     if "@" in plain and not {*_addresses_in(plain)} <= {address, f"'{address}'"}:
         return Author(None, "mismatch", f"The name of the author shows another address: {name}")
-    if any(map(_is_invisible, text + name)) or any(one.kind in _INVISIBLE for one in doubts):
+    if any(map(_is_invisible, _JOINERS.sub("", text + name))) or any(
+        one.kind in _INVISIBLE for one in doubts
+    ):
         return Author(None, "ambiguous", "The name of the author holds invisible characters.")
     # What the event, the ledger and the pages show.
     if [lowered(one.address) for one in read_addresses(raw).addresses] != [address]:

@@ -210,7 +210,6 @@ def _base64(data: bytes) -> bytes:
 _TEXT = b"Please pay invoice 4711 to the new account.\r\n- dashed\r\nBye\r\n"
 _PART = b"Content-Type: text/plain\r\n\r\n" + EVIL + b"\r\n"
 _HONEST = (b"ME", b"<ME>", b"Some Body <ME>", b'"Body, Some" <ME>', b"=?utf-8?q?S=C3=B6me?= <ME>")
-_NAMED = (b"ME <ME>", b"\"'ME'\" <ME>")
 _OTHERS = tuple(
     one
     for address in (BOSS.encode(), MALLORY.encode())
@@ -254,7 +253,7 @@ _OTHERS = tuple(
     )
 )
 _MORE = tuple(one for address in (BOSS, MALLORY) for one in odd_fragments.authors(address.encode()))
-_AUTHORS = _HONEST + _NAMED + _OTHERS + _MORE
+_AUTHORS = _HONEST + odd_fragments.NAMED + _OTHERS + _MORE
 _INSIDE = (
     b"From: ME\r\n",
     b"Subject: inside\r\nFrom: Other Name <ME>\r\n",

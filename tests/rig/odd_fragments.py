@@ -10,6 +10,13 @@ from random import Random
 
 _PART = b"Content-Type: text/plain\r\n\r\nEVIL\r\n"
 
+#: Values of From that are odd and honest.
+NAMED = (
+    b"ME <ME>", b"\"'ME'\" <ME>", b'"Jane @ Corp" <ME>', b"=?utf-8?q?Jane_=40_Corp?= <ME>",
+    "Eva \U0001f469\u200d\U0001f4bb <ME>".encode(), b"ME\r\nMIME-Version: 1.0",
+    b"=?utf-8?b?2LnZhNuM4oCM2LHYttin?= <ME>", b"=?utf-8?b?77u/SmFuZQ==?= <ME>",
+)  # fmt: skip
+
 
 def authors(address: bytes) -> tuple[bytes, ...]:
     """Values of From that show `address` to somebody, or look as if."""
@@ -34,6 +41,10 @@ def authors(address: bytes) -> tuple[bytes, ...]:
         b'"\'' + address + b"'\" <ME>", b'<"' + address + b'"@ME>', b"<" + address + b" ME>",
         b"<" + address + b",ME>", b"<(c)ME>", b"<ME>;<" + address + b">", b"a:b:ME;;",
         b"mailto:ME", b"<mailto:ME>", b"<ME?cc=" + address + b">", b"<ME> via " + address,
+        b'"' + address.replace(b"@", b" @ ") + b'" <ME>',
+        b'"' + address.replace(b"@", b" @ ").replace(b".", b"\xe3\x80\x82") + b'" <ME>',
+        b'"' + address.replace(b"@", b"\xe2\x80\x8d@\xe2\x80\x8d") + b'" <ME>',
+        b"ME\r\nMIME-Version: 1.0 (" + address + b")",
     )  # fmt: skip
 
 

@@ -42,6 +42,21 @@ FROM = b"From: Alice Example <alice@example.org>"
         b"\"'alice@example.org'\" <alice@example.org>",
         b"Alice\r\n Example <alice@example.org>",
         "Alice Größe <alice@example.org>".encode(),
+        # Joiners where their scripts have them, a place behind an at sign, a mark nobody sees.
+        "Alice 👩\u200d💻 <alice@example.org>".encode(),
+        '"👨\u200d👩\u200d👧\u200d👦 Familie" <alice@example.org>'.encode(),
+        b"=?utf-8?q?=F0=9F=91=A9=E2=80=8D=F0=9F=92=BB?= <alice@example.org>",
+        "علی\u200cرضا <alice@example.org>".encode(),
+        '"क्\u200dष" <alice@example.org>'.encode(),
+        b'"Alice @ Example" <alice@example.org>',
+        b'"Dr. A. Example @ Sales & Co" <alice@example.org>',
+        b"=?utf-8?q?Alice_=40_Example?= <alice@example.org>",
+        '"Алиса @ Пример" <alice@example.org>'.encode(),
+        '"山田 @ 営業部" <alice@example.org>'.encode(),
+        b"=?utf-8?b?77u/QWxpY2U=?= <alice@example.org>",
+        # A gateway that says it again.
+        b"alice@example.org\r\nMIME-Version: 1.0",
+        b"alice@example.org\r\nX-Gateway: a\r\nMime-Version:1.0 ",
     ],
 )
 def test_event_and_page_and_raw_show_the_author_who_signed(
@@ -57,6 +72,44 @@ def test_event_and_page_and_raw_show_the_author_who_signed(
         assert shown.sender.lower() == "alice@example.org"
         assert read_headers(header).sender == shown.sender
         assert len(read_fields(opened.content).all("from")) == 1
+
+
+@pytest.mark.parametrize(
+    ("author", "verdict"),
+    [
+        ('"boss @ corp.example" <alice@example.org>', "mismatch"),
+        ('"boss@ corp" <alice@example.org>', "mismatch"),
+        ('"boss @corp" <alice@example.org>', "mismatch"),
+        ('"boss@corp" <alice@example.org>', "mismatch"),
+        ('"boss @ corp。example" <alice@example.org>', "mismatch"),
+        ('"boss @ corp\u2024example" <alice@example.org>', "mismatch"),
+        ('"boss @ corpꞏexample" <alice@example.org>', "mismatch"),
+        ('"boss @ corp٠example" <alice@example.org>', "mismatch"),
+        ('"boss @ corp (dot) example" <alice@example.org>', "mismatch"),
+        ('"boss @ a @ b" <alice@example.org>', "mismatch"),
+        ('"boss @ corp, boss@corp.example" <alice@example.org>', "mismatch"),
+        ('"boss＠corp" <alice@example.org>', "mismatch"),
+        ("Alice @ Example <alice@example.org>", "ambiguous"),
+        ('"boss\u200d@\u200dcorp.example" <alice@example.org>', "mismatch"),
+        ('"Al\u200dice" <alice@example.org>', "ambiguous"),
+        ('"Ali\u200dç" <alice@example.org>', "ambiguous"),
+        ('"\u200dAlice" <alice@example.org>', "ambiguous"),
+        ('"👩\u202e💻" <alice@example.org>', "ambiguous"),
+        ('"👩\u200b💻" <alice@example.org>', "ambiguous"),
+        ("Ä <älice@exa\u200dmple.org>", "ambiguous"),
+        ("alice@example.org\r\nMIME-Version: 1.1", "ambiguous"),
+        ("alice@example.org\r\nMIME-Version: 1.0 (x)", "ambiguous"),
+        ("alice@example.org\r\nFrom: alice@example.org", "ambiguous"),
+        ("alice@example.org\r\nSubject: one\r\nSubject: one", "ambiguous"),
+    ],
+)
+def test_what_looks_like_them_is_not_valid(
+    author: str, verdict: str, opener: Opener, holders: dict[str, Holder]
+) -> None:
+    alice = holders["alice"]
+    header = HEADER.replace(FROM, b"From: " + author.encode())
+    with opener(header + multipart_signed(alice.cert, alice.key)) as opened:
+        assert opened.security.signature == verdict, opened.security.reason
 
 
 @pytest.mark.parametrize("name", [b"Subject", b"To", b"Date", b"Reply-To", b"Sender"])

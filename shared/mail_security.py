@@ -28,7 +28,7 @@ Integrity = Literal["aead", "none"]
 #: it, or only an encrypted form.
 #: `ambiguous`: right and vouched for, but readers differ on what the mail says or on who wrote it.
 #: `untrusted`: nobody vouches for the signer. Mathematically right, but for that of an OpenPGP key
-#: that is not known here, which nobody can check.
+#: or a certificate that is not known here, which nobody can check.
 #: `revoked`: mathematically right, but the certificate of the signer is revoked by its authority,
 #: or the OpenPGP key by its owner.
 #: `invalid`: the content is not what was signed, or the signature cannot be checked.

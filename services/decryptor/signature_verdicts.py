@@ -158,7 +158,7 @@ def _judge(
     one: Verified, certificates: list[x509.Certificate], author: Author, trust: TrustStore
 ) -> SignatureVerdict:
     if one.certificate is None:
-        return SignatureVerdict("invalid", None, one.problem)
+        return SignatureVerdict("untrusted" if one.unknown else "invalid", None, one.problem)
     emails = addresses(one.certificate)
     matching = author.address if is_one_of(author.address, emails) else None
     signer = matching or [*emails, _common_name(one.certificate)][0]

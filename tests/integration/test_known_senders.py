@@ -36,7 +36,7 @@ def test_the_decryptor_believes_senders_and_authorities_that_were_given(
         return found
 
     with Database(database_url, size=2) as database:
-        assert verdicts(database) == ["untrusted", "invalid"]
+        assert verdicts(database) == ["untrusted", "untrusted"]
         for data in (str(person.public).encode(), alice.cert.read_bytes()):
             [sender] = parse_senders(data)
             with database.transaction() as session:

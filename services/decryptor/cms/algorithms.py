@@ -73,13 +73,22 @@ DIGESTS: dict[bytes, hashes.HashAlgorithm] = {
     oid(_SHA2 + "12"): hashes.SHAKE256(64),
     oid("1.2.840.113549.2.5"): hashes.MD5(),  # noqa: S303 -- named, so that it can be refused
 }
+#: Digests that are named and not supported.
+_NAMES = {
+    oid("1.3.36.3.2.1"): "RIPEMD-160",
+    oid("1.2.840.113549.2.2"): "MD2",
+    oid("1.0.10118.3.0.55"): "Whirlpool",
+    oid("1.2.156.10197.1.401"): "SM3",
+    oid("1.2.643.7.1.1.2.2"): "Streebog",
+    oid("1.2.643.7.1.1.2.3"): "Streebog",
+}
 
 
 def digest(name: bytes) -> hashes.HashAlgorithm:
     """The digest of that OID. Raises Unsupported."""
     found = DIGESTS.get(name)
     if found is None:
-        raise Unsupported(f"The digest {dotted(name)} is not supported.")
+        raise Unsupported(f"The digest {_NAMES.get(name) or dotted(name)} is not supported.")
     return found
 
 

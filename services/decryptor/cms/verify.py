@@ -89,15 +89,22 @@ _MAX_UNHASHED = 1 << 26
 #: longer each octet costs work in every signature.
 _MAX_CERTIFICATE = 1 << 16
 _MAX_NAME = 1 << 12
+#: Letters of the name of a certificate that is nowhere, for people.
+_LONGEST_SHOWN = 200
 
 
 class Verified(NamedTuple):
-    """A signature and what it came to. `problem` is empty where it is mathematically right."""
+    """A signature and what it came to. `problem` is empty where it is mathematically right.
+
+    `unknown`: it fits the content as far as that can be told without the certificate of the signer,
+    which is nowhere.
+    """
 
     signer: SignerInfo
     certificate: x509.Certificate | None
     problem: str
     weak: bool = False
+    unknown: bool = False
 
 
 class Content:
@@ -182,7 +189,7 @@ def _verify_one(
 ) -> Verified:
     found = _find(signer.identifier, certificates)
     if not found:
-        return Verified(signer, None, "The certificate of the signer is not in the mail.")
+        return _without_certificate(signed, signer, content)
     certificate = next((one for one in found if _is_meant(signer, one)), None)
     if certificate is None:
         return Verified(signer, found[0], "The signer names another certificate than that one.")
@@ -195,6 +202,20 @@ def _verify_one(
     except InvalidSignature:
         return Verified(signer, certificate, "The signature does not fit the key of the signer.")
     return Verified(signer, certificate, "", weak)
+
+
+def _without_certificate(signed: SignedData, signer: SignerInfo, content: Content) -> Verified:
+    """Of a signature whose key is not known: wrong where the content does not fit its digest."""
+    try:
+        _check_content(signed, signer, content)
+    except CmsError as error:
+        return Verified(signer, None, str(error))
+    why = (
+        f"The certificate of the signer ({str(signer.identifier)[:_LONGEST_SHOWN]}) is neither in "
+        "the mail nor among the known senders, so the signature was not checked: give it as a "
+        "known sender's, or have the author send it along."
+    )
+    return Verified(signer, None, why, unknown=True)
 
 
 def _find(wanted: RecipientId, certificates: Sequence[x509.Certificate]) -> list[x509.Certificate]:
@@ -228,20 +249,11 @@ def _check(
     signed: SignedData, signer: SignerInfo, content: Content, key: CertificatePublicKeyTypes
 ) -> bool:
     """Raises where the signature is not right; tells whether its digest is a weak one."""
-    kind = digest(signer.digest.oid)
-    if kind.name == "md5":
-        raise Unsupported("The signature uses MD5, which proves nothing.")
+    kind = _check_content(signed, signer, content)
     weak = kind.name == "sha1"
     if not signer.attributes:
-        if signed.content_type != DATA:
-            # RFC 5652 section 5.3; nothing would hold the type of the content.
-            raise Malformed("The signature does not cover the type of the content.")
         _check_bare(signer, content, key, kind)
         return weak
-    if signer.content_type != signed.content_type:
-        raise Malformed("The signature was made for another type of content.")
-    if not any(signer.message_digest == value for value in content.digests(kind)):
-        raise Malformed("The content was changed after it was signed.")
     # As sent first: some toolkits sign attributes in an order that DER does not allow.
     message = signer.attributes
     try:
@@ -254,18 +266,36 @@ def _check(
     return weak
 
 
+def _check_content(
+    signed: SignedData, signer: SignerInfo, content: Content
+) -> hashes.HashAlgorithm:
+    """The digest of a signature. Raises where the content is not what it says, which its attributes
+    tell without the key."""
+    kind = digest(signer.digest.oid)
+    if kind.name == "md5":
+        raise Unsupported("The signature uses MD5, which proves nothing.")
+    if not signer.attributes:
+        if signed.content_type != DATA:
+            # RFC 5652 section 5.3; nothing would hold the type of the content.
+            raise Malformed("The signature does not cover the type of the content.")
+        if _are_attributes(content.part):
+            # One with attributes covers those, so it fits a content that is nothing but them.
+            raise Malformed("The signature was made for the attributes of another message.")
+        return kind
+    if signer.content_type != signed.content_type:
+        raise Malformed("The signature was made for another type of content.")
+    if not any(signer.message_digest == value for value in content.digests(kind)):
+        raise Malformed("The content was changed after it was signed.")
+    return kind
+
+
 def _check_bare(
     signer: SignerInfo,
     content: Content,
     key: CertificatePublicKeyTypes,
     kind: hashes.HashAlgorithm,
 ) -> None:
-    """A signature without attributes covers the content directly.
-
-    One with attributes covers those, so it fits a content that is nothing but them.
-    """
-    if _are_attributes(content.part):
-        raise Malformed("The signature was made for the attributes of another message.")
+    """A signature without attributes covers the content directly."""
     if isinstance(key, _Unhashed):
         _check_unhashed(key, signer.signature_algorithm)
         if len(content.part) > _MAX_UNHASHED:

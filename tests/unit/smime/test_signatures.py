@@ -186,10 +186,27 @@ def test_intermediate_authority_from_the_mail(pki: Pki, tmp_path: Path) -> None:
 
 
 def test_signature_without_its_certificate(opener: Opener, holders: dict[str, Holder]) -> None:
+    """As by an OpenPGP key that is not known: nobody can say whether it is right, but for a content
+    that its attributes show to be changed."""
     who = holders["alice"]
-    with opener(HEADER + multipart_signed(who.cert, who.key, "-nocerts")) as opened:
+    for options, changed in ((), "invalid"), (("-noattr",), "untrusted"), (("-keyid",), "invalid"):
+        raw = HEADER + multipart_signed(who.cert, who.key, "-nocerts", *options)
+        with opener(raw) as opened:
+            assert opened.security.signature == "untrusted", opened.security
+            assert "neither in the mail nor among the known senders" in opened.security.reason
+            assert opened.security.signer is None
+            assert opened.content is None
+        with opener(raw.replace(b"aus K", b"aus k", 1)) as opened:
+            assert opened.security.signature == changed, opened.security
+
+
+def test_a_digest_that_is_not_supported_is_named(
+    opener: Opener, holders: dict[str, Holder]
+) -> None:
+    who = holders["alice"]
+    with opener(HEADER + multipart_signed(who.cert, who.key, "-md", "ripemd160")) as opened:
         assert opened.security.signature == "invalid"
-        assert "certificate" in opened.security.reason
+        assert "RIPEMD-160 is not supported" in opened.security.reason
 
 
 def test_signature_of_a_known_sender_without_its_certificate(
@@ -200,7 +217,7 @@ def test_signature_of_a_known_sender_without_its_certificate(
     for given, options, expected in (
         (alice, (), "valid"),
         (alice, ("-keyid",), "valid"),
-        (stranger, (), "invalid"),
+        (stranger, (), "untrusted"),
     ):
         raw = HEADER + multipart_signed(alice.cert, alice.key, "-nocerts", *options)
         trust = TrustStore.load(senders=[given.der], system=False)

@@ -23,12 +23,7 @@ from shared.queueing.connect import (
 )
 from shared.queueing.job_context import JobContext, Pulse
 from shared.queueing.job_messages import count_undecodable, is_job
-from shared.queueing.rabbitmq_publishing import (
-    ConfirmingPublisher,
-    Outgoing,
-    PublishOutcome,
-    check_publishing,
-)
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.telemetry import metrics
 
 #: Seconds before what was not taken is sent again: a queue that was just declared, here or by a
@@ -128,7 +123,7 @@ class RabbitmqJobs(RabbitmqBroker):
 
     def check(self) -> None:
         """Raises BrokerDown or BrokerRefused where no job could be sent or taken."""
-        check_publishing(self.url)
+        self._publisher.check()
 
     def close(self) -> None:
         self._publisher.close()

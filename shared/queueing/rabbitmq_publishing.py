@@ -28,22 +28,13 @@ from shared.queueing.connect import (
     rabbitmq_parameters,
     translated,
 )
+from shared.queueing.rabbitmq_check import Unconfirmed, check_publishing
 
 #: Seconds that a connection is kept at least whose channel refuses everything for a queue.
 #: It may be the channel: one that met a quorum queue while its leader was dying goes on asking the
 #: dead node for as long as it is open (seen on RabbitMQ 3.10), and a new one asks the new leader.
 #: It may be the queue: full, where an administrator's policy bounds it. Only a new channel tells.
 _RENEW_S = 2.0
-
-#: Seconds for which a check lets the broker block its connection, as an alarm of memory or disk
-#: does: time for an alarm that ends just now, and less than a check of readiness may take.
-_BLOCKED_S = 1.0
-#: Seconds between heartbeats of a check's connection. From one that it blocks, the broker reads no
-#: end: it forgets it when a heartbeat of its own does not arrive.
-_HEARTBEAT_S = 5
-#: No queue's name: the default exchange gives a message to the queue of that name, if any.
-_NO_QUEUE = "posthouse:check"
-_ACCESS_REFUSED = 403  # AMQP 0-9-1 section 1.3, reply codes
 
 #: Messages handed to pika before it gets to read again, so that confirms interleave.
 _STRIDE = 256
@@ -87,38 +78,20 @@ class _Window:
             outcomes.setdefault((message.exchange, message.routing_key), set()).add(outcome)
         return any(had == {PublishOutcome.REFUSED} for had in outcomes.values())
 
+    def keys(self, *, unknown: bool) -> set[str]:
+        """Routing keys of messages whose outcome is unknown, or is known."""
+        pairs = zip(self.batch, self.outcomes, strict=True)
+        return {
+            one.routing_key
+            for one, outcome in pairs
+            if (outcome is PublishOutcome.UNKNOWN) == unknown
+        }
+
     def note(self, index: int, outcome: PublishOutcome) -> None:
         self.outcomes[index] = outcome
         self.open -= 1
         if not self.open:
             self.done.set()
-
-
-def check_publishing(url: str) -> None:
-    """Publishes a message that no queue gets, and waits for its confirm.
-
-    A broker with an alarm takes connections all the same, and blocks one once it publishes
-    (https://www.rabbitmq.com/docs/alarms). Raises BrokerDown or BrokerRefused.
-    """
-    parameters = rabbitmq_parameters(url)
-    parameters.blocked_connection_timeout = _BLOCKED_S
-    parameters.heartbeat = _HEARTBEAT_S
-    try:
-        connection = pika.BlockingConnection(parameters)
-        try:
-            channel = connection.channel()
-            channel.confirm_delivery()
-            channel.basic_publish("", _NO_QUEUE, b"")
-        except pika.exceptions.ChannelClosedByBroker as error:
-            # It took the message, and looked who may publish where. Not everybody who publishes
-            # may do so to the default exchange.
-            if error.reply_code != _ACCESS_REFUSED:
-                raise
-        finally:
-            if connection.is_open:
-                connection.close()
-    except (pika.exceptions.AMQPError, OSError) as error:
-        raise translated(error, url) from error
 
 
 class ConfirmingPublisher:
@@ -131,6 +104,7 @@ class ConfirmingPublisher:
         self._url = url
         self._lock = threading.Lock()
         self._link: _Link | None = None
+        self._unconfirmed = Unconfirmed()
 
     def publish(
         self, batch: Sequence[Outgoing], *, timeout_s: float = 2 * ANSWER_TIMEOUT_S
@@ -146,7 +120,8 @@ class ConfirmingPublisher:
         window = _Window(batch)
         if not link.submit(window):
             raise BrokerDown(str(translated(link.reason or ConnectionError("closed"), self._url)))
-        if not window.done.wait(timeout_s):
+        in_time = window.done.wait(timeout_s)
+        if not in_time:
             # What was sent and not confirmed stays in doubt; a connection that is this slow is
             # given up, so that the next window starts on a fresh one.
             with self._lock:
@@ -159,7 +134,16 @@ class ConfirmingPublisher:
                 if self._link is link:
                     self._link = None
             link.retire()
+        if self._unconfirmed or not in_time:
+            # A connection that broke off, or was blocked, says nothing of the queues.
+            silent = () if in_time or link.blocked else window.keys(unknown=True)
+            self._unconfirmed.note(silent, window.keys(unknown=False))
         return list(window.outcomes)
+
+    def check(self) -> None:
+        """Raises BrokerDown or BrokerRefused where nothing, or not all, would be confirmed."""
+        check_publishing(self._url)
+        self._unconfirmed.check(self._url)
 
     def close(self) -> None:
         with self._lock:
@@ -188,6 +172,8 @@ class _Link(threading.Thread):
         super().__init__(name="posthouse-amqp-publisher", daemon=True)
         self.opened = threading.Event()
         self.reason: BaseException | None = None
+        #: Whether the broker, for want of memory or disk space, did not read what came over it.
+        self.blocked = False
         self._url = url
         self._gate = threading.Lock()  # between submit and the end of the connection
         self._ended = False
@@ -250,6 +236,7 @@ class _Link(threading.Thread):
             self._end()
 
     def _on_open(self, connection: Any) -> None:
+        connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel: Any) -> None:
@@ -257,6 +244,9 @@ class _Link(threading.Thread):
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm, callback=lambda _: self.opened.set())
+
+    def _on_blocked(self, *_: object) -> None:
+        self.blocked = True
 
     def _on_failed(self, _connection: Any, reason: BaseException) -> None:
         self.reason = self.reason or reason

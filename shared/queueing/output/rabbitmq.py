@@ -48,12 +48,7 @@ from shared.queueing.output.rabbitmq_queues import (
     queue_name,
 )
 from shared.queueing.output.rabbitmq_statistics import figures_of
-from shared.queueing.rabbitmq_publishing import (
-    ConfirmingPublisher,
-    Outgoing,
-    PublishOutcome,
-    check_publishing,
-)
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
 
 #: RabbitMQ's default for how long a consumer may hold a delivery.
 CONSUMER_TIMEOUT: Final = timedelta(minutes=30)
@@ -196,7 +191,7 @@ class RabbitmqOutput:
             pass
 
     def check_publishing(self) -> None:
-        check_publishing(self._url)
+        self._publisher.check()
 
     def close(self) -> None:
         self._publisher.close()

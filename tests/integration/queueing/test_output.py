@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from shared.clock import utc_now
-from shared.errors import InvalidInput, NeedsPerson
+from shared.errors import InvalidInput, NeedsPerson, TryAgain
 from shared.queueing.output import NotTaken, Output, Publication, QueueLost, redis_publishing
 from shared.queueing.output import redis as output_on_redis
 from shared.queueing.output.open import open_output
@@ -300,12 +300,24 @@ def test_a_broker_that_hangs_is_given_up(managed_rabbit: RabbitServer, handler: 
     publisher = ConfirmingPublisher(managed_rabbit.url)
     message = Outgoing("posthouse.mail", f"handler.{handler}", b"{}", "1", "application/json")
     assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
+
+    def told() -> str:
+        try:
+            publisher.check()
+        except TryAgain as error:
+            return str(error)
+        return ""
+
+    assert told() == ""
     managed_rabbit.process.pause()
     try:
         assert publisher.publish([message], timeout_s=1) == [PublishOutcome.UNKNOWN]
     finally:
         managed_rabbit.process.resume()
+    # As of a quorum queue without a majority, which alone knows that it confirms nothing.
+    eventually(lambda: f"does not confirm what is published to handler.{handler}." in told())
     assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
+    assert told() == ""
     publisher.close()
     output.close()
 

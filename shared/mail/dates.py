@@ -41,7 +41,23 @@ _OTHER_MONTHS = {
         1,
     )
     for name in names.split()
+} | {
+    # Those of Russia (as they are shortened, and declined), Turkey and China.
+    name: number
+    for names in (
+        "янв фев мар апр май июн июл авг сен окт ноя дек",
+        "января февраля марта апреля мая июня июля августа сентября октября ноября декабря",
+        "oca şub mart nis mayıs haz tem ağu eyl eki kas ara",
+        "ocak şubat mart nisan mayıs haziran temmuz ağustos eylül ekim kasım aralık",
+        "一月 二月 三月 四月 五月 六月 七月 八月 九月 十月 十一月 十二月",
+    )
+    for number, name in enumerate(names.split(), 1)
 }
+#: `19 5月 2026`, `19 5월 2026`: the number before it is the month.
+_MONTH_SIGNS = ("月", "월")
+_MONTH_NUMBERS = frozenset(map(str, range(1, 13)))
+#: Between day and month or year (Spanish, Portuguese), and before the time.
+_BETWEEN = ("de", "at")
 #: Hours from UTC: RFC 5322 section 4.3, then names that mean one zone only. Others, and military
 #: letters but Z, say nothing that can be relied on.
 _ZONES: dict[str, float] = {
@@ -62,7 +78,7 @@ _SIMPLE = re.compile(
 #: RFC 5322 section 4.3 allows white space there.
 _AROUND_COLON = re.compile(r"(?<=[0-9])[ \t]*:[ \t]*(?=[0-9])")
 _TOKEN = re.compile(
-    "(?P<iso>(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?=T|[ ]|$))"
+    "(?P<iso>(?<![0-9])[0-9]{4}(?:-[0-9]{2}-|/[0-9]{2}/)[0-9]{2}(?=T|[ ]|$))"
     "|(?P<time>[0-9]{1,2}:[0-9]{1,2}(?::[0-9]{1,2}(?:[.,][0-9]{1,9})?)?)"
     "|(?P<dotted>(?<![0-9])[0-9]{2}[.][0-9]{2}[.][0-9]{2}(?![0-9.]))"
     "|(?P<offset>[+-][0-9]{1,2}:[0-9]{2}(?![0-9:])|[+-][0-9]{1,4}(?![0-9]))"
@@ -180,12 +196,20 @@ class _DateReader:
                 self.odd()
             else:
                 self.numbers.append(said)
+        elif kind == "word" and said in _MONTH_SIGNS and before == "number":
+            number = self.numbers.pop() if self.numbers else ""
+            if self.month or self.time or number.lstrip("0") not in _MONTH_NUMBERS:
+                raise _Unreadable
+            self.month, self.month_at = int(number), len(self.numbers)
+            self.odd()
         elif kind == "word":
             self._word(said.lower())
         elif said == "." and before in ("number", "word"):
             pass  # `19. Mai`
         elif said in "-/" and before in ("number", "word") and not self.time:
             self.odd()  # `19-May-26`
+        elif said == '"' or (said in ";.)" and self.named == "offset"):
+            self.odd()  # around it, or left over behind it
         else:
             raise _Unreadable
 
@@ -201,8 +225,6 @@ class _DateReader:
                 self.odd()
                 return
             raise _Unreadable
-        if self.zone is not None and (self.zone or self.named != "gmt" or before != "word"):
-            raise _Unreadable
         digits = token[1:].replace(":", "")
         if ":" in token or len(digits) != 4:
             self.odd()
@@ -212,7 +234,12 @@ class _DateReader:
         away = int(hours) * 60 + int(minutes)
         if int(minutes) > 59 or away > _FURTHEST[token[0]]:
             raise _Unreadable
-        self.zone = away if token[0] == "+" else -away
+        zone = away if token[0] == "+" else -away
+        if self.zone is not None and (self.zone or self.named != "gmt" or before != "word"):
+            if self.named != "offset" or zone != self.zone:
+                raise _Unreadable
+            self.odd()  # `+0200 +0200`
+        self.zone = zone
         if self.named == "gmt":
             self.odd()
         self.named = "offset"
@@ -234,6 +261,8 @@ class _DateReader:
             self.odd()
         elif word in ("am", "pm") and self.time and not self.half:
             self.half = word
+            self.odd()
+        elif word in _BETWEEN and not self.time and (self.numbers or self.iso):
             self.odd()
         elif word == "t" and self.iso and not self.time:
             pass

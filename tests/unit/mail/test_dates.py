@@ -84,12 +84,41 @@ AT = "2026-05-19T10:31:00"
         ("mar, 19 mayo 2026 12:31:00 +0200", AT),
         ("lun. 7 d\u00e9c. 2026 12:31:00 +0100", "2026-12-07T11:31:00"),
         ("19 September 2026 12:31:00 +0200", "2026-09-19T10:31:00"),
+        ("martes, 19 de mayo de 2026 12:31:00 +0200", AT),
+        ("ter\u00e7a-feira, 19 de maio de 2026 12:31:00 +0200", AT),
+        # What is left around a date or its zone.
+        ('"19-May-2026 12:31:00 +0200"', AT),
+        ('Tue, 19 May 2026 12:31:00 "GMT+02:00"', AT),
+        ('Tue, 19 May 2026 12:31:00 +0200 "CEST"', AT),
+        ("Tue, 19 May 2026 12:31:00 +0200;", AT),
+        ("Tue, 19 May 2026 12:31:00 +0200.", AT),
+        ("Tue, 19 May 2026 12:31:00 +0200 (CEST))", AT),
+        ("Tue, 19 May 2026 12:31:00 +0200 +02:00", AT),
+        ("Tue, 19 May 2026 at 12:31:00 +0200", AT),
+        ("2026/05/19 12:31:00 +0200", AT),
     ],
 )
 def test_instants(sent: str, instant: str) -> None:
     expected = datetime.fromisoformat(instant).replace(tzinfo=UTC)
     assert read_date(sent.encode()).at == expected
     assert read_date(sent.encode("cp1252")).at == expected
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "Вт, 19 май 2026 13:31:00 +0300",
+        "Вт, 19 мая 2026 13:31:00 +0300 (Москва)",
+        "Sal, 19 Mayıs 2026 13:31:00 +0300",
+        "周二, 19 五月 2026 18:31:00 +0800",
+        "火, 19 5月 2026 19:31:00 +0900",
+        "화, 19 05월 2026 19:31:00 +0900",
+        "火, 19 May 2026 19:31:00 +0900 (日本標準時)",
+    ],
+)
+def test_months_of_other_scripts(sent: str) -> None:
+    read = read_date(sent.encode())
+    assert read.at == datetime.fromisoformat(AT).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +136,10 @@ def test_instants(sent: str, instant: str) -> None:
         "05/06/2026 12:31:00 +0200", "05-06-2026 12:31:00 +0200", "05.06.2026 12:31 +0200",
         "19 May 2026 12:31:00 +0200, 20 May 2026 12:31:00 +0200", "19 lis 2026 12:31:00 +0200",
         "19 May Jun 2026 12:31:00 +0200", "12:31:00 13:31:00 19 May 2026 +0000",
+        "19 May 2026 12:31:00 GMT +0200", "19 May 2026 12:31:00 +0200; +0300",
+        "19 13月 2026 12:31:00 +0200", "月 2026 12:31:00 +0200", "19 5 月 2026 12:31:00 +0200",
+        "2026/05-19 12:31:00 +0200", "19/05/2026 12:31:00 +0200", "de 12:31:00 +0200",
+        "19 May 2026 12:31:00 +0200 <x@y>", "19 May 2026; 12:31:00 +0200",
         "19 19 May 2026 12:31:00 +0000", "19 May 2026 12:31:00 +0000 19",
     ],
 )  # fmt: skip

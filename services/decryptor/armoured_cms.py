@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 from services.decryptor.cms import oids
 from services.decryptor.spool import Spool
-from services.decryptor.transfer_encodings import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable
+from services.decryptor.wide_texts import decoded_text, is_wide
 from shared.mail.region import Region
 from shared.mail.structure import Entity
 from shared.mail.transfer_encodings import decode_start
@@ -48,7 +49,7 @@ def begins_with_encryption(whole: Entity) -> bool:
 
 def may_have_lines(whole: Entity) -> bool:
     """A cheap look at a text, so that ordinary ones are not decoded in vain."""
-    if whole.transfer_encoding == "base64":
+    if whole.transfer_encoding == "base64" or is_wide(whole):
         return True
     buffer, start, end = whole.body
     return any(buffer.find(label, start, end) >= 0 for label in _LABELS)
@@ -63,7 +64,7 @@ class Lines(NamedTuple):
 def lines_in(whole: Entity, spool: Spool) -> Lines | None:
     """Those in a text; None where there are none."""
     try:
-        return lines_of(decode(whole.body, whole.transfer_encoding, spool))
+        return lines_of(decoded_text(whole, spool))
     except Undecodable:
         return None
 

@@ -57,11 +57,10 @@ _OTHER_PKCS7: Final = re.compile(r"application/(?:octet-stream|(?:x-)?(?:pkcs7|s
 #: Types of files of PEM, of whatever kind.
 _PEM: Final = ("application/x-pem-file", "application/pem", "application/x-pem")
 #: How a ContentInfo begins (RFC 5652 section 3): a sequence of any length, and its type.
-_CONTENT_INFO: Final = re.compile(
-    rb"0(?:[\x00-\x80]|\x81.|\x82..|\x83.{3}|\x84.{4})\x06.(?:"
-    + b"|".join(map(re.escape, _CMS_TYPES))
-    + rb")",
-    re.DOTALL,
+_BEGUN: Final = rb"0(?:[\x00-\x80]|\x81.|\x82..|\x83.{3}|\x84.{4})\x06.(?:%b)"
+_CONTENT_INFO: Final = re.compile(_BEGUN % b"|".join(map(re.escape, _CMS_TYPES)), re.DOTALL)
+_ENCRYPTED: Final = re.compile(
+    _BEGUN % b"|".join(map(re.escape, (oids.ENVELOPED_DATA, oids.AUTH_ENVELOPED_DATA))), re.DOTALL
 )
 
 
@@ -74,7 +73,7 @@ class Inner(NamedTuple):
 
 def is_pkcs7(whole: Entity) -> bool:
     """Whether the entity is a CMS body (RFC 8551 section 3.9: gateways lose its media type): by its
-    type, its name, or what it begins with where it has none."""
+    type, its name, or what it begins with; under another name, only what is encrypted."""
     if whole.media_type in _PKCS7:
         return True
     if not _OTHER_PKCS7.match(whole.media_type):
@@ -84,12 +83,12 @@ def is_pkcs7(whole: Entity) -> bool:
     name = entity_file_name(whole).lower()
     return (
         name.endswith(".p7m")
-        or (not name and _begins_with_content_info(whole))
+        or _begins_with(_ENCRYPTED if name else _CONTENT_INFO, whole)
         or begins_with_encryption(whole)
     )
 
 
-def _begins_with_content_info(whole: Entity) -> bool:
+def _begins_with(structure: re.Pattern[bytes], whole: Entity) -> bool:
     begun = whole.body.copy(200)
     if whole.transfer_encoding == "quoted-printable":
         begun = quopri.decodestring(begun)
@@ -99,7 +98,7 @@ def _begins_with_content_info(whole: Entity) -> bool:
             begun = binascii.a2b_base64(characters[: len(characters) // 4 * 4])
         except binascii.Error:
             return False
-    return _CONTENT_INFO.match(begun) is not None
+    return structure.match(begun) is not None
 
 
 def may_be_signature(attached: Entity) -> bool:

@@ -23,6 +23,7 @@ from shared.mail.structure import (
     entity,
     read_entity,
 )
+from shared.mail.transfer_encodings import decode_start
 from shared.mail_security import Signature
 
 _STRUCTURE = frozenset(
@@ -46,6 +47,15 @@ _COMMENT = re.compile(rb'(?:[^"(]++|"(?:[^"\\]|\\.)*+(?:"|\Z))*+\(', re.DOTALL)
 _DISPOSITIONS = ("", "inline", "attachment")
 _SMALL = 1 << 12
 _WIDE = ("utf-16", "utf-32", "ucs-", "iso-10646-ucs", "unicode")
+_WHOLE_BASE64 = re.compile(rb"[A-Za-z0-9+/\s]*={0,2}\s*")
+#: Character sets whose white space is known.
+_WITH_ASCII = ("us-ascii", "utf-8", "iso-8859-1", "windows-1252")
+#: Markup that shows nothing: programs send an empty text as HTML, too.
+_BLANK_MARKUP = re.compile(
+    r"</?(?:html|head|body|div|p|br|span|font)(?:\s+(?:dir|lang|class|id)=[\"\w-]{1,80})*\s*/?>"
+    r"|<!doctype html>|<meta http-equiv=[^<>]{0,100}>|&nbsp;",
+    re.IGNORECASE,
+)
 
 
 def limit_of(whole: Entity, multipart: Multipart) -> tuple[Signature, str] | None:
@@ -154,15 +164,27 @@ def _is_empty_text(part: Region) -> bool:
     if len(part) > _SMALL:
         return False
     read = entity(part)
-    if read.media_type != "text/plain" or read.body.copy().strip() or entity_doubt(read):
+    if read.media_type not in ("text/plain", "text/html") or entity_doubt(read):
         return False
     # A name is shown, and in UTF-16 two spaces are a letter.
     said = read.header.value("content-disposition").lower()
-    return not (
-        "name" in read.parameters
-        or b"name" in said
-        or read.parameters.get("charset", "").lower().startswith(_WIDE)
-    )
+    if "name" in read.parameters or b"name" in said:
+        return False
+    charset = read.parameters.get("charset", "us-ascii").lower()
+    if charset.startswith(_WIDE):
+        return False
+    octets = read.body.copy()
+    if not octets.strip():
+        return True
+    if charset not in _WITH_ASCII:
+        return False
+    if read.transfer_encoding == "base64" and not _WHOLE_BASE64.fullmatch(octets):
+        return False  # not every reader stops where it ends
+    octets = decode_start(read.body, read.transfer_encoding, _SMALL)
+    text = octets.decode("utf-8" if charset == "utf-8" else "cp1252", "replace")
+    if read.media_type == "text/html":
+        text = _BLANK_MARKUP.sub("", text)
+    return not text.strip()
 
 
 def parts_beside(root: Part) -> Iterator[tuple[Part, bool]]:

@@ -27,6 +27,7 @@ from services.decryptor.openpgp.recognising import may_have_armour
 from services.decryptor.other_parts import OtherParts
 from services.decryptor.spool import Spool
 from services.decryptor.trust import TrustStore
+from services.decryptor.wide_texts import decoded_text, is_wide
 from shared.certificates import IdentityIndex
 from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region
@@ -126,7 +127,11 @@ class LayerReader:
             self.facts.encryption("smime")
             self.facts.failed("unsupported", _TEXT_AROUND)
             return whole
-        inner = self._cms.open(whole, depth)
+        text = whole
+        if is_wide(whole):
+            body = decoded_text(whole, self._spool)
+            text = whole._replace(body=body, transfer_encoding="8bit")
+        inner = self._cms.open(text, depth)
         return whole if inner is None else self._inner(inner.content, inner.depth)
 
     def _inner(self, content: Region, depth: int) -> Entity:

@@ -16,13 +16,13 @@ from services.decryptor.markup_armour import GAP
 #: In lower case; each stands beside a hyphen or a dot, neither of which is in lines of base64. Two
 #: are of names in encoded words (RFC 2047): `.p7m` in Q, `smime.p7m` in B.
 _MARKS: Final = (
-    b"pkcs7-", b".p7m", b".gpg", b"winmail.dat", b"=2ep7m", b"c21pbwuucddt", b"utf-16",
+    b"pkcs7-", b".p7m", b".gpg", b"winmail.dat", b"=2ep7m", b"c21pbwuucddt", b"utf-16", b"ucs-2",
 )  # fmt: skip
 #: One of these lies in all of them, and in the types below. They are fewer, so that less is looked
 #: for in nearly all mails.
 _HINTS: Final = (
-    b"pgp", b"gpg", b"p7m", b"pkcs7-", b"winmail.dat", b"c21pbwuucddt", b"utf-16", b"application/",
-    b"message/",
+    b"pgp", b"gpg", b"p7m", b"pkcs7-", b"winmail.dat", b"c21pbwuucddt", b"utf-16", b"ucs-2",
+    b"application/", b"message/",
 )  # fmt: skip
 _APPLICATION: Final = b"application/"
 _APPLICATIONS: Final = (b"ms-tnef", b"application/cms")
@@ -150,13 +150,12 @@ def _any_part(
 
 
 def _may_be_message(octets: bytes, position: int) -> bool:
-    """Whether a part without a name, whose type ends at `position`, may be an encrypted message."""
+    """Whether a part of octets, whose type ends at `position`, may be an encrypted message, under
+    whatever name: people give another one."""
     header = octets[position : position + _HEADER]
     end = _END_OF_HEADER.search(header)
     if end is None:
         return True  # cut off, or long: it has to be read
-    if b"name" in header[: end.start()].lower():
-        return False
     body = octets[position + end.end() : position + end.end() + MARK_LENGTH]
     return len(body) < MARK_LENGTH or _BODY.match(body) is not None
 

@@ -22,7 +22,6 @@ from services.decryptor.marks import MARK_LENGTH, has_armour, has_first_line, ha
 from services.decryptor.opened_headers import SHOWN, compose, inner_fields
 from services.decryptor.openpgp.recognising import (
     is_other_text,
-    is_wide,
     may_be_armoured,
     may_be_binary,
 )
@@ -30,6 +29,7 @@ from services.decryptor.signature_verdicts import judged
 from services.decryptor.spool import Spool, source
 from services.decryptor.tnef_files import TNEF_TYPES
 from services.decryptor.trust import TrustStore
+from services.decryptor.wide_texts import is_wide
 from shared.certificates import IdentityIndex
 from shared.mail.structure import MESSAGE_TYPES, Entity, entity
 from shared.mail.summary import MailHeaders, read_headers

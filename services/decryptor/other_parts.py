@@ -24,6 +24,7 @@ from services.decryptor.openpgp.recognising import (
 from services.decryptor.spool import Spool
 from services.decryptor.tnef_files import is_tnef, messages_in
 from services.decryptor.transfer_encodings import Undecodable, decode
+from services.decryptor.wide_texts import decoded_text, is_wide
 from shared.mail.structure import MESSAGE_TYPES, Entity, Part, entity, read_entity
 from shared.mail_security import Format
 
@@ -130,10 +131,11 @@ class OtherParts:
         if not is_other_text(part):
             return may_have_lines(part) and lines_in(part, self._spool) is not None
         buffer, start, end = part.body
-        if part.transfer_encoding != "base64" and buffer.find(b"BEGIN", start, end) < 0:
+        hides = part.transfer_encoding == "base64" or is_wide(part)
+        if not hides and buffer.find(b"BEGIN", start, end) < 0:
             return False
         try:
-            text = decode(part.body, part.transfer_encoding, self._spool)
+            text = decoded_text(part, self._spool)
         except Undecodable:
             return False
         return any(not one.is_openpgp and is_encryption(one.base64) for one in armours_in(text))

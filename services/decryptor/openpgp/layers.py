@@ -25,11 +25,9 @@ from services.decryptor.openpgp.packets import (
 )
 from services.decryptor.openpgp.recipients import addressed
 from services.decryptor.openpgp.recognising import (
-    decoded_text,
     has_signed_text,
     is_binary,
     is_file,
-    is_wide,
     kind_of_lines,
 )
 from services.decryptor.openpgp.reencryption import MAX_BYTES
@@ -42,6 +40,7 @@ from services.decryptor.openpgp.text_charsets import (
 from services.decryptor.openpgp.verifying import verify_detached, verify_inline
 from services.decryptor.spool import Spool
 from services.decryptor.transfer_encodings import Undecodable, decode
+from services.decryptor.wide_texts import decoded_text, is_wide
 from shared.certificates import OpenPGPKey
 from shared.mail.fields import HeaderBlock
 from shared.mail.region import Region, region

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 
 from services.decryptor.markup_armour import MarkedUp, armours_in
 from services.decryptor.openpgp.packets import ARMOUR_MESSAGE, ARMOUR_SIGNED, joined, packet_at
 from services.decryptor.openpgp.recipients import addressed, is_session_key
 from services.decryptor.spool import Spool
-from services.decryptor.transfer_encodings import Undecodable, decode
+from services.decryptor.transfer_encodings import Undecodable
+from services.decryptor.wide_texts import decoded_text, is_wide
 from shared.mail.parts import entity_file_name
 from shared.mail.region import Region, region
 from shared.mail.structure import Entity
@@ -39,9 +39,6 @@ _SIGNED_LINE = re.compile(rb"(?:^|(?<=\r))" + re.escape(ARMOUR_SIGNED), re.MULTI
 #: Octets of an armour in a text that are looked at for what it is.
 _LONGEST_LOOK = 1 << 17
 _REMADE = b"-----BEGIN PGP MESSAGE-----\n\n%b\n"
-_WIDE = ("utf-16", "utf16", "ucs-2", "iso-10646-ucs-2", "unicode")
-#: A text of such a character set is made anew in memory.
-_LONGEST_WIDE = 1 << 24
 #: Octets of a file without a name that show what it is: some recipients, then encrypted data.
 _LOOK_PACKETS = 1 << 14
 _FILLING = (10, 21)
@@ -182,31 +179,6 @@ def kind_of_lines(text: Region) -> str:
 def _is_message(found: MarkedUp) -> bool:
     """Whether what lies in markup is an encrypted message of OpenPGP."""
     return found.is_openpgp and addressed(region(_REMADE % found.base64)).is_encrypted
-
-
-def is_wide(whole: Entity) -> bool:
-    """Whether a text is in a character set in which no letter is one octet."""
-    return whole.media_type.startswith("text/") and whole.parameters.get(
-        "charset", ""
-    ).lower().startswith(_WIDE)
-
-
-def decoded_text(whole: Entity, spool: Spool) -> Region:
-    """The body without its transfer encoding, and in UTF-8 where its character set is a wide one.
-
-    Raises Undecodable.
-    """
-    body = decode(whole.body, whole.transfer_encoding, spool)
-    if not is_wide(whole) or len(body) > _LONGEST_WIDE:
-        return body
-    octets = body.copy()
-    label = whole.parameters["charset"].lower()
-    marked = octets[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    name = "utf-16" if marked else "utf-16-le" if label.endswith("le") else "utf-16-be"
-    # Without a mark the first octet tells which of the two is none (RFC 2781 section 4.3).
-    if not marked and octets[1:2] == b"\0":
-        name = "utf-16-le"
-    return region(octets.decode(name, "replace").encode("utf-8", "replace"))
 
 
 def is_binary(whole: Entity, body: Region) -> bool:

@@ -7,7 +7,7 @@ import re
 
 from services.decryptor.layer_entities import GUESSED, is_utf8
 from services.decryptor.layer_facts import SignedLayer
-from services.decryptor.openpgp.recognising import is_wide
+from services.decryptor.wide_texts import is_wide
 from shared.mail.region import Region
 from shared.mail.structure import Entity
 

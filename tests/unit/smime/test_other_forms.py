@@ -171,6 +171,14 @@ OPENED: dict[str, tuple[str, Callable[[Forms], bytes]]] = {
         "text/plain; charset=utf-16", f.armour.decode().encode("utf-16-le"), "base64")),
     "UTF-16 as it is": ("openpgp", lambda f: part(
         "text/plain; charset=utf-16le", f.armour.decode().encode("utf-16-le"), "binary")),
+    "PEM in UTF-16": ("smime", lambda f: part(
+        "text/plain; charset=utf-16", f.pem.decode().encode("utf-16"), "base64")),
+    "PEM in UTF-16, big end first": ("smime", lambda f: part(
+        "text/plain; charset=utf-16be", f.pkcs7.decode().encode("utf-16-be"), "binary")),
+    "PEM in UCS-2, in a multipart": ("smime", lambda f: mixed(part(
+        "text/plain; charset=ucs-2", f.pem.decode().encode("utf-16-le"), "base64"))),
+    "octets under another name": ("smime", lambda f: part(
+        "application/octet-stream; name=mail.dat", f.der, "base64")),
 }  # fmt: skip
 
 
@@ -233,6 +241,15 @@ NAMED: dict[str, tuple[str, Callable[[Forms], bytes]]] = {
     "UTF-16 below a greeting": ("openpgp", lambda f: part(
         "text/plain; charset=utf-16", ("Grüße\n" + f.armour.decode()).encode("utf-16"),
         "base64")),
+    "PEM in UTF-16 beside": ("smime", lambda f: mixed(part(
+        "text/plain; charset=utf-16", f.pem.decode().encode("utf-16"), "base64"), FOOTER)),
+    "PEM in UTF-16 below a greeting": ("smime", lambda f: part(
+        "text/plain; charset=utf-16", ("Grüße\n" + f.pem.decode()).encode("utf-16"), "base64")),
+    "PEM in UTF-16 in HTML": ("smime", lambda f: part(
+        "text/html; charset=utf-16le", in_html(f.pem, "br").decode().encode("utf-16-le"),
+        "binary")),
+    "octets under another name beside": ("smime", lambda f: mixed(
+        FOOTER, part("application/octet-stream; name=mail.dat", f.gcm, "base64"))),
     "UTF-16 in HTML": ("openpgp", lambda f: part(
         "text/html; charset=utf-16", in_html(f.armour, "br").decode().encode("utf-16"), "base64")),
     "before the first part": ("openpgp", lambda f: outside(f.armour, "preamble")),
@@ -324,6 +341,9 @@ NOTHING: dict[str, Callable[[Forms], bytes]] = {
     "PEM of a certificate": lambda f: TEXT_PART + lines("CERTIFICATE", f.der),
     "octets": lambda f: mixed(
         FOOTER, part("application/octet-stream", bytes(range(256)), "base64")),
+    "certificates under another name": lambda f: mixed(
+        FOOTER, part("application/octet-stream; name=chain.p7b", base64.b64decode(
+            f.signed.split(b"-----")[2]), "base64")),
     "octets that begin like CMS": lambda f: mixed(
         FOOTER, part("application/octet-stream", b"0\x82\x01\x00" + bytes(256), "base64")),
     "octets that begin like OpenPGP": lambda f: mixed(

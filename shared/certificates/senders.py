@@ -31,6 +31,17 @@ from shared.errors import InvalidInput
 #: User ids of one key, of which Sequoia takes the square at each signature that is right: 10,000
 #: take it four seconds.
 _MOST_USER_IDS = 200
+_ECDSA = b"\x13"
+#: Algorithms whose keys begin with the number that is their length.
+_NUMBERS = {b"\x01": "RSA", b"\x03": "RSA", b"\x11": "DSA"}
+_FEWEST_BITS = 2048
+#: Those of GnuPG, by their OID.
+_UNREAD_CURVES = {
+    bytes.fromhex("2b8104000a"): "secp256k1",
+    bytes.fromhex("2b2403030208010107"): "brainpoolP256r1",
+    bytes.fromhex("2b240303020801010b"): "brainpoolP384r1",
+    bytes.fromhex("2b240303020801010d"): "brainpoolP512r1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,14 @@ def _key(key: Cert) -> ParsedSender:
         user_ids = ()
     emails = emails_of(user_ids)
     if not emails:
+        unread = _unread_kind(bytes(key))
+        if unread:
+            raise InvalidInput(
+                f"The key {key.fingerprint} is {unread}: its signatures are not believed here.",
+                field="file",
+                hint="Ask its owner for a key of RSA with 2048 bits or more, on Curve25519 or on a "
+                "NIST curve.",
+            )
         raise InvalidInput(
             f"The key {key.fingerprint} binds no mail address to itself.",
             field="file",
@@ -184,3 +203,16 @@ def _key(key: Cert) -> ParsedSender:
         not_after=expiry_of(key),
         certificate=bytes(key),
     )
+
+
+def _unread_kind(key: bytes) -> str:
+    """Of which kind a primary key is by which Sequoia believes nothing, a user id neither; "" where
+    it is of another (RFC 9580 section 5.5.5)."""
+    body = next((one.body for one in PacketPile.from_bytes(key) if one.tag == Tag.PublicKey), b"")
+    algorithm, numbers = body[5:6], body[10:] if body[:1] == b"\6" else body[6:]
+    bits = int.from_bytes(numbers[:2])
+    if algorithm == _ECDSA:
+        curve = _UNREAD_CURVES.get(numbers[1 : 1 + numbers[0]]) if numbers else None
+        return f"one on the curve {curve}" if curve else ""
+    name = _NUMBERS.get(algorithm)
+    return f"one of {name} with {bits} bits" if name and bits < _FEWEST_BITS else ""

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from services.fetcher import mixed_up_mails
 from shared.mailbox.net import pipelining
 from shared.mailbox.pop3 import capa_breaks
 from tests.rig.commands import Commands
@@ -93,6 +94,7 @@ def servers_are_met_anew() -> None:
     """A port that a server of another test had says nothing of the next one there."""
     pipelining.KNOWN.clear()
     capa_breaks.KNOWN.clear()
+    mixed_up_mails.KNOWN.clear()
 
 
 @pytest.fixture(scope="session")

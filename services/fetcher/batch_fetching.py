@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 
 from structlog.contextvars import get_contextvars
 
+from services.fetcher import mixed_up_mails
 from services.fetcher.committing import FEW, keep
 from services.fetcher.downloading import Downloads
 from services.fetcher.full_store import too_large_for_store
@@ -45,7 +46,8 @@ class Batches:
         self._handled: set[Key] = set()
         #: It is one batch.
         self._is_one = False
-        self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes)
+        sizes = mixed_up_mails.of_server(run.connection.endpoint)
+        self._downloads = Downloads(run.mailbox, run.tools.settings.max_message_bytes, sizes)
 
     def fetch(self) -> bool:
         """False where time ran out or a mail has to be tried again.

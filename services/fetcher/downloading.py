@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
+from services.fetcher.mixed_up_mails import ListedSizes, MixedUpMails
 from services.fetcher.storing import Intake
 from shared.errors import OwnFailure, PosthouseError, TryAgain
 from shared.mailbox import wait_budget
@@ -24,11 +25,13 @@ from shared.store import StoreFull
 
 
 class Downloads:
-    """Not shared between threads. After `stopped` nothing more is to be asked for."""
+    """Not shared between threads. After `stopped` nothing more is to be asked for. `sizes`: what
+    those that the server lists are worth, where it is known."""
 
-    def __init__(self, mailbox: Mailbox, limit: int) -> None:
+    def __init__(self, mailbox: Mailbox, limit: int, sizes: ListedSizes | None = None) -> None:
         self._mailbox = mailbox
         self._limit = limit
+        self._mixed_up = MixedUpMails(mailbox, sizes or ListedSizes())
         self._proof: MailRef | None = None
         #: Why the run cannot go on.
         self.stopped: TryAgain | None = None
@@ -62,7 +65,12 @@ class Downloads:
             with wait_budget.hurried(longest_wait_s):
                 self._download(intake, batch)
             if intake.withheld:
-                self._judge(intake)
+                try:
+                    self._judge(intake)
+                except SessionLost as error:
+                    if self._mixed_up.take_back_out_of_step(intake, error):
+                        self._broke_at(intake, batch)
+                    raise
         except TryAgain as error:
             self.stopped = error
         self._remember(intake)
@@ -70,14 +78,18 @@ class Downloads:
     def _download(self, intake: Intake, refs: Sequence[MailRef]) -> None:
         try:
             self._mailbox.download(refs, intake, limit=self._limit)
+            self._mixed_up.take_back(intake)
         except SessionLost:
-            self.broken = intake.unhandled(refs)
-            self.broken_after = intake.octets_under_way
-            self.alone = len(refs) == 1
+            self._broke_at(intake, refs)
             raise
         except StoreFull:
             self.no_room_for = intake.under_way
             raise
+
+    def _broke_at(self, intake: Intake, refs: Sequence[MailRef]) -> None:
+        self.broken = intake.unhandled(refs)
+        self.broken_after = intake.octets_under_way
+        self.alone = len(refs) == 1
 
     def _judge(self, intake: Intake) -> None:
         """Decides about what was refused. Raises TryAgain where it is the server's state."""

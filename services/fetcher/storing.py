@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -179,6 +179,17 @@ class Intake:
                 del self.postponed[position]
                 return ref
         return None
+
+    def take_back(self, is_one: Callable[[Key], bool]) -> None:
+        """These mails may not be what was asked for: they count as not downloaded. Their octets
+        stay where they lie, which nobody refers to."""
+        kept = [
+            (ref, message)
+            for ref, message in zip(self.refs, self.messages, strict=True)
+            if not is_one(ref.key)
+        ]
+        self.refs = [ref for ref, _ in kept]
+        self._messages = [message for _, message in kept]
 
     @property
     def handled(self) -> set[Key]:

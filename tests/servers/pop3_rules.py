@@ -73,6 +73,9 @@ class RuledPop3:
     is_silent: Callable[[Stored], bool] = lambda mail: False
     #: Asked for each RETR: whether an empty mail comes in place of it.
     gives_empty: Callable[[Stored], bool] = lambda mail: False
+    #: Asked for each RETR: the mail that comes, and what comes before the answer to it.
+    gives: Callable[[Stored], bytes] = lambda mail: mail.raw
+    says_before: Callable[[Stored], bytes] = lambda mail: b""
     #: How many mails the whole list of UIDL names at most, and whether UIDL names each one alone.
     listed_by_uidl: int | None = None
     names_alone: bool = True
@@ -297,7 +300,8 @@ class RuledPop3:
                         continue
                     self.retrieved += 1
                     retrieved.add(number)
-                    raw = b"" if self.gives_empty(there[number]) else there[number].raw
+                    raw = b"" if self.gives_empty(there[number]) else self.gives(there[number])
+                    talk.send(self.says_before(there[number]))
                     talk.send(b"+OK\r\n" + (stuffed(raw) if self.stuffs else raw + b".\r\n"))
                 case b"DELE" if self.refuse_deletion(there[number]):
                     talk.send(b"-ERR not now\r\n")

@@ -249,6 +249,13 @@ def _usual(
             )
         case "UID FETCH":
             return b"".join(body_response(uid, mails[uid]) for uid in wanted)
+        case "UID STORE" if b" +FLAGS (" in rest:
+            flags = rest.partition(b"(")[2].rstrip(b")")
+            return b"".join(
+                b"* %d FETCH (UID %d FLAGS (%s))\r\n" % (number, uid, flags)
+                for number, uid in enumerate(sorted(mails), 1)
+                if uid in named
+            )
         case "UID EXPUNGE" | "UID MOVE":
             for uid in wanted:
                 del mails[uid]

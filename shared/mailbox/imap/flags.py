@@ -19,6 +19,17 @@ _UID: Final = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.I)
 _FLAGS: Final = re.compile(rb"[( ]FLAGS \(([^()]*)\)", re.I)
 
 
+def flags_of(line: Untagged) -> tuple[int, frozenset[bytes]] | None:
+    """A mail's UID and its flags in lower case; None where the response is none of FETCH, or lacks
+    one of them."""
+    if line.keyword != b"FETCH":
+        return None
+    uid, flags = _UID.search(line.rest), _FLAGS.search(line.rest)
+    if uid is None or flags is None:
+        return None
+    return int(uid[1]), frozenset(flags[1].lower().split())
+
+
 def read_flags(session: ImapSession, total: int) -> dict[int, frozenset[bytes]]:
     """UID → flags in lower case, of the `total` mails that the open folder has.
 
@@ -30,9 +41,9 @@ def read_flags(session: ImapSession, total: int) -> dict[int, frozenset[bytes]]:
     def take(line: Untagged) -> bool:
         if line.keyword != b"FETCH":
             return False
-        uid, flags = _UID.search(line.rest), _FLAGS.search(line.rest)
-        if uid is not None and flags is not None:
-            found[int(uid[1])] = frozenset(flags[1].lower().split())
+        flags = flags_of(line)
+        if flags is not None:
+            found[flags[0]] = flags[1]
         return True
 
     first, step, empty = 1, _WINDOW, 0

@@ -13,12 +13,13 @@ with the special use `\\Trash`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.connections import AfterDownload
 from shared.mailbox.base import MailRef
 from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import Refused, StepFailed, Unreachable
+from shared.mailbox.imap.flags import flags_of
 from shared.mailbox.imap.search import completed, is_limited, search, searches
 from shared.mailbox.imap.sequence_sets import uid_sets
 from shared.mailbox.imap.session import ImapSession, Reply, Untagged, string
@@ -50,33 +51,65 @@ def settle(
     elif "UIDPLUS" in session.capabilities or "IMAP4REV2" in session.capabilities:
         done = _expunge(session, uids)
     else:
-        done = _expunge_if_alone(session, _store(session, uids, b"\\Deleted"))
+        done = _expunge_if_alone(session, _store(session, uids, b"\\Deleted", expunged=True))
     return [by_uid[uid] for uid in done]
 
 
 def _store(
-    session: ImapSession, uids: Sequence[int], flag: bytes, *, believed: bool = True
+    session: ImapSession,
+    uids: Sequence[int],
+    flag: bytes,
+    *,
+    believed: bool = True,
+    expunged: bool = False,
 ) -> list[int]:
-    commands = [
-        b"UID STORE " + octets + b" +FLAGS.SILENT (" + flag + b")" for octets, _ in uid_sets(uids)
-    ]
-    replies = _pipelined(session, commands)
-    taken = all(reply.ok and not is_limited(reply) for reply in replies)
-    if taken and believed:
+    """Those of `uids` that have the flag now; raises where none has.
+
+    An OK proves nothing: there are servers that carry out a part of a STORE, or nothing. So it is
+    not silent: most servers say with the answer what each mail has now, and name its UID (RFC 9051
+    section 6.4.9). One search tells of the others: those that had the flag before, and all where a
+    server says nothing, or is not to be `believed`. What is to be `expunged` is looked for later.
+    """
+    has: set[int] = set()
+    wanted = flag.lower()
+
+    def take(line: Untagged) -> bool:
+        told = flags_of(line)
+        if told is not None and wanted in told[1]:
+            has.add(told[0])
+        return _is_unsolicited(line)
+
+    item = b" +FLAGS.SILENT (" if expunged else b" +FLAGS ("
+    commands = [b"UID STORE " + octets + item + flag + b")" for octets, _ in uid_sets(uids)]
+    replies = _pipelined(session, commands, take)
+    if expunged and all(reply.ok and not is_limited(reply) for reply in replies):
         return list(uids)
     # One mail that vanished may fail a whole command (RFC 2180 section 4.2): look what is so now.
-    lacking = set(search(session, b"UN" + flag.lstrip(b"\\").upper()))
+    unsure = [uid for uid in uids if uid not in has] if believed else uids
+    lacking = _found(session, unsure, b" UN" + flag.lstrip(b"\\").upper()) if unsure else set()
     done = [uid for uid in uids if uid not in lacking]
     if not done:
-        if taken and not believed:
-            raise Refused(
-                "The mail server takes the flag \\Seen and does not set it: mails stay unread.",
-                step="settle",
-                code="read-only",
-                hint=_RIGHTS,
-            )
-        raise refused(next((reply for reply in replies if not reply.ok), replies[0]))
+        refusals = [reply for reply in replies if not reply.ok]
+        raise refused(refusals[0]) if refusals else _not_set(flag, believed=believed)
     return done
+
+
+def _not_set(flag: bytes, *, believed: bool) -> StepFailed:
+    name = flag.decode()
+    if not believed:
+        return Refused(
+            f"The mail server takes the flag {name} and does not set it: mails stay unread.",
+            step="settle",
+            code="read-only",
+            hint=_RIGHTS,
+        )
+    return Unreachable(
+        f"The mail server says that it set the flag {name}, but the mails do not have it.",
+        step="settle",
+        code="not-flagged",
+        hint="Nothing is lost, and no mail comes twice: this is tried again by itself. If it "
+        "stays, those who run the server have to look.",
+    )
 
 
 def _expunge(session: ImapSession, uids: Sequence[int]) -> list[int]:
@@ -103,7 +136,7 @@ def _move(session: ImapSession, uids: Sequence[int], trash: bytes) -> list[int]:
 
 def _gone(session: ImapSession, uids: Sequence[int], replies: Sequence[Reply]) -> list[int]:
     """Which of `uids` are no longer there after these replies. Raises where none has gone."""
-    there = _still_there(session, uids)
+    there = _found(session, uids)
     done = [uid for uid in uids if uid not in there]
     if not done:
         refusals = [reply for reply in replies if not reply.ok]
@@ -125,18 +158,28 @@ def _expunge_if_alone(session: ImapSession, uids: Sequence[int]) -> list[int]:
         searches(session, [b"DELETED"])[0]
     ):
         return _gone(session, uids, [session.command(b"EXPUNGE")])
-    there = _still_there(session, uids)
+    there = _found(session, uids)
     return [uid for uid in uids if uid not in there]
 
 
-def _still_there(session: ImapSession, uids: Sequence[int]) -> set[int]:
-    """Which of `uids` the folder still has. An answer that names some may have been cut."""
-    queries = [b"UID " + octets for octets, _ in uid_sets(uids)]
+def _found(session: ImapSession, uids: Sequence[int], what: bytes = b"") -> set[int]:
+    """Which of `uids` the folder has (still), of those that are `what` (b" UNSEEN"). An answer that
+    names some may have been cut."""
+    queries = [b"UID " + octets + what for octets, _ in uid_sets(uids)]
     found = zip(queries, searches(session, queries), strict=True)
     return {uid for query, some in found if some for uid in completed(session, query, some)}
 
 
-def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:
+def _is_unsolicited(line: Untagged) -> bool:
+    """Ten thousand `* n EXPUNGE` and flags that we set ourselves: nobody needs them."""
+    return line.keyword in (b"EXPUNGE", b"VANISHED", b"FETCH", b"EXISTS", b"RECENT")
+
+
+def _pipelined(
+    session: ImapSession,
+    commands: Sequence[bytes],
+    take: Callable[[Untagged], bool] = _is_unsolicited,
+) -> list[Reply]:
     """A few commands under way at once: none waits for the one before it."""
     replies: list[Reply] = []
     session.stream.start_clock()
@@ -145,13 +188,8 @@ def _pipelined(session: ImapSession, commands: Sequence[bytes]) -> list[Reply]:
         if position + 6 < len(commands):
             tags.append(session.send(commands[position + 6]))
         session.stream.start_clock()
-        replies.append(session.reply(tags[position], on_untagged=_is_unsolicited))
+        replies.append(session.reply(tags[position], on_untagged=take))
     return replies
-
-
-def _is_unsolicited(line: Untagged) -> bool:
-    """Ten thousand `* n EXPUNGE` and flags that we set ourselves: nobody needs them."""
-    return line.keyword in (b"EXPUNGE", b"VANISHED", b"FETCH", b"EXISTS", b"RECENT")
 
 
 def refused(reply: Reply) -> StepFailed:

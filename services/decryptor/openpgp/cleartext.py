@@ -18,6 +18,9 @@ _BEGIN = re.compile(
 )
 _SIGNATURE = b"-----BEGIN PGP SIGNATURE-----"
 _END = b"-----END PGP SIGNATURE-----"
+#: Lines of a text that say where a message begins and ends; others are quoted or escaped.
+_BEGINS = re.compile(rb"^-----BEGIN PGP SIGNED MESSAGE-----", re.MULTILINE)
+_ENDS = re.compile(rb"^-----END PGP SIGNATURE-----", re.MULTILINE)
 _NOT_ESCAPED = re.compile(
     rb"-----BEGIN PGP SIGNED MESSAGE-----[ \t]*\r?\n(?:Hash:[^\n]*\n)*NotDashEscaped:"
 )
@@ -52,6 +55,18 @@ def is_not_escaped(message: bytes) -> bool:
     Where its text ends cannot be told from a line of the text.
     """
     return _NOT_ESCAPED.match(message) is not None
+
+
+def message_within(text: bytes) -> bytes | None:
+    """The message that lies in a text with other lines around it, such as the footer of a list.
+
+    None where there is none that `signed_text` takes, or where lines of several messages are.
+    """
+    begins, ends = list(_BEGINS.finditer(text)), list(_ENDS.finditer(text))
+    if len(begins) != 1 or len(ends) != 1:
+        return None
+    message = text[begins[0].start() : ends[0].end()]
+    return None if signed_text(message) is None else message
 
 
 def has_more_text(message: bytes) -> bool:

@@ -14,7 +14,12 @@ from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.armour import has_only_base64, has_text_around
 from services.decryptor.openpgp.autocrypt import keys_of
-from services.decryptor.openpgp.cleartext import has_more_text, is_not_escaped, signed_text
+from services.decryptor.openpgp.cleartext import (
+    has_more_text,
+    is_not_escaped,
+    message_within,
+    signed_text,
+)
 from services.decryptor.openpgp.decrypting import OpenedMessage, decrypt_message, read_plain
 from services.decryptor.openpgp.intended_recipients import fingerprints_of
 from services.decryptor.openpgp.packets import (
@@ -183,7 +188,7 @@ class OpenPGP:
         buffer, start, end = message
         where = buffer.find(ARMOUR_MESSAGE, start, end)
         if where < 0 and has_signed_text(whole, message):
-            self._signed_beside_text()
+            self._signed_beside_text(message)
             return None
         if where < 0:
             if not is_binary(whole, body):
@@ -192,7 +197,7 @@ class OpenPGP:
         elif where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
             kind = kind_of_lines(message)
             if kind == "signature":
-                self._signed_beside_text()
+                self._signed_beside_text(message)
             elif kind:
                 self._facts.encryption("openpgp")
                 self._facts.failed("unsupported", _TEXT_AROUND_ENCRYPTED)
@@ -209,13 +214,23 @@ class OpenPGP:
             charset = covered_charset(charset, opened.content, layer)
         return text_entity(opened.content, charset)
 
-    def _signed_beside_text(self) -> None:
+    def _signed_beside_text(self, text: Region) -> None:
         """A signature around a part of a text: that of the mail where nothing else is signed."""
         covered = self._facts.is_covered
-        layer = self._facts.signature(SignedLayer("openpgp", broken=_TEXT_AROUND))
+        layer = self._facts.signature(SignedLayer("openpgp"))
+        self._signed_within(layer, text.copy() if len(text) <= _MAX_TEXT else b"")
         if covered:
             layer.forwarded = True
             layer.limited("partial", _TEXT_AROUND)
+
+    def _signed_within(self, layer: SignedLayer, text: bytes) -> None:
+        """Verifies a message with other text around it, which stays as it is."""
+        message = message_within(text)
+        if message is None:
+            layer.broken = _TEXT_AROUND
+            return
+        layer.openpgp = verify_inline(message, self._rings, len(message))
+        layer.limited("partial", _TEXT_AROUND)
 
     def _file(self, content: Region) -> Entity:
         """What a message that is no text of a mail holds: an entity, or a file of any kind."""
@@ -306,7 +321,10 @@ class OpenPGP:
         layer.openpgp = verify_inline(framed, self._rings, len(framed))
         text = signed_text(framed)
         if text is None:
-            layer.broken = _NOT_ESCAPED if is_not_escaped(framed) else _TEXT_AROUND
+            if is_not_escaped(framed):
+                layer.broken = _NOT_ESCAPED
+            else:
+                self._signed_within(layer, framed)
             return None
         if not layer.is_right:
             return None

@@ -217,6 +217,38 @@ def test_a_message_beside_a_text_that_nobody_signed(
             assert opened.security.signature in ("partial", "ambiguous"), opened.security
 
 
+@pytest.mark.parametrize("place", ["a mail of one part", "a part beside an empty text"])
+@pytest.mark.parametrize(
+    ("before", "behind", "word"),
+    [
+        (b"", b"", "valid"),
+        (b"Hello\n", b"", "partial"),
+        (b"", b"-- \nsent by a list\n", "partial"),
+        (PAY + b"\n", b"\n" + PAY, "partial"),
+        (b"", b"-----BEGIN PGP SIGNED MESSAGE-----\n", "invalid"),
+        (b"> ", b"", "none"),
+    ],
+)
+def test_text_around_a_clear_signed_text(
+    before: bytes, behind: bytes, word: str, place: str, alice: Person, knowing: Opener
+) -> None:
+    """Servers of lists put their footers into a text; who answers quotes it, and signs nothing."""
+    message = sign(alice.secret.signer(), b"Pay 4711.\n", mode=SignatureMode.CLEAR)
+    for signed, expected in (
+        (message, word),
+        (message.replace(b"4711", b"4712"), word if word == "none" else "invalid"),
+    ):
+        quoted = signed.strip().replace(b"\n", b"\n> ") if before == b"> " else signed
+        part = PLAIN + before + quoted + behind
+        raw = HEADER + (part if "one" in place else multipart(PLAIN, part, kind=b"mixed"))
+        with knowing(raw) as opened:
+            assert opened.security.signature == expected, opened.security
+            assert (opened.content is None) == (expected != "valid")
+            if expected == "partial":
+                assert opened.security.signer == "alice@example.org"
+                assert opened.security.layers[0].covers == "part"
+
+
 @pytest.mark.parametrize("form", ["a text as the first part", "a text before the armour"])
 def test_what_is_signed_inside_the_encryption_is_limited_as_well(
     form: str, alice: Person, bob: Person, knowing: Opener

@@ -47,7 +47,7 @@ def test_the_author_of_all_of_a_text_counts(alice: Person, knowing: Opener) -> N
     with knowing(HEADER + PLAIN + signed_text(stranger, theirs)) as opened:
         assert opened.security.signature == "untrusted", opened.security
     with knowing(HEADER + PLAIN + theirs) as opened:
-        assert opened.security.signature == "invalid", opened.security
+        assert opened.security.signature == "partial", opened.security
     end = b"\n-----END PGP SIGNATURE-----\n"
     for text in (theirs + end, signed_text(alice, b"Pay 4711\n") + b"EVIL" + end):
         with knowing(HEADER + PLAIN + text) as opened:
@@ -61,7 +61,7 @@ def test_what_is_quoted_in_a_signed_mail_does_not_lower_its_verdict(
     inner = signed_text(alice, b"Pay 4711\n")
     for text, layers in (
         (quoted(inner), [("valid", "content")]),
-        (b"See:\n" + inner + b"\nBye\n", [("valid", "content"), ("invalid", "part")]),
+        (b"See:\n" + inner + b"\nBye\n", [("valid", "content"), ("untrusted", "part")]),
     ):
         entity = PLAIN + text.replace(b"\n", b"\r\n")
         with opener(HEADER + multipart_signed(who.cert, who.key, entity=entity)) as opened:

@@ -80,6 +80,10 @@ def test_author_and_verdict_are_the_same_wherever_they_are_read(
                 assert told["sender"] == author
                 assert told["headers"] == data["headers"]
                 assert api.http.get(f"messages/{event['id']}/raw").content == raw
+                asked = api.http.get(f"messages/{event['id']}/raw", params={"original": True})
+                assert asked.content.endswith((CASES / f"{name}.eml").read_bytes()[-500:])
+                as_it_came = verdict in ("invalid", "partial")
+                assert (asked.content == raw) == as_it_came == ("original" not in data), name
                 page = html.unescape(pages.get(f"/mails/{event['id']}").text)
                 assert f">{label}<" in page, name
                 assert author in page

@@ -198,9 +198,12 @@ def test_line_ends_of_a_unix_mailbox(opener: Opener, holders: dict[str, Holder])
         assert opened.content.endswith(TEXT)
 
 
-def test_encrypted_in_encrypted(opener: Opener, holders: dict[str, Holder]) -> None:
-    inner = pkcs7_entity(encrypt("-aes-256-gcm", holders["p256"].cert))
-    with opener(mail(encrypt("-aes256", holders["rsa"].cert, data=inner))) as opened:
+@pytest.mark.parametrize("ciphers", [("-aes256", "-aes-256-gcm"), ("-aes-256-gcm", "-aes256")])
+def test_encrypted_in_encrypted(
+    ciphers: tuple[str, str], opener: Opener, holders: dict[str, Holder]
+) -> None:
+    inner = pkcs7_entity(encrypt(ciphers[1], holders["p256"].cert))
+    with opener(mail(encrypt(ciphers[0], holders["rsa"].cert, data=inner))) as opened:
         assert body(opened) == TEXT
         assert opened.security.integrity == "none", "the weakest layer counts"
         assert len(opened.security.recipients) == 2

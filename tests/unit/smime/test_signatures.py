@@ -200,13 +200,16 @@ def test_signature_without_its_certificate(opener: Opener, holders: dict[str, Ho
             assert opened.security.signature == changed, opened.security
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("ripemd160", "RIPEMD-160 is not supported"), ("md5", "uses MD5")]
+)
 def test_a_digest_that_is_not_supported_is_named(
-    opener: Opener, holders: dict[str, Holder]
+    name: str, reason: str, opener: Opener, holders: dict[str, Holder]
 ) -> None:
     who = holders["alice"]
-    with opener(HEADER + multipart_signed(who.cert, who.key, "-md", "ripemd160")) as opened:
+    with opener(HEADER + multipart_signed(who.cert, who.key, "-md", name)) as opened:
         assert opened.security.signature == "invalid"
-        assert "RIPEMD-160 is not supported" in opened.security.reason
+        assert reason in opened.security.reason
 
 
 def test_signature_of_a_known_sender_without_its_certificate(

@@ -13,7 +13,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import islice
 from typing import Final
 from zlib import crc32
 
@@ -33,6 +32,8 @@ _MARKS: Final = re.compile("[\u0300-\u036f]")
 _ASCII: Final = bytes(c if chr(c).isascii() and chr(c).isalnum() else 32 for c in range(256))
 #: Words of one text that are looked at: a subject of 998 characters has fewer.
 _MOST_WORDS: Final = 500
+#: Letters of a word that is remembered.
+_LONGEST_KNOWN: Final = 40
 
 
 def terms_of(headers: MailHeaders) -> set[bytes]:
@@ -77,12 +78,35 @@ def _of_sender(address: str, name: str) -> tuple[bytes, ...]:
     return (*_kept_words(name), *_words(address), folded, domain)
 
 
-def _kept_words(text: str) -> list[bytes]:
+def _kept_words(text: str) -> Iterable[bytes]:
     """The words, those with marks also without them."""
-    words = _words(text)
     if text.isascii():
-        return words
-    return [*words, *(_unmarked(word) for word in words if not word.isascii())]
+        return _words(text)
+    return [term for word in _cut(text) for term in _kept(word)]
+
+
+def _words(text: str) -> list[bytes]:
+    if text.isascii():
+        return text.lower().encode().translate(_ASCII).split()
+    return [term for word in _cut(text) for term in _of_word(word)]
+
+
+def _cut(text: str) -> list[str]:
+    # Before they are folded: what stands for several letters, as № does, is no letter itself.
+    return _WORD.findall(unicodedata.normalize("NFC", text))[:_MOST_WORDS]
+
+
+def _kept(word: str) -> tuple[bytes, ...]:
+    return _known_kept(word) if len(word) <= _LONGEST_KNOWN else _new_kept(word)
+
+
+def _new_kept(word: str) -> tuple[bytes, ...]:
+    terms = _of_word(word)
+    return (*terms, *(_unmarked(term) for term in terms if not term.isascii()))
+
+
+#: People write the same words again and again.
+_known_kept = lru_cache(maxsize=4096)(_new_kept)
 
 
 def _unmarked(word: bytes) -> bytes:
@@ -90,18 +114,12 @@ def _unmarked(word: bytes) -> bytes:
     return unicodedata.normalize("NFKC", bare).encode()
 
 
-def _words(text: str) -> list[bytes]:
-    if text.isascii():
-        return text.lower().encode().translate(_ASCII).split()
-    words: list[bytes] = []
-    # Cut first: what stands for several letters, as № does, is no letter itself.
-    for found in islice(_WORD.finditer(unicodedata.normalize("NFC", text)), _MOST_WORDS):
-        word = _normal(found[0])
-        if len(word) > 1 and _UNSPACED_WORD.match(word):
-            words += (word[at : at + 2].encode() for at in range(len(word) - 1))
-        else:
-            words.append(word.encode())
-    return words
+def _of_word(found: str) -> tuple[bytes, ...]:
+    """A word, or the pairs of letters of one in a writing without spaces."""
+    word = _normal(found)
+    if len(word) > 1 and _UNSPACED_WORD.match(word):
+        return tuple([word[at : at + 2].encode() for at in range(len(word) - 1)])
+    return (word.encode(),)
 
 
 def _folded(text: str) -> bytes:

@@ -1,5 +1,5 @@
 """HTML of mails before a library reads it: what few octets of it would make thousands of times as
-many elements, or an element in thousands of others."""
+many elements, an element in thousands of others, or a tag with thousands of attributes."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ _OWN_LOOK: Final = 10
 #: No fewer tags take so many, and none is shorter than that.
 _FEW_TAGS: Final = 10_000
 _SHORTEST_TAG: Final = 3
+#: Attributes of one tag: a parser compares each with all before it. Browsers have room for more,
+#: pages no use.
+_MOST_ATTRIBUTES: Final = 500
+_SHORTEST_ATTRIBUTE: Final = 2
+#: As a parser cuts a tag, tags of ends too (HTML, section 13.2.5.32 and following).
+_SPACE: Final = r" \t\n\r\f"
+_ATTRIBUTE: Final = (
+    rf"[{_SPACE}/]*+[^{_SPACE}/>][^{_SPACE}/>=]*+[{_SPACE}]*+"
+    rf"""(?:=[{_SPACE}]*+(?:"[^"]*+"?+|'[^']*+'?+|[^{_SPACE}>]*+))?+"""
+)
+#: Up to the first tag that has more; each character is looked at once.
+_FEW_ATTRIBUTES: Final = re.compile(
+    rf"(?:[^<]*+<(?:/?[a-zA-Z][^{_SPACE}/>]*+(?:{_ATTRIBUTE}){{0,{_MOST_ATTRIBUTES}}}+"
+    rf"[{_SPACE}/]*+(?:>|\Z)|(?!/?[a-zA-Z])))*+[^<]*+"
+)
 _NAMED: Final = re.compile(r"<(/?)([a-z][^\s/>]*+)", re.IGNORECASE)
 _VOID: Final = frozenset(
     ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track",
@@ -63,9 +78,14 @@ def bounded_formatting(html: str) -> str:
 
 def not_too_deep(html: str, deepest: int) -> str:
     """Cut off where elements lie more than `deepest` in each other, or where a parser would have
-    looked at too many of those that are open: it takes the square of their number."""
+    looked at too many of those that are open, or at too many attributes of one tag: it takes the
+    square of their number."""
+    if len(html) > _MOST_ATTRIBUTES * _SHORTEST_ATTRIBUTE:
+        few = _FEW_ATTRIBUTES.match(html)
+        html = few[0] if few else html
     depth = 0
-    for tag in _TAG.finditer(html):
+    # As nearly all mails have fewer tags than that, none is counted in them.
+    for tag in _TAG.finditer(html) if html.count("<") > deepest else ():
         depth += -1 if tag[1] else 1
         if depth > deepest:
             html = html[: tag.start()]

@@ -77,6 +77,18 @@ def test_end_tags_that_end_nothing_hide_no_depth(piece: str) -> None:
     assert len(not_too_deep(html, 2000)) < len(html) // 2
 
 
+@pytest.mark.parametrize("before", ["", "<br>shown", "x < y <!-- <br title='<p>'>", "<p a b>&lt;"])
+@pytest.mark.parametrize("tag", ["<p", "</p", "<a href='>' title=\">\"", "<X-Y/"])
+@pytest.mark.parametrize(
+    "attribute", [" a%d", "/a%d", " b%d=x", " b%d='>'", ' c%d = ">" ', "\n<d%d"]
+)
+def test_a_tag_has_a_bounded_number_of_attributes(before: str, tag: str, attribute: str) -> None:
+    """A parser compares each of them with all others: those of one megabyte for a minute."""
+    few, many = ("".join(attribute % n for n in range(count)) + ">x</p>" for count in (450, 600))
+    assert not_too_deep(before + tag + few, 2000) == before + tag + few
+    assert not_too_deep(before + tag + many, 2000) == before
+
+
 @pytest.mark.parametrize(
     "piece",
     [

@@ -10,6 +10,7 @@ from resiliparse.extract.html2text import extract_plain_text
 
 from posthouse.flowed import is_flowed, joined
 from shared.mail import charsets
+from shared.mail.charset_hints import text_hint
 from shared.mail.findings import FindingKind
 from shared.mail.html_bounds import not_too_deep, without_formatting
 from shared.mail.parts import content_id, is_attached
@@ -94,7 +95,10 @@ def text_of(part: Part, limit: int) -> tuple[str, int, bool]:
             return cleaned(octets, limit, bare_cr=_may_have_bare_cr(part))
         except UnicodeDecodeError:
             pass
-    text = charsets.decode(octets[:most], label).text
+    hint = ""
+    if not octets.isascii() and not charsets.codec_of(label):
+        hint = text_hint(octets, body.buffer, is_html=is_html)
+    text = charsets.decode(octets[:most], label, hint).text
     if is_html:
         text = without_formatting(text)
         shallow = not_too_deep(text, _DEEPEST)

@@ -102,3 +102,41 @@ def test_a_message_ends_where_it_ends() -> None:
     within = raw + b"Content-Type: text/plain; charset=koi8-r\r\n"
     whole = Region(b" " * 10_000 + within, 10_000, 10_000 + len(raw))
     assert split_header(whole)[0].charset_hint == ""
+
+
+def text_of(content_type: bytes, octets: bytes, subject: bytes = b"x") -> str:
+    raw = b"Subject: " + subject + b"\r\n" + content_type + b"\r\n" + octets + b"\r\n"
+    return read_facts(region(raw), trusted=(), text_limit=100).body.text.strip()
+
+
+@pytest.mark.promise("F1")
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"Content-Type: text/html\r\n",
+        b"Content-Type: text/html; charset=us-ascii\r\n",
+        b'Content-Type: text/html; charset=""\r\n',
+        b"Content-Type: text/html; charset=unknown-8bit\r\n",
+        b"Content-Type: text/html; charset=no-such\r\n",
+        b"Content-Type: text/plain\r\n",
+        b"Content-Type: text/plain; charset=us-ascii\r\n",
+    ],
+)
+@pytest.mark.parametrize(("label", "codec", "text"), SETS)
+def test_a_text_that_names_no_set_has_that_of_its_mail(
+    said: bytes, label: str, codec: str, text: str
+) -> None:
+    octets, name = text.encode(codec), label.encode()
+    assert text_of(said, octets, b"=?" + name + b"?Q?a?=") == text
+    assert text_of(said, text.encode(), b"=?" + name + b"?Q?a?=") == text
+    if b"html" in said:
+        for meta in (b'<meta charset="%b">', b'<META content="text/html; charset=%b">'):
+            page = b"<html><head>" + meta % name + b"</head><body>" + octets + b"</body></html>"
+            # What the page says of itself goes before what stands elsewhere.
+            assert text_of(said, page, b"=?iso-8859-1?Q?=FC?=") == text
+
+
+def test_a_label_that_is_known_goes_before_what_a_page_says() -> None:
+    page = b'<meta charset="koi8-r"><body>' + "Счёт".encode("cp1251")
+    assert text_of(b"Content-Type: text/html; charset=windows-1251\r\n", page) == "Счёт"

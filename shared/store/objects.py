@@ -22,6 +22,10 @@ T = TypeVar("T")
 #: A store that is away shows within this many seconds; whoever asked tries again by itself.
 _RETRY_SECONDS: Final = 10
 
+#: What a store that refused an object is asked to take: at its quota it may take a few octets.
+_PROBE: Final = "posthouse-check"
+_PROBE_OCTETS: Final = 1 << 20
+
 
 class ObjectStore:
     """Objects in a bucket, by obstore. Thread-safe.
@@ -33,6 +37,8 @@ class ObjectStore:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self._opened: Any = None
+        #: Whether an object was last not taken.
+        self._refuses = False
 
     @property
     def _bucket(self) -> Any:
@@ -49,7 +55,7 @@ class ObjectStore:
     def keep(self, file: IO[bytes], key: str) -> None:
         file.flush()
         with Path(file.name).open("rb") as spool:
-            self._call("put", lambda bucket: bucket.put(key, spool))
+            self._put(key, spool)
 
     def read(self, ref: RawRef) -> bytes:
         if not ref.size:
@@ -103,7 +109,11 @@ class ObjectStore:
         return 0
 
     def check(self) -> None:
-        """Nothing beyond the marker: a bucket has no end, and a list of it costs."""
+        """Asks nothing beyond the marker where the last object was taken: requests cost, and many.
+        Else whether one of the size of a batch is, and takes it away again."""
+        if self._refuses:
+            self._put(_PROBE, bytes(_PROBE_OCTETS))
+            self.delete(_PROBE)
 
     def marker(self) -> uuid.UUID | None:
         try:
@@ -120,6 +130,14 @@ class ObjectStore:
 
     def space(self) -> tuple[int, int] | None:
         return None
+
+    def _put(self, key: str, content: IO[bytes] | bytes) -> None:
+        try:
+            self._call("put", lambda bucket: bucket.put(key, content))
+        except OwnFailure:
+            self._refuses = True
+            raise
+        self._refuses = False
 
     def _folders(self, prefix: str) -> list[str]:
         found = self._call("list", lambda bucket: bucket.list_with_delimiter(f"{prefix}/"))

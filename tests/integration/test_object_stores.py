@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from shared.store import MissingObject, ObjectStore
 from shared.store.open import open_store
 from shared.store_identity import OwnStore
 from shared.telemetry import metrics
+from tests.integration.queueing.conftest import eventually
 from tests.integration.rows import add_connection, add_message, keep
 from tests.rig.mails import digests, mail
 from tests.rig.queue_events import open_queue
@@ -41,7 +43,7 @@ def settings(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def from_files(
     server: S3Server, folder: Path, monkeypatch: pytest.MonkeyPatch, **others: str
 ) -> StoreSettings:
-    prefix = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+    prefix = store_prefix(folder)
     for name, value in {"access_key": server.access_key, "secret_key": server.secret_key}.items():
         path = folder / name
         path.write_text(value + "\n")
@@ -52,6 +54,10 @@ def from_files(
     for name, text in given.items():
         monkeypatch.setenv(f"POSTHOUSE_{name.upper()}", text)
     return load(StoreSettings)
+
+
+def store_prefix(folder: Path) -> str:
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:8]
 
 
 def asked(act: Callable[[], object]) -> dict[str, int]:
@@ -135,6 +141,35 @@ def test_readiness_lists_nothing(database: Database, settings: StoreSettings) ->
     store = OwnStore(database, open_store(settings))
     store.check()
     assert asked(store.check) == {"get": 1}
+
+
+def test_a_bucket_that_takes_no_objects_is_told_until_it_does(
+    seaweedfs: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an administrator: the check `store` of a fetcher. The marker can be read meanwhile."""
+    store = open_store(from_files(seaweedfs, tmp_path, monkeypatch))
+    prefix = store_prefix(tmp_path)
+    denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject"}
+    denied["Resource"] = f"arn:aws:s3:::mail/{prefix}/*"
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [denied]})
+    client: Any = seaweedfs.client()
+    assert asked(store.check) == {}
+
+    def refusal(act: Callable[[], object]) -> str:
+        try:
+            act()
+        except TryAgain as error:
+            return str(error)
+        return ""
+
+    client.put_bucket_policy(Bucket="mail", Policy=policy)
+    eventually(lambda: refusal(lambda: keep(store, [b"a mail"], NOW)))
+    for _ in range(2):
+        assert "refuses its keys or this right (put)" in refusal(store.check)
+    client.delete_bucket_policy(Bucket="mail")
+    eventually(lambda: not refusal(store.check))
+    assert asked(store.check) == {}
+    assert f"{prefix}/posthouse-check" not in seaweedfs.stored()
 
 
 def test_a_store_that_is_away_says_so_soon_and_without_secrets(

@@ -20,9 +20,13 @@ def planned(existing: Existing, entry: CertificateEntry) -> Change | None:
         return None
     from shared.certificates import parse_upload
 
-    content = referred_bytes(entry.file, "file", existing.folder)
-    password = existing.secret(entry.password, "password")
-    parsed = parse_upload(content, password)
+    try:
+        content = referred_bytes(entry.file, "file", existing.folder)
+        password = existing.secret(entry.password, "password")
+        parsed = parse_upload(content, password)
+    except InvalidInput as error:
+        where = f"certificates {entry.name!r}, {error.field}"
+        raise InvalidInput(f"{where}: {error}", field="certificates", hint=error.hint) from error
     alias = entry.alias if entry.alias is not None else parsed.friendly_name
     wanted = {"alias": alias, "fingerprint": parsed.fingerprint}
     differences = compare(there, wanted)

@@ -24,6 +24,7 @@ from shared.certificates.openpgp_keys import (
     looks_like_openpgp,
     refuse_other_versions,
 )
+from shared.certificates.pkcs12_files import without_marks
 from shared.certificates.purposes import may_sign_mail, weak_key
 from shared.certificates.uploads import MAX_UPLOAD_BYTES, addresses
 from shared.errors import InvalidInput
@@ -64,7 +65,8 @@ def parse_sender_upload(data: bytes) -> Sequence[ParsedSender]:
     """`parse_senders` for a service: the file takes bounded work (`bounded_process`), as Sequoia
     unpacks what is compressed in a file, and tries each signature that fits nothing over each
     part of its key."""
-    if not data.strip() or not looks_like_openpgp(data):
+    data = _checked(data)
+    if not looks_like_openpgp(data):
         return parse_senders(data)
     try:
         return in_bounds(parse_senders, data)
@@ -84,7 +86,7 @@ def parse_senders(data: bytes) -> Sequence[ParsedSender]:
     work the file asks for, up to its size: whoever has the file from somebody calls
     `parse_sender_upload`.
     """
-    _refuse_by_size(data)
+    data = _checked(data)
     if looks_like_openpgp(data):
         return _openpgp(data)
     return [_certificate(one) for one in read_certificates(data)]
@@ -92,7 +94,7 @@ def parse_senders(data: bytes) -> Sequence[ParsedSender]:
 
 def read_certificates(data: bytes) -> list[x509.Certificate]:
     """The certificates of a file in PEM, or the one in DER. Raises InvalidInput (`file`)."""
-    _refuse_by_size(data)
+    data = _checked(data)
     try:
         if b"-----BEGIN" in data:
             return x509.load_pem_x509_certificates(data)
@@ -101,11 +103,14 @@ def read_certificates(data: bytes) -> list[x509.Certificate]:
         raise InvalidInput("This file holds no readable certificate.", field="file") from error
 
 
-def _refuse_by_size(data: bytes) -> None:
+def _checked(data: bytes) -> bytes:
+    """A file of a size that may be, without what Windows wrote in front of it."""
     if len(data) > MAX_UPLOAD_BYTES:
         raise InvalidInput("This file is too large for a certificate.", field="file")
+    data = without_marks(data)
     if not data.strip():
         raise InvalidInput("The file is empty.", field="file")
+    return data
 
 
 def text_of(kind: str, certificate: bytes) -> str:

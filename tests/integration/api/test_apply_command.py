@@ -272,6 +272,14 @@ def test_apply_enables_only_what_is_acknowledged(
             "connections: [{name: A, mode: imap, username: u, password: plain}]",
             ["connections 'A', password", "env:NAME"],
         ),
+        (
+            "certificates: [{name: Old, file: 'file:wrong.yaml'}]",
+            ["certificates 'Old', file: ", "neither a PKCS #12 file nor PEM", "Export the"],
+        ),
+        (
+            "certificates: [{name: Old, file: 'file:keys/not-there.p12'}]",
+            ["certificates 'Old', file: "],
+        ),
         ("- a list", ["mapping"]),
         ("a: [", ["YAML"]),
     ],

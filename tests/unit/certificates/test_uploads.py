@@ -13,9 +13,11 @@ from asn1crypto import pkcs12 as asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, x448
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pysequoia import Tsk
 
 from shared.certificates import Identity, IdentityIndex, ParsedCertificate, parse_certificate
 from shared.certificates.identifiers import certificate_name
+from shared.certificates.senders import parse_sender_upload, read_certificates
 from shared.errors import InvalidInput
 from tests.unit.smime.pki import NOW, Holder, Pki, ec_key, ed25519_key, rsa_key, x25519_key
 
@@ -168,6 +170,19 @@ def test_pem_as_programs_leave_it(form: str, bob: Holder) -> None:
         ).encode("utf-16"),
     }
     is_bob(parse_certificate(files[form], "secret"), bob)
+
+
+def test_what_is_trusted_may_be_in_utf_16_too(bob: Holder, pki: Pki) -> None:
+    known = Tsk.generate("Bob <bob@example.org>").extract_certificate()
+    [sender] = parse_sender_upload(str(known).encode("utf-16"))
+    assert sender.fingerprint == known.fingerprint
+    [sender] = parse_sender_upload(bob.cert.read_text().encode("utf-16"))
+    assert sender.certificate == bob.der
+    [authority] = read_certificates(pki.root_pem.read_text().encode("utf-16"))
+    assert authority == pki.root
+    for data in (b"", b"\xff\xfe", b"\xef\xbb\xbf\r\n"):
+        with pytest.raises(InvalidInput, match="empty"):
+            parse_sender_upload(data)
 
 
 def test_renewed_certificate_with_the_same_key(pki: Pki, bob: Holder) -> None:

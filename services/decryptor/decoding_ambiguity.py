@@ -34,15 +34,19 @@ _JIS_TILDE = b"\x8f\xa2\xb7"
 _JIS = "\N{WAVE DASH}\N{DOUBLE VERTICAL LINE}\N{MINUS SIGN}¢£¬¥\N{OVERLINE}"
 #: What later versions of GB 18030 gave another place.
 _GB_18030 = "".join(map(chr, (0x1E3F, *range(0x9FB4, 0x9FBC), *range(0xFE10, 0xFE1A))))
+_OF_1252 = bytes({*range(0x80, 0xA0)} - {0x81, 0x8D, 0x8F, 0x90, 0x9D}).decode("cp1252")
+_PARTS = (*range(1, 12), 13, 14, 15)
 #: The labels under which all readers show the same, but for these characters: found by giving them
 #: every character of every set. In 2026 Node's decoder of windows-1252 shows control characters
 #: where that set differs from iso-8859-1.
 ALIKE = {
-    **dict.fromkeys(("utf-8", "us-ascii", "koi8-r", "koi8-u", "tis-620", "gbk"), ""),
+    **dict.fromkeys(("utf-8", "utf8", "us-ascii", "koi8-r", "koi8-u", "tis-620", "gbk"), ""),
     "gb18030": _GB_18030,
-    **dict.fromkeys((f"iso-8859-{part}" for part in (*range(1, 12), 13, 14, 15)), ""),
-    **dict.fromkeys((f"windows-125{part}" for part in (0, 1, 3, 4, 5, 6, 7, 8)), ""),
-    "windows-1252": bytes({*range(0x80, 0xA0)} - {0x81, 0x8D, 0x8F, 0x90, 0x9D}).decode("cp1252"),
+    **dict.fromkeys((f"iso{dash}8859-{part}" for dash in ("-", "") for part in _PARTS), ""),
+    **dict.fromkeys((f"iso_8859-{part}" for part in (*range(1, 10), 15)), ""),
+    **dict.fromkeys(("latin1", "latin2"), ""),
+    **{f"{kind}125{part}": "" for kind in ("windows-", "cp") for part in (0, 1, 3, 4, 5, 6, 7, 8)},
+    **dict.fromkeys(("windows-1252", "cp1252"), _OF_1252),
     "gb2312": "\N{KATAKANA MIDDLE DOT}\N{HORIZONTAL BAR}",
     "big5": "",
     "euc-jp": _JIS,

@@ -344,6 +344,11 @@ def test_a_text_that_readers_decode_otherwise_is_ambiguous(
     [
         "Content-Type: text/plain; charset=windows-1252\r\n\r\nGrüße\r\n".encode("cp1252"),
         "Content-Type: text/plain; charset=windows-1251\r\n\r\n«Плати»\r\n".encode("cp1251"),
+        "Content-Type: text/plain; charset=utf8\r\n\r\nGrüße 支付\r\n".encode(),
+        "Content-Type: text/plain; charset=cp1252\r\n\r\nGrüße\r\n".encode("cp1252"),
+        "Content-Type: text/plain; charset=latin1\r\n\r\nGrüße\r\n".encode("latin-1"),
+        "Content-Type: text/plain; charset=ISO8859-15\r\n\r\n5 €\r\n".encode("iso8859-15"),
+        "Content-Type: text/plain; charset=iso_8859-1\r\n\r\nGrüße\r\n".encode("latin-1"),
         "Content-Type: text/plain; charset=shift_jis\r\n\r\n支払う 100\r\n".encode("cp932"),
         "Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n支払う\r\n".encode("iso-2022-jp"),
         b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B;YJ'\x1b(J 9 \x1b$@$&\x1b(B",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.asymmetric import x448, x25519
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
@@ -52,6 +52,11 @@ KEYS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "oaep-sha512-mgf-sha1": (
         "rsa",
         (*OAEP, "-keyopt", "rsa_oaep_md:sha512", "-keyopt", "rsa_mgf1_md:sha1"),
+        "RSA-OAEP",
+    ),
+    "oaep-label": (
+        "rsa",
+        (*OAEP, "-keyopt", "rsa_oaep_md:sha384", "-keyopt", "rsa_oaep_label:706f7374"),
         "RSA-OAEP",
     ),
     "p256": ("p256", (), "ECDH"),
@@ -289,9 +294,16 @@ def test_unsupported_cipher_is_named(
         assert opened.content is None
 
 
+@pytest.mark.parametrize("kind", [x25519.X25519PrivateKey, x448.X448PrivateKey])
 @pytest.mark.parametrize("scheme", ["x963", "hkdf", "hkdf with salt"])
 @pytest.mark.parametrize("null", [False, True])
-def test_x25519(scheme: str, null: bool, opener: Opener, holders: dict[str, Holder]) -> None:
+def test_x25519_and_x448(
+    kind: type[x25519.X25519PrivateKey] | type[x448.X448PrivateKey],
+    scheme: str,
+    null: bool,
+    pki: Pki,
+    tmp_path: Path,
+) -> None:
     """RFC 8418, by hand: neither the openssl command nor Bouncy Castle of this age writes it."""
     wrap = encode(0x30, encode(6, oid("2.16.840.1.101.3.4.1.45")) + (b"\x05\x00" if null else b""))
     material = os.urandom(16)
@@ -299,10 +311,10 @@ def test_x25519(scheme: str, null: bool, opener: Opener, holders: dict[str, Hold
         0x30,
         wrap + encode(0xA0, encode(4, material)) + encode(0xA2, encode(4, (256).to_bytes(4))),
     )
-    ephemeral = x25519.X25519PrivateKey.generate()
-    receiver = holders["x25519"]
-    assert isinstance(receiver.private, x25519.X25519PrivateKey)
-    secret = ephemeral.exchange(receiver.private.public_key())
+    ephemeral, own = kind.generate(), kind.generate()
+    receiver = pki.holder("montgomery", own)
+    opener = Opener(index(receiver), pki.trust, tmp_path)
+    secret = ephemeral.exchange(own.public_key())  # type: ignore[arg-type]
     if scheme == "x963":
         name = oid("1.3.132.1.11.1")
         wrapping_key = X963KDF(hashes.SHA256(), 32, info).derive(secret)
@@ -312,9 +324,8 @@ def test_x25519(scheme: str, null: bool, opener: Opener, holders: dict[str, Hold
         wrapping_key = HKDF(hashes.SHA256(), 32, salt, info).derive(secret)
     key, nonce = os.urandom(32), os.urandom(16)
     point = ephemeral.public_key().public_bytes_raw()
-    originator = encode(
-        0xA1, encode(0x30, encode(6, oid("1.3.101.110"))) + encode(3, b"\0" + point)
-    )
+    curve = oid("1.3.101.110" if kind is x25519.X25519PrivateKey else "1.3.101.111")
+    originator = encode(0xA1, encode(0x30, encode(6, curve)) + encode(3, b"\0" + point))
     issued = receiver.identity().name
     identifier = encode(0x30, issued.issuer + encode(2, issued.serial.to_bytes(21)))
     wrapped = encode(0x30, identifier + encode(4, aes_key_wrap(wrapping_key, key)))
@@ -335,7 +346,7 @@ def test_x25519(scheme: str, null: bool, opener: Opener, holders: dict[str, Hold
     enveloped = encode(2, b"\2") + encode(0x31, encode(0xA1, recipient)) + encode(0x30, content)
     made = encode(0x30, encode(6, ENVELOPED_DATA) + encode(0xA0, encode(0x30, enveloped)))
     with opener(mail(made)) as opened:
-        assert opened.security.certificate == "x25519", opened.security.reason
+        assert opened.security.certificate == "montgomery", opened.security.reason
         assert body(opened) == TEXT
 
 

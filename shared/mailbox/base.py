@@ -237,6 +237,8 @@ class Capabilities:
     #: The server lists only its oldest mails that were not retrieved yet (Gmail over POP3): newer
     #: ones show as those are taken.
     window: bool = False
+    #: The server counted no mail and listed some (POP3: STAT and UIDL).
+    miscounts: bool = False
     #: Seconds that the server wants between two logins (LOGIN-DELAY, RFC 2449 section 6.5).
     login_delay: float = 0.0
     names: tuple[str, ...] = ()  # the server's own words, for people

@@ -1,8 +1,9 @@
 """A POP3 server that names fewer mails than it counts: a list that is cut, or has gaps.
 
 For an administrator: there is nothing to do, so that page, alerts and metrics say that all is well
-(test_what_is_told.py). The transcript of a session notes what was cut; a count that no mailbox has
-fails the run with these words, as any nonsense of a server does.
+(test_what_is_told.py); the test of a connection and the estimate warn of a server that counts none.
+The transcript of a session notes what was cut; a count that no mailbox has fails the run with these
+words, as any nonsense of a server does.
 """
 
 from __future__ import annotations
@@ -40,6 +41,40 @@ def test_what_the_list_leaves_out_is_not_stranded(
         here.run_until_idle(connection)
         assert here.had() == digests([*MAILS, *LATER])
         assert server.left("alice") == ([] if after_download == "delete" else [*MAILS, *LATER])
+
+
+@pytest.mark.promise("M9", "M7")
+@pytest.mark.parametrize(
+    ("counts_first", "after_download"),
+    [(True, "mark-read"), (False, "mark-read"), (False, "delete")],
+)
+def test_mails_come_where_the_server_counts_none(
+    counts_first: bool, after_download: str, here: FetcherHere
+) -> None:
+    """From the first look on, or once it counted some."""
+    with RuledPop3(pipelining=True, counts=lambda there: there if counts_first else 0) as server:
+        server.deliver("alice", MAILS)
+        connection = watch(here, server, after_download)
+        here.run_until_idle(connection)
+        assert here.had() == digests(MAILS)
+        server.counts = lambda there: 0
+        for have in range(1, len(LATER) + 1):
+            server.deliver("alice", LATER[have - 1 : have])
+            here.run_until_idle(connection)
+            assert here.had() == digests([*MAILS, *LATER[:have]])
+        assert server.left("alice") == ([] if after_download == "delete" else [*MAILS, *LATER])
+
+
+@pytest.mark.promise("M9")
+def test_an_empty_mailbox_is_asked_for_its_list_once() -> None:
+    with RuledPop3(pipelining=True) as server:
+        server.add_user("alice")
+        with opened(connection_to(server.pop3_port, Mode.POP3, username="alice")) as mailbox:
+            cursor = mailbox.open("").cursor
+            for _ in range(3):
+                assert mailbox.changed_since("", cursor) is None
+            assert not mailbox.capabilities.miscounts
+        assert server.heard.count(b"UIDL") == 1
 
 
 @pytest.mark.promise("M9")

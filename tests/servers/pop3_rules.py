@@ -79,6 +79,8 @@ class RuledPop3:
     #: How many mails the whole list of UIDL names at most, and whether UIDL names each one alone.
     listed_by_uidl: int | None = None
     names_alone: bool = True
+    #: How many mails STAT says of so many.
+    counts: Callable[[int], int] = lambda there: there
     #: What LIST says of a mail.
     size: Callable[[bytes], int] = len
     #: Words to refuse every login with, or None.
@@ -268,8 +270,9 @@ class RuledPop3:
                 case b"CAPA":
                     talk.send(b"+OK\r\n" + self._capabilities(logged_in=True) + b".\r\n")
                 case b"STAT":
-                    octets = sum(len(mail.raw) for mail in there.values())
-                    talk.send(b"+OK %d %d\r\n" % (len(there), octets))
+                    count = self.counts(len(there))
+                    octets = sum(len(mail.raw) for mail in there.values()) if count else 0
+                    talk.send(b"+OK %d %d\r\n" % (count, octets))
                 case b"UIDL" if number and not self.names_alone:
                     talk.send(b"-ERR not available\r\n")
                 case b"UIDL" if number:

@@ -98,6 +98,7 @@ def test(
         progress.step = "folder"
         status = progress.status = mailbox.open(connection.folder)
         report.update(folder=status.folder, total=status.total, unread=status.unread)
+        report["capabilities"] = mailbox.capabilities  # some show with the folder only
 
     failure: PosthouseError | None = None
     try:

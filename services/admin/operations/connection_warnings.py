@@ -229,6 +229,14 @@ def of_server(connection: Connection, capabilities: Capabilities) -> list[Connec
                 "start from a date.",
             )
         )
+    if capabilities.miscounts:
+        found.append(
+            ConnectionWarning(
+                "miscounts",
+                "This server says that there are no mails (STAT) and lists some (UIDL). They are "
+                "fetched all the same; each poll asks for the list.",
+            )
+        )
     if capabilities.login_delay:
         found.append(
             ConnectionWarning(

@@ -43,6 +43,8 @@ class Pop3List:
         self._live = live
         self.has_uidl: bool | None = has_uidl or None
         self.numbers: dict[Key, int] = {}
+        #: The server counted no mail (STAT) and named some (UIDL).
+        self.miscounts = False
         #: Of the whole list that was read last (`Listing.by_place`).
         self.by_place: list[Key] = []
 
@@ -106,6 +108,18 @@ class Pop3List:
         self.by_place = keys if _are_numbers(keys, numbers) else _of_equal_names(names, keys)
         self.numbers = dict(zip(keys, numbers, strict=True))
         return keys
+
+    def uncounted(self) -> int:
+        """How many mails UIDL names where STAT counts none: some servers go on counting none."""
+        session = self._live()
+        if self.has_uidl is False or not session.command(b"UIDL").ok:
+            return 0
+        numbers = {line.split()[0] for line in session.lines() if line.strip()}
+        count = sum(number.isdigit() for number in numbers)
+        if count:
+            self.miscounts = True
+            session.stream.transcript.note(f"STAT counts none, UIDL {counted(count, 'mail')}")
+        return count
 
     def _left_out(self, count: int, listed: Container[int]) -> dict[int, Key]:
         """The keys of those of `count` mails that the list lacks: the server cut it, or names them

@@ -17,6 +17,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
@@ -79,6 +80,7 @@ class Pop3Mailbox:
             dates=self._has_top,
             expires_days=self._last.expires_days,
             window=self._last.window,
+            miscounts=self._list.miscounts,
             login_delay=self._last.login_delay,
             names=tuple(sorted(self._last.capabilities)),
         )
@@ -140,6 +142,10 @@ class Pop3Mailbox:
         session.send(b"STAT", *([b"UIDL %d" % expected] if ask_last else []))
         count, octets = counts(session)
         last = session.answer() if ask_last else None
+        uncounted = not count and cursor is not None and "uncounted" in cursor
+        if not count and (cursor is None or expected or uncounted):
+            count = self._list.uncounted()
+            uncounted = uncounted or count > 0
         if not count:
             key = ""
         elif last is not None and count == expected and last.ok:
@@ -148,9 +154,9 @@ class Pop3Mailbox:
             key = LAST_UNKNOWN  # it changed, whatever the last mail is; the listing will know
         else:
             key = self._list.last(count)
-        self._status = FolderStatus(
-            "", count, None, None, {"count": count, "octets": octets, "last": key}
-        )
+        state: dict[str, Any] = {"count": count, "octets": octets, "last": key}
+        state |= {"uncounted": True} if uncounted else {}
+        self._status = FolderStatus("", count, None, None, state)
         return self._status
 
     # ---- what is new

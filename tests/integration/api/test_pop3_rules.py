@@ -86,15 +86,22 @@ def test_a_test_says_by_which_rules_the_server_keeps_mails(api: Api, gmail_pop3:
 
 
 @pytest.mark.promise("M14", "M7")
-def test_a_server_that_deletes_what_was_fetched_is_warned_of_in_red(api: Api) -> None:
-    with RuledPop3(expire=0) as server:
+@pytest.mark.parametrize(
+    ("rules", "code", "serious"),
+    [({"expire": 0}, "server-deletes", True), ({"counts": lambda there: 0}, "miscounts", False)],
+)
+def test_a_server_that_deletes_what_was_fetched_or_miscounts_is_warned_of(
+    rules: dict[str, Any], code: str, serious: bool, api: Api
+) -> None:
+    with RuledPop3(**rules) as server:
         server.deliver("alice", MAILS)
         made = api.create(**fields(server))
         report = api.http.post(f"connections/{made['id']}/test").json()
         counted = api.http.post(f"connections/{made['id']}/estimate").json()
     for found in (report, counted):
-        (warning,) = (w for w in found["warnings"] if w["code"] == "server-deletes")
-        assert warning["serious"]
+        (warning,) = (w for w in found["warnings"] if w["code"] == code)
+        assert warning["serious"] == serious
+    assert counted["total"] == len(MAILS)
 
 
 @pytest.mark.promise("M17")

@@ -93,6 +93,12 @@ _MAX_NAME = 1 << 12
 _LONGEST_SHOWN = 200
 
 
+_UNREAD_KEY = (
+    "The signature cannot be checked: its key is damaged, or of a kind that is not supported here. "
+    "Ask the author to sign with another key."
+)
+
+
 class Verified(NamedTuple):
     """A signature and what it came to. `problem` is empty where it is mathematically right.
 
@@ -198,7 +204,7 @@ def _verify_one(
     except CmsError as error:
         return Verified(signer, certificate, str(error))
     except Unreadable:
-        return Verified(signer, certificate, "The signature cannot be checked.")
+        return Verified(signer, certificate, _UNREAD_KEY)
     except InvalidSignature:
         return Verified(signer, certificate, "The signature does not fit the key of the signer.")
     return Verified(signer, certificate, "", weak)

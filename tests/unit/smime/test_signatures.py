@@ -200,6 +200,18 @@ def test_signature_without_its_certificate(opener: Opener, holders: dict[str, Ho
             assert opened.security.signature == changed, opened.security
 
 
+def test_a_key_that_is_not_supported_is_named(opener: Opener, tmp_path: Path) -> None:
+    """A curve that OpenSSL knows and `cryptography` does not."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    openssl(
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:brainpoolP320r1", "-nodes",
+        "-keyout", key, "-out", cert, "-subj", "/CN=Alice/emailAddress=alice@example.org",
+    )  # fmt: skip
+    with opener(HEADER + multipart_signed(cert, key)) as opened:
+        assert opened.security.signature == "invalid"
+        assert "kind that is not supported" in opened.security.reason
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [("ripemd160", "RIPEMD-160 is not supported"), ("md5", "uses MD5")]
 )

@@ -46,6 +46,10 @@ _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _SECTION = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?")
 #: Parameters that name a file: people's own words, in which senders forget the quotes.
 _FILE_NAMES = ("name", "filename")
+#: `text/html charset=utf-8`, as scripts write it: the parameter is meant.
+_WITHOUT_SEMICOLON = re.compile(
+    rb"[ \t]*+([!#$%&'*+.^_`{|}~0-9A-Za-z/-]++)[ \t,](?=[ \t,]*+[A-Za-z][A-Za-z*0-9-]*+[ \t]*+=)"
+)
 _TYPE = re.compile(rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`{|}~0-9A-Za-z-]+)?")
 
 
@@ -87,6 +91,9 @@ def _read(value: bytes, size: int, hint: str) -> Parameterised:
     kind = kind.strip()
     if not _TYPE.fullmatch(kind):
         found.append(Finding(FindingKind.MALFORMED_CONTENT_TYPE, 0))
+        if match := _WITHOUT_SEMICOLON.match(value):
+            kind, stop = match[1], match.end() - 1
+            value = value[:stop] + b";" + value[stop + 1 :]
     pieces = _pieces(value, stop, found) if stop < len(value) else {}
     parameters = {name: _joined(name, parts, hint, found) for name, parts in pieces.items()}
     text = kind.decode("ascii", "replace").lower()

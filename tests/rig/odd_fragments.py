@@ -49,6 +49,8 @@ def authors(address: bytes) -> tuple[bytes, ...]:
 
 
 LEAVES = (
+    b"Content-Type: text/html charset=utf-8\r\n\r\n<p>one\r\n",
+    b"Content-Type: multipart/mixed boundary=Q\r\n\r\n--Q\r\n\r\none\r\n--Q--\r\n",
     b"Content-Type: text/plain\r\nContent-Transfer-Encoding: BASE64 \r\n\r\nUGF5\r\n",
     b"Content-Type: text/plain\r\nContent-Transfer-Encoding:\r\n base64\r\n\r\nUGF5\r\n",
     b'Content-Type: text/plain\r\nContent-Transfer-Encoding: "base64"\r\n\r\nUGF5\r\n',

@@ -38,6 +38,11 @@ _NAME: Final = re.compile(rb"[^\s=;\"()]++")
 _QUOTED: Final = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _QUOTED_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
 _TOKEN: Final = re.compile(rb"[^;\s]*+")
+_TYPE: Final = re.compile(rb"[!#$%&'*+.^_`{|}~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`{|}~0-9A-Za-z-]+)?")
+#: `text/html charset=utf-8`, as scripts write it: the parameter is meant.
+_WITHOUT_SEMICOLON: Final = re.compile(
+    rb"[ \t]*+([!#$%&'*+.^_`{|}~0-9A-Za-z/-]++)[ \t,](?=[ \t,]*+[A-Za-z][A-Za-z*0-9-]*+[ \t]*+=)"
+)
 _SECTION: Final = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?")
 #: People's own words, in which senders forget the quotes.
 _FILE_NAMES: Final = ("name", "filename")
@@ -146,6 +151,9 @@ def _read_value(folded: bytes) -> tuple[bytes, dict[str, _Sections]]:
         else:
             kind += value[position : position + 1]
             position += 1
+    if not _TYPE.fullmatch(kind.strip()) and (match := _WITHOUT_SEMICOLON.match(value)):
+        kind, position = match[1], match.end() - 1
+        value = value[:position] + b";" + value[position + 1 :]
     return kind, _parameters(value, position)
 
 

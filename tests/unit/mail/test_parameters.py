@@ -38,7 +38,11 @@ def test_parameters_are_read(value: bytes, kind: str, parameters: dict[str, str]
         (b"a/b; boundary*0=B; boundary*1=B", FindingKind.ENCODED_BOUNDARY, {"boundary": "BB"}),
         (b"a/b; x*1=b; x*2=c", FindingKind.MALFORMED_PARAMETER, {"x": "bc"}),
         (b"a/b; x", FindingKind.MALFORMED_PARAMETER, {}),
-        (b"a/b x=1", FindingKind.MALFORMED_CONTENT_TYPE, {}),
+        (b"a/b x=1", FindingKind.MALFORMED_CONTENT_TYPE, {"x": "1"}),
+        (b"a/b, x=1; y=2", FindingKind.MALFORMED_CONTENT_TYPE, {"x": "1", "y": "2"}),
+        (b'a/b\r\n\tx="1;2"', FindingKind.MALFORMED_CONTENT_TYPE, {"x": "1;2"}),
+        (b"a/b c", FindingKind.MALFORMED_CONTENT_TYPE, {}),
+        (b"a/b c x=1", FindingKind.MALFORMED_CONTENT_TYPE, {}),
         (b'a/b; x="1', FindingKind.MALFORMED_PARAMETER, {"x": '"1'}),
         (b'a/b; x="1"y; z=2', FindingKind.MALFORMED_PARAMETER, {"x": "1", "z": "2"}),
         (b"a/b (unclosed; x=1", FindingKind.MALFORMED_PARAMETER, {}),
@@ -54,10 +58,23 @@ def test_what_others_read_differently_is_found(
     assert dict(read.parameters) == parameters
 
 
+@pytest.mark.parametrize(
+    "value",
+    [b"text/html charset=utf-8", b"text/html, charset=utf-8", b"text/html\t charset = utf-8;",
+     b'Text/HTML charset="utf-8"', b"text/html\r\n charset=utf-8"],
+)  # fmt: skip
+def test_a_type_ends_where_a_semicolon_was_forgotten(value: bytes) -> None:
+    read = read_parameters(value)
+    assert (read.value, read.parameters["charset"]) == ("text/html", "utf-8")
+    assert [one.kind for one in read.findings] == [FindingKind.MALFORMED_CONTENT_TYPE]
+
+
 def test_no_value_takes_the_square_of_its_length() -> None:
     for piece in (b"(", b"((", b";", b"; x", b"; x=1", b'"', b"\\", b"(\\", b"; x*1=2", b"; x*=''"):
         for start in (b"a/b; ", b"a/b"):
             assert read_parameters(start + piece * (100_000 // len(piece))).findings
+    for piece in (b" x", b" a=", b", ", b" \t,x"):
+        read_parameters(b"a/b" + piece * (100_000 // len(piece)))
 
 
 @pytest.mark.parametrize(

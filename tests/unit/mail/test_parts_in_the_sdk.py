@@ -85,6 +85,12 @@ _MAILS = {
     "boundary behind many comments": _multipart(
         _of("text/plain", b"x"), kind="mixed" + " (x)" * 101 + "; boundary=b"
     ),
+    "no semicolon before the boundary": _multipart(
+        _of("text/plain charset=utf-8", b"x"), kind="mixed boundary=b"
+    ),
+    "a comma before the boundary": _multipart(
+        _of("text/plain, charset=utf-8", b"x"), kind="mixed, boundary=b; x=y"
+    ),
     "boundary after a comment": _multipart(
         _of("text/plain", b"x"), kind="mixed (a (nested\\)) one); x; boundary=b; boundary=other"
     ),

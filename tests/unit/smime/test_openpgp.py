@@ -247,6 +247,6 @@ class TestGnuPG:
 
 def test_keys_split(alice: Person, bob: Person) -> None:
     both = bytes(alice.secret) + bytes(bob.secret)
-    with pytest.raises(InvalidInput, match="several"):
+    with pytest.raises(InvalidInput, match="There are 2 keys in this file"):
         parse_certificate(both)
     assert len(Cert.split_bytes(both)) == 2

@@ -17,6 +17,7 @@ from services.decryptor.decoding_ambiguity import ALIKE, is_shown_alike
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex
 from tests.rig.forged_mails import BOSS, MALLORY, Forger
+from tests.rig.honest_mails import HONEST
 from tests.rig.reader_agreement import disagreement
 from tests.rig.signature_attacks import ATTACKS, attack
 from tests.servers.readers import ForeignReaders
@@ -92,6 +93,16 @@ def test_honest_mails_are_valid(
         )
         assert security.signature == "valid", security.reason
         assert not problem
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_mails_of_common_programs_are_valid(
+    name: str, forger: Forger, readers: ForeignReaders, tmp_path: Path
+) -> None:
+    raw = HONEST[name](forger)
+    security, problem = disagreement(raw, forger.identities, forger.trust, readers, tmp_path)
+    assert security.signature == "valid", security.reason
+    assert not problem
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.eml")), ids=lambda path: path.stem)

@@ -7,6 +7,7 @@ import uuid
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from cli import completing
 from cli.client import Api
@@ -15,6 +16,7 @@ from services.fetcher.kept_session_runs import KeptSessionRuns
 from services.fetcher.lease_renewer import LeaseRenewer
 from services.fetcher.session_affinity import SessionAffinity
 from services.scheduler.main import _every
+from shared.errors import TryAgain
 from shared.heartbeats import HeartbeatWriter
 from shared.storage.leases import Lease
 from shared.storage.pool import Database
@@ -72,6 +74,18 @@ def test_chores_of_the_scheduler_are_done_again_after_an_unforeseen_error() -> N
     broken = BrokenDatabase()
     _every(Turns(2), "alerts", 1, lambda: broken.transaction())
     assert broken.asked == 3
+
+
+def test_a_chore_that_goes_on_failing_is_logged_once_for_a_reason() -> None:
+    reasons = ["away"] * 50 + ["full"] * 50 + ["away"] * 50
+    given = iter(reasons)
+
+    def emit() -> None:
+        raise TryAgain(next(given))
+
+    with capture_logs() as logged:
+        _every(Turns(len(reasons) - 1), "emit", 0, emit)
+    assert [one["error"] for one in logged] == ["away", "full", "away"]
 
 
 def test_push_events_are_waited_for_after_an_unforeseen_error() -> None:

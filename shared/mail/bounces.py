@@ -8,6 +8,7 @@ import email
 import email.policy
 import re
 from collections.abc import Iterator, Sequence, Set
+from itertools import islice
 from typing import Final, NamedTuple
 
 from flufl.bounce import all_failures
@@ -78,7 +79,7 @@ def read_bounce(
         if one.media_type in ("message/delivery-status", "message/global-delivery-status"):
             if not found.recipient:
                 octets = decode_start(entity.body, entity.transfer_encoding, _REPORT_LIMIT)
-                blocks = list(_blocks(octets))
+                blocks = list(islice(_blocks(octets), _MOST_BLOCKS + 1))
                 found = _of_report(blocks)
                 is_whole = len(octets) < _REPORT_LIMIT and len(blocks) <= _MOST_BLOCKS
                 if found.action in _SUCCESSES and is_whole:

@@ -6,6 +6,7 @@ import pytest
 
 from shared.mail.bounces import Bounce
 from shared.mail.facts import MailFacts, read_facts
+from shared.mail.fields import HeaderBlock, read_fields
 from shared.mail.region import region
 
 pytestmark = pytest.mark.promise("F4")
@@ -246,3 +247,17 @@ def test_a_report_of_success_is_a_receipt(
     assert found.kind == kind
     assert [one.field for one in found.evidence][:1] == ["content-type"]
     assert (found.bounce and (found.bounce.action, found.bounce.recipient)) == about
+
+
+def test_no_more_blocks_of_a_report_are_read_than_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail has room for a thousand reports of ten thousand."""
+    read = 0
+
+    def counted(octets: bytes) -> HeaderBlock:
+        nonlocal read
+        read += 1
+        return read_fields(octets)
+
+    monkeypatch.setattr("shared.mail.bounces.read_fields", counted)
+    assert facts(*report("Remote-MTA: x\n\n" * 4000)).bounce is not None
+    assert 100 < read < 110

@@ -32,7 +32,6 @@ _FIELD = re.compile(rb"(?:([!-9;-~]++)[ \t]*+:)?(%b)\n?+" % _LINES)
 _LISTED = re.compile(rb"(?:([!-9;-~]++):)?+(%b)\n" % _LINES)
 #: With the line end before it.
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
-_FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 _CONTROL = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BLANK_FOLDED = re.compile(rb"\n[ \t]++\r?(?:\n|\Z)")
@@ -274,7 +273,10 @@ def header_end(buffer: bytes | mmap.mmap, start: int, end: int) -> tuple[int, in
 def unfold(value: bytes) -> bytes:
     """The value of a field on one line, without the white space around it."""
     if b"\n" in value:
-        value = _FOLD.sub(b"", value)
+        # As there is no empty line in a value, none of these makes another one. An expression takes
+        # twice as long for a usual value, and nine times for one that is folds alone.
+        value = value.replace(b"\r\n ", b" ").replace(b"\r\n\t", b"\t")
+        value = value.replace(b"\n ", b" ").replace(b"\n\t", b"\t")
     return value.strip(b" \t\r\n")
 
 

@@ -1,5 +1,7 @@
 """Header fields: their names, values and places, and what others may read differently."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from shared.mail.fields import (
     plain_fields,
     read_fields,
     split_header,
+    unfold,
 )
 from shared.mail.findings import FindingKind
 from shared.mail.region import region
@@ -155,3 +158,14 @@ def test_a_block_that_is_plain_has_no_finding(block: bytes) -> None:
 def test_an_ordinary_block_is_plain() -> None:
     block = b"Received: a\r\n\tb\r\nReceived: c\r\nFrom: a@x\r\nSubject: b\r\n"
     assert plain_fields(block) == {"from": b" a@x\r", "subject": b" b\r"}
+
+
+@given(BLOCKS)
+@example(b"Subject: a\r\n \r\n\tb\n\tc\n d\r \r\r\n e\r\n")
+@example(b"Subject:\n\t\r\n \r\n")
+@example(b"Subject: a\r\n \n \n\t\r\n b\n")
+def test_a_line_end_before_white_space_is_none_of_a_value(block: bytes) -> None:
+    """RFC 5322 section 2.2.3."""
+    for one in read_fields(block).fields:
+        told = re.sub(rb"\r?\n(?=[ \t])", b"", one.value).strip(b" \t\r\n")
+        assert unfold(one.value) == told

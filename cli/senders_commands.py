@@ -34,7 +34,7 @@ def list_senders(as_json: AsJson = False) -> None:
             "until": lambda s: (s["not_after"] or "never")[:10],
             "fingerprint": lambda s: s["fingerprint"],
         },
-        empty="None yet: every OpenPGP signature shows as untrusted.",
+        empty="None yet: no OpenPGP signature is valid.",
     )
 
 

@@ -31,7 +31,8 @@ def list_trust_anchors(as_json: AsJson = False) -> None:
             "until": lambda a: (a["not_after"] or "")[:10],
             "fingerprint": lambda a: a["fingerprint"],
         },
-        empty="None yet: every signature shows as untrusted.",
+        empty="None was added: S/MIME signatures are valid for known senders alone, unless "
+        "POSTHOUSE_TRUST_SYSTEM is set.",
     )
 
 

@@ -160,6 +160,7 @@ def test_the_example_of_the_document_is_such_a_file_and_fits_its_schema(tmp_path
     file = tmp_path / "posthouse.yaml"
     file.write_text(example[1])
     read_back = read(file).model_dump(mode="json", exclude_unset=True)
+    assert {"certificates", "trust_anchors", "senders", "people", "webhooks"} <= set(read_back)
     shown = CliRunner().invoke(app, ["export", "--schema"])
     assert shown.exit_code == 0
     schema = json.loads(shown.output)

@@ -1,4 +1,4 @@
-"""Trust anchors and senders of the file: known by their fingerprints, made anew, not changed."""
+"""Trust anchors and senders of the file: known by fingerprint, made anew where they change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cli.arguments import referred_bytes
 from cli.client import Api
 from cli.declared.changes import Change, Difference
 from cli.declared.document import Document, TrustedEntry
-from shared.certificates.senders import parse_sender_upload, read_certificates
+from shared.certificates.senders import parse_sender_upload, read_certificates, with_news
 from shared.errors import InvalidInput
 
 #: The section of the file, and its path in the API.
@@ -42,10 +42,17 @@ class Trusted:
                     difference = Difference("fingerprint", None, fingerprint)
                     act = self._adding(kind, entry.name, content)
                     yield Change(kind, entry.name, "create", (difference,), act)
-                elif there["name"] != entry.name:
-                    difference = Difference("name", there["name"], entry.name)
-                    act = self._renaming(kind, there["id"], entry.name, content)
-                    yield Change(kind, entry.name, "change", (difference,), act)
+                    continue
+                differences: list[Difference] = []
+                if there["name"] != entry.name:
+                    differences.append(Difference("name", there["name"], entry.name))
+                known = str(there["certificate"]).encode()
+                newer = _newer(known, content) if kind == "senders" else None
+                if newer is not None:
+                    differences.append(Difference("certificate", "as it is known", "a newer copy"))
+                if differences:
+                    act = self._renaming(kind, there["id"], entry.name, newer or known)
+                    yield Change(kind, entry.name, "change", tuple(differences), act)
 
     def leftovers(self) -> Iterator[Change]:
         """Those that the document does not name; to be asked for behind `changes`."""
@@ -94,6 +101,13 @@ def _fingerprint(kind: str, name: str, content: bytes) -> str:
             hint="Give each an entry of its own.",
         )
     return found[0]
+
+
+def _newer(known: bytes, content: bytes) -> bytes | None:
+    """The key of a sender with what the file adds to it; None where that is nothing."""
+    (old,), (given,) = parse_sender_upload(known), parse_sender_upload(content)
+    newer = with_news(old.certificate, given)
+    return None if newer is None else newer.certificate
 
 
 def exported(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -92,6 +92,23 @@ def parse_senders(data: bytes) -> Sequence[ParsedSender]:
     return [_certificate(one) for one in read_certificates(data)]
 
 
+def with_news(known: bytes, given: ParsedSender) -> ParsedSender | None:
+    """An OpenPGP key that is known, with what a newer copy of it adds: a later end, a subkey, a
+    revocation. None where it adds nothing, and for a certificate, which does not change.
+
+    Nothing of the known one is lost: an older copy takes no revocation back. Raises InvalidInput
+    where both together are too large for a key.
+    """
+    if given.kind != "openpgp":
+        return None
+    old = Cert.from_bytes(known)
+    merged = bytes(old.merge(Cert.from_bytes(given.certificate)))
+    if merged == bytes(old.merge(old)):
+        return None
+    (sender,) = parse_sender_upload(merged)
+    return sender
+
+
 def read_certificates(data: bytes) -> list[x509.Certificate]:
     """The certificates of a file in PEM, or the one in DER. Raises InvalidInput (`file`)."""
     data = _checked(data)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from services.admin.context import Context
 from shared import input_fields as typed
-from shared.certificates.senders import parse_sender_upload
+from shared.certificates.senders import ParsedSender, parse_sender_upload, with_news
+from shared.errors import NameTaken
 from shared.storage import sender_keys
 from shared.storage.sender_keys import SenderKey
 
@@ -21,22 +22,42 @@ def list_sender_keys(ctx: Context) -> Sequence[SenderKey]:
 def add_sender_keys(ctx: Context, data: bytes, *, name: str = "") -> Sequence[int]:
     """Adds every certificate or OpenPGP key of a file; returns their ids.
 
-    The name is the first address where none is given. Raises InvalidInput where one of them could
-    never make a signature count, NameTaken where it is there.
+    The name is the first address where none is given. An OpenPGP key that is known gets what a
+    newer copy adds to it, and keeps its name where none is given. Raises InvalidInput where one of
+    them could never make a signature count, NameTaken where it is there and nothing is new.
     """
     wanted = typed.text("name", name, 0, 200)
     new: list[int] = []
     senders = parse_sender_upload(data)
     with ctx.transaction() as session:
-        for sender in senders:
-            named = wanted or sender.emails[0][:200]
+        for given in senders:
+            known = {one.fingerprint: one for one in sender_keys.sender_keys(session)}
+            there = known.get(given.fingerprint)
+            sender = given if there is None else _newer(there, given)
+            named = wanted or (there.name if there else sender.emails[0][:200])
             values = dataclasses.asdict(sender) | {"name": named}
+            if there is not None:
+                sender_keys.delete_sender_key(session, there.id)
             added = sender_keys.insert_sender_key(session, **values)
             after = {field: value for field, value in values.items() if field != "certificate"}
             after["emails"] = list(sender.emails)
-            ctx.record(session, "create", f"sender-key/{added}", after=after)
+            if there is None:
+                ctx.record(session, "create", f"sender-key/{added}", after=after)
+            else:
+                before = {field: getattr(there, field) for field in after}
+                ctx.record(session, "change", f"sender-key/{added}", before, after)
             new.append(added)
     return new
+
+
+def _newer(there: SenderKey, given: ParsedSender) -> ParsedSender:
+    newer = with_news(there.certificate, given)
+    if newer is None:
+        raise NameTaken(
+            f"This sender is known already, as {there.name!r}.",
+            hint="The file has nothing that is new.",
+        )
+    return newer
 
 
 def delete_sender_key(ctx: Context, sender_id: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
-from pysequoia import Tsk
+from pysequoia import Cert, Tsk
 
 from tests.deploy.manifests import ROOT
 from tests.integration.api.conftest import Api, Posthouse
@@ -127,7 +127,8 @@ def test_apply_knows_trust_anchors_and_senders_and_export_gives_them_back(
     posthouse: Posthouse, api: Api, tmp_path: Path
 ) -> None:
     _, authority = certificate("ca@example.org", authority=True)
-    openpgp = Tsk.generate("Alice <alice@example.org>").extract_certificate()
+    secret = Tsk.generate("Alice <alice@example.org>")
+    openpgp = secret.extract_certificate()
     (tmp_path / "ca.pem").write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     wanted = {
         "trust_anchors": [{"name": "Partners", "certificate": "file:ca.pem"}],
@@ -147,6 +148,20 @@ def test_apply_knows_trust_anchors_and_senders_and_export_gives_them_back(
     changed = posthouse("apply", "-f", str(path), "--json").json["changes"]
     assert [(c["name"], c["verb"]) for c in changed] == [("Alice of sales", "change")]
     assert [one["name"] for one in api.http.get("sender-keys").json()] == ["Alice of sales"]
+    # A newer copy of her key is taken; the older one takes nothing of it back, by another name.
+    revoked = Cert.from_bytes(bytes(openpgp) + bytes(openpgp.revoke(certifier=secret.certifier())))
+    for key, name, verbs in (
+        (revoked, "Alice of sales", ["change"]),
+        (openpgp, "Alice", ["change"]),
+        (revoked, "Alice", []),
+    ):
+        wanted["senders"][0] |= {"name": name, "certificate": str(key)}
+        path.write_text(yaml.safe_dump(wanted))
+        changed = posthouse("apply", "-f", str(path), "--json").json["changes"]
+        assert [one["verb"] for one in changed] == verbs
+        [known] = api.http.get("sender-keys").json()
+        assert known["name"] == name
+        assert Cert.from_bytes(known["certificate"].encode()).is_revoked
 
     written = tmp_path / "exported.yaml"
     assert posthouse("export", "-o", str(written)).code == 0

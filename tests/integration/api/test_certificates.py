@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from pysequoia import Tsk
+from pysequoia import Cert, Tsk
 
 from shared.vault import private_key_path
 from tests.integration.api.conftest import Api
@@ -193,6 +193,31 @@ def test_senders_keys_are_given_and_taken_back(api: Api) -> None:
         assert api.http.delete(f"sender-keys/{sender['id']}").status_code == 204
         problem(api.http.delete(f"sender-keys/{sender['id']}"), 404)
     assert api.http.get("sender-keys").json() == []
+
+
+@pytest.mark.promise("F3")
+def test_a_newer_copy_of_a_senders_key_is_taken_and_an_older_one_takes_nothing_back(
+    api: Api,
+) -> None:
+    """Its owner extended it, or revoked it: it is given again."""
+    secret = Tsk.generate("Alice <alice@example.org>")
+    key = secret.extract_certificate()
+    certifier = secret.certifier()
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=900)
+    extended = key.set_expiration(expiration=end, certifier=certifier)
+    revoked = Cert.from_bytes(bytes(key) + bytes(key.revoke(certifier=certifier)))
+    given = {"name": "Alice of sales"}
+    [first] = api.http.post("sender-keys", files={"file": ("key", bytes(key))}, data=given).json()
+    assert first["not_after"] is None
+    [second] = api.http.post("sender-keys", files={"file": ("key", bytes(extended))}).json()
+    assert (second["name"], second["not_after"][:10]) == ("Alice of sales", f"{end:%Y-%m-%d}")
+    [third] = api.http.post("sender-keys", files={"file": ("key", bytes(revoked))}).json()
+    assert Cert.from_bytes(third["certificate"].encode()).is_revoked
+    for older in (key, extended, revoked):
+        refused = problem(api.http.post("sender-keys", files={"file": ("key", bytes(older))}), 409)
+        assert "known already, as 'Alice of sales'" in refused["detail"]
+    assert api.http.get("sender-keys").json() == [third]
+    assert api.http.delete(f"sender-keys/{third['id']}").status_code == 204
 
 
 @pytest.mark.promise("F3")

@@ -40,6 +40,7 @@ from services.decryptor.openpgp.reencryption import (
 from services.decryptor.openpgp.secret_parts import OtherKey
 from services.decryptor.openpgp.sender_keys import Rings, SenderKeys, judge_failure, with_hints
 from services.decryptor.openpgp.signature_counts import LOOK, has_many_signatures
+from services.decryptor.openpgp.unsigned_messages import is_unsigned
 from services.decryptor.openpgp.verifying import (
     FOR_WHOM_UNREAD,
     NOT_VERIFIED,
@@ -55,7 +56,7 @@ from shared.mail.region import Region, region
 MAX_TRIES = 64
 #: Operations with private keys that one message may ask for, each of the cost of one with RSA of
 #: 4096 bits (some milliseconds): recipients that are hidden, or named twice, are tried one after
-#: the other. Of a long message half, as Sequoia does each twice.
+#: the other. Of a long message half, as each is done twice.
 MAX_OPERATIONS = 96
 _LONG_RSA = 4096
 #: With more copies of the session key only those that may be meant here are given to Sequoia, which
@@ -154,7 +155,9 @@ def decrypt_message(
                 return _by_reencryption(used, key, subkey, rings, spool, limit)
             try:
                 where = _written(used.windows(), spool)
-                opened = _decrypt(where, key, _Opener(subkey.decryptor), rings, spool, limit)
+                opener = _Opener(subkey.decryptor)
+                signed = whole is not None or not is_unsigned(used, key, subkey, wanted)
+                opened = _decrypt(where, key, opener, rings, spool, limit, signed=signed)
             except NotOpened:
                 return _opened_here(used, key, subkey, rings, spool, limit)
         except NotOpened:
@@ -292,8 +295,16 @@ def _names(subkey: Subkey) -> tuple[str, str]:
 
 
 def _decrypt(
-    path: Path, key: OpenPGPKey | None, opener: _Opener, rings: Rings, spool: Spool, limit: int
+    path: Path,
+    key: OpenPGPKey | None,
+    opener: _Opener,
+    rings: Rings,
+    spool: Spool,
+    limit: int,
+    *,
+    signed: bool = True,
 ) -> OpenedMessage:
+    """`signed`: whether the message may be. Then it is decrypted once more where it is not."""
     file, output = spool.named()
     file.close()
     compressed = False
@@ -320,7 +331,7 @@ def _decrypt(
             return judge_failure(asked, ring) if asked else None
         return ring.made_by(one.certificate for one in result.valid_sigs)
 
-    signature = with_hints(check, rings)
+    signature = with_hints(check, rings) if signed else None
     if signature is None or signature.signature != "valid":
         try:
             with _bounded(path, limit, output):

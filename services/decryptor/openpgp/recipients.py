@@ -220,7 +220,15 @@ def is_ordinary(message: Region) -> bool:
 
 def whole_message(message: Region) -> Message:
     """The packets of a message up to the encrypted one, that in one piece. Reads all of it."""
-    data = out_of_armour(message.copy())
+    return _message_of(octets_of(message))
+
+
+def beginning_of(message: Region) -> Message:
+    """The same of a long message, of whose encrypted packet the first octets are there, if any."""
+    return _message_of(out_of_armour(message.copy(_LOOK_BYTES)))
+
+
+def _message_of(data: bytes) -> Message:
     recipients: list[bytes] = []
     position = 0
     while packet := packet_at(data, position):

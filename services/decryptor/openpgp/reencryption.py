@@ -116,7 +116,7 @@ def decrypted(
     secret = secret_packet(key, subkey.fingerprint)
     failure: CmsError = NotOpened()
     version = _NEW if message.kind == 18 and message.data[:1] == b"\2" else _OLD
-    for recipient in _meant(message, subkey, wanted):
+    for recipient in meant(message, subkey, wanted):
         if recipient[0] != version:
             continue
         try:
@@ -130,7 +130,7 @@ def decrypted(
     raise failure
 
 
-def _meant(
+def meant(
     message: Message, subkey: Subkey, wanted: Collection[EncryptedSessionKey] | None
 ) -> list[bytes]:
     """The copies of the session key that may be for that subkey."""

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pysequoia import decrypt_file
 
 from services.decryptor.opening import may_be_secured
+from services.decryptor.openpgp import decrypting
 from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.trust import TrustStore
 from shared.certificates import IdentityIndex, parse_certificate
@@ -81,6 +83,47 @@ def test_a_signed_message_of_somebody_unknown_or_damaged(gnupg: GnuPG, opener: O
     with opener(text(b"Hello,\n" + message)) as opened:
         assert (opened.security.encrypted, opened.security.signature) == (False, "invalid")
         assert "other text" in opened.security.reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--compress-algo", "none"),
+        ("--compress-algo", "zip"),
+        ("--compress-algo", "zlib"),
+        ("--throw-keyids",),
+    ],
+)
+def test_a_long_message_that_nobody_signed_is_decrypted_once(
+    options: tuple[str, ...], gnupg: GnuPG, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequoia would be asked for its signature first, and then for its content."""
+    asked: list[bool] = []
+
+    def counted(path: str, output: str, *how: object, **more: object) -> object:
+        asked.append(True)
+        return decrypt_file(path, output, *how, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decrypting, "MOST_READ", 1000)
+    monkeypatch.setattr(decrypting, "decrypt_file", counted)
+    lines = ENTITY + b"".join(b"line %d\r\n" % number for number in range(2000))
+    with opener(HEADER + multipart_encrypted(gnupg(*options, *TO_BOB, data=lines))) as opened:
+        assert (opened.security.status, opened.security.signature) == ("decrypted", "none")
+        assert opened.content == HEADER + lines
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("compression", ["none", "zip"])
+def test_a_long_message_that_somebody_signed_is_verified(
+    compression: str, gnupg: GnuPG, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decrypting, "MOST_READ", 1000)
+    lines = ENTITY + b"".join(b"line %d\r\n" % number for number in range(2000))
+    for signer, words in ((ALICE, ("valid", "untrusted")), (MALLORY, ("mismatch", "untrusted"))):
+        options = ("--compress-algo", compression, "-u", signer, "-s", *TO_BOB)
+        with opener(HEADER + multipart_encrypted(gnupg(*options, data=lines))) as opened:
+            assert opened.security.signature == words[compression == "zip"], opened.security
+            assert opened.content == HEADER + lines
 
 
 def test_what_is_no_message_is_not_for_somebody_else(opener: Opener) -> None:

@@ -164,11 +164,12 @@ class _AddressReader:
         else:
             if not self.cut:
                 self.end_mailbox(None, joins=False)
-        if self.cut:
+        if self.cut or len(self.found) > ADDRESS_LIMIT:
             self.say(FindingKind.TOO_MANY_ADDRESSES, len(self.value))
         self.end_waiting(len(self.value))
         findings = sorted(self.findings.values(), key=lambda one: one.where)
-        return AddressList(tuple(self.found), tuple(findings), self.unaddressed)
+        found = tuple(self.found[:ADDRESS_LIMIT])
+        return AddressList(found, tuple(findings), self.unaddressed)
 
     def say(self, kind: FindingKind, where: int, detail: str = "") -> None:
         if (kind, detail) not in self.findings:
@@ -241,6 +242,8 @@ class _AddressReader:
             address = self.addr_spec(content, where)
             if address:
                 read.append((address, phrase))
+            elif several := self.several(content, where):
+                read += zip(several, (phrase, *[[]] * (len(several) - 1)), strict=True)
             elif content.strip():
                 self.say(FindingKind.MALFORMED_ADDRESS, where)
         if len(angles) > 1 or any(piece.kind != "space" for piece in behind):
@@ -286,6 +289,18 @@ class _AddressReader:
         for address in addresses:
             self.add(address, rest if len(addresses) == 1 else [], comments, where)
         return True
+
+    def several(self, content: bytes, where: int) -> list[str]:
+        """The addresses of a list that stands in one pair of brackets; empty where it is none."""
+        if len(content) > _LONGEST_CONTENT or (b"," not in content and b";" not in content):
+            return []
+        pieces = [piece for piece in re.split(b"[,;]", content) if piece.strip()]
+        matches = [_SIMPLE.fullmatch(piece) for piece in pieces[: ADDRESS_LIMIT + 1]]
+        found = [match[3].decode("ascii") for match in matches if match and match[3]]
+        if len(found) < len(matches) or len(found) > ADDRESS_LIMIT:
+            return []
+        self.say(FindingKind.ODD_SEPARATOR, where)
+        return found
 
     def addr_spec(self, content: bytes, where: int) -> str:
         """The address that `content` is; "" where it is none, or more than one."""

@@ -97,6 +97,14 @@ def kinds(sent: str) -> set[FindingKind]:
         ("A <a@x.org> B <b@x.org>", [("A", "a@x.org"), ("B", "b@x.org")]),
         ("a@x.org;b@x.org,c@x.org", [("", "a@x.org"), ("", "b@x.org"), ("", "c@x.org")]),
         ("a@x.org\r\n b@x.org", [("", "a@x.org"), ("", "b@x.org")]),
+        # A list in one pair of brackets.
+        ("<a@x.org, b@x.org>", [("", "a@x.org"), ("", "b@x.org")]),
+        ("<a@x.org;b@x.org;>", [("", "a@x.org"), ("", "b@x.org")]),
+        ("A <a@x.org, b@x.org>, c@x.org", [("A", "a@x.org"), ("", "b@x.org"), ("", "c@x.org")]),
+        ("A <a@x.org,>", [("A", "a@x.org")]),
+        ("<a@x.org, b>", []),
+        ("<a@x.org, b@x.org c@x.org>", []),
+        ('<"a, b"@x.org>', [("", '"a, b"@x.org')]),
         # Brackets missing.
         ("Anna a@x.org", [("Anna", "a@x.org")]),
         ("Anna Example a@x.org, b@x.org", [("Anna Example", "a@x.org"), ("", "b@x.org")]),
@@ -145,6 +153,7 @@ def test_addresses(sent: str, read: list[tuple[str, str]]) -> None:
         ("Anna (x <n@x.org>", FindingKind.UNBALANCED_DELIMITER),
         ("a@x.org; b@x.org", FindingKind.ODD_SEPARATOR),
         ("a@x.org <b@x.org> <c@x.org>", FindingKind.ODD_SEPARATOR),
+        ("<a@x.org, b@x.org>", FindingKind.ODD_SEPARATOR),
         ("Anna a@x.org", FindingKind.MISSING_BRACKETS),
         ("=?utf-8?Q?a=40x=2Eorg?=", FindingKind.WORD_FOR_ADDRESS),
         ("=?utf-8?Q?x <b@x.org>, ?= <m@x.org>", FindingKind.SPECIALS_IN_WORD),
@@ -181,6 +190,15 @@ def test_a_long_list_is_read_to_a_bound() -> None:
     read = read_addresses(sent)
     assert len(read.addresses) == ADDRESS_LIMIT
     assert read.addresses[99].address == "a99@x.org"
+
+
+@pytest.mark.parametrize(
+    "sent", ["<a@x> " * 300, "<a@x>, " * 99 + "<a@x, b@x>", "<a@x" + ",a@x" * 99 + "> <b@x>"]
+)
+def test_a_list_without_commas_is_read_to_the_same_bound(sent: str) -> None:
+    read = read_addresses(sent.encode())
+    assert len(read.addresses) == ADDRESS_LIMIT
+    assert FindingKind.TOO_MANY_ADDRESSES in {one.kind for one in read.findings}
 
 
 def test_no_address_is_cut() -> None:

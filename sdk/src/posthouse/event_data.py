@@ -109,9 +109,10 @@ class Security:
     `signature`: `none`, `valid`, or what keeps it from being that: `mismatch` (the signer is not
     the one author that the mail shows, or signed for the recipients of another mail), `partial` (it
     does not cover all of the content), `ambiguous` (readers differ on what the mail says),
-    `untrusted` (nobody vouches for the signer), `revoked` (the authority has revoked the
-    certificate), `invalid`. `integrity`: `none`
-    or `aead`. `revocation` is None where no trust anchor vouches for the signer.
+    `untrusted` (nobody vouches for the signer), `revoked` (the certificate by its
+    authority, or the OpenPGP key by its owner), `invalid` (changed, or not to be read).
+    `integrity`: `none` or `aead`. `revocation` is None where no trust anchor vouches for the
+    signer.
     """
 
     encrypted: bool = False

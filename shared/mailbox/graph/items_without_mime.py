@@ -48,6 +48,8 @@ _BASE64_CHUNK: Final = 57 * 1024  # octets that make whole lines
 
 #: The media types of S/MIME, and those that its one attachment has where its own was lost.
 _PKCS7: Final = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+#: What the header of an entity begins with, and a CMS structure does not.
+_OF_ENTITY: Final = (b"content-", b"mime-version:")
 #: What is asked for of attachments before they are read.
 OF_ATTACHMENT: Final = {"$select": "id,name,contentType,size"}
 
@@ -72,7 +74,6 @@ def of_smime(graph: GraphHttp, ref: MailRef, failure: GraphError) -> IO[bytes] |
     try:
         for name, value in _fields(item, failure):
             spool.write(f"{name}: {value}\r\n".encode("utf-8", "replace"))
-        spool.write(b"MIME-Version: 1.0\r\n")
         with graph.stream(f"{path}/attachments/{rows[0]['id']}/$value") as chunks:
             _write_smime(spool, str(rows[0].get("contentType") or ""), chunks)
         spool.seek(0)
@@ -94,7 +95,10 @@ def is_smime(row: Mapping[str, Any]) -> bool:
 def _write_smime(spool: IO[bytes], media: str, chunks: Iterator[bytes]) -> None:
     """The attachment as the body of the mail: behind its own header where it has one."""
     begun = next(chunks, b"")
-    if media.lower().startswith("multipart/signed") or begun[:8].lower() == b"content-":
+    own = begun.partition(b"\r\n\r\n")[0].lower()
+    if b"mime-version:" not in own:
+        spool.write(b"MIME-Version: 1.0\r\n")
+    if media.lower().startswith("multipart/signed") or own.startswith(_OF_ENTITY):
         spool.write(begun)
         for chunk in chunks:
             spool.write(chunk)

@@ -286,6 +286,9 @@ def test_counting_a_large_mailbox_takes_few_requests(office: Office) -> None:
         (501, "ErrorMimeContentInvalid", "The MIME content is invalid."),
         (404, "ErrorItemNotFound", "It has no MIME content."),
         (403, "ErrorAccessDenied", "Access is denied."),
+        (409, "ErrorIrresolvableConflict", "The send or update operation could not be performed."),
+        (503, "ServiceUnavailable", "The service is unavailable."),
+        (504, "UnknownError", ""),
     ],
     ids=lambda refusal: f"{refusal[0]} {refusal[1]}",
 )
@@ -324,8 +327,18 @@ def test_an_item_with_one_smime_attachment_is_that_mail(
 
 
 @pytest.mark.promise("F3")
-def test_an_item_with_one_signed_attachment_is_that_mail(office: Office) -> None:
-    signed = (
+@pytest.mark.parametrize(
+    ("before", "media"),
+    [
+        (b"", "multipart/signed"),
+        (b"MIME-Version: 1.0\r\n", "multipart/signed"),
+        (b"MIME-Version: 1.0\r\n", "application/octet-stream"),
+    ],
+)
+def test_an_item_with_one_signed_attachment_is_that_mail(
+    before: bytes, media: str, office: Office
+) -> None:
+    signed = before + (
         b'Content-Type: multipart/signed; protocol="application/pkcs7-signature"; boundary=b\r\n'
         b"\r\n--b\r\n\r\nHello\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\nx"
         b"\r\n--b--"
@@ -336,7 +349,7 @@ def test_an_item_with_one_signed_attachment_is_that_mail(office: Office) -> None
             "subject": "Signed",
             "body": {"contentType": "text", "content": "Hello, as Outlook shows it"},
         },
-        attachments=[Attachment("smime.p7m", signed, "multipart/signed")],
+        attachments=[Attachment("smime.p7m", signed, media)],
     )
     item.mime_error = (500, "ErrorMimeContentConversionFailed", "No.")
     mailbox = office.open()
@@ -345,7 +358,9 @@ def test_an_item_with_one_signed_attachment_is_that_mail(office: Office) -> None
     mailbox.download(mailbox.list_new(KnownKeys(), UNREAD).new, sink, limit=LIMIT)
     (raw,) = sink.mails.values()
     assert raw.endswith(signed)
-    assert email.message_from_bytes(raw).get_content_type() == "multipart/signed"
+    message = email.message_from_bytes(raw)
+    assert message.get_content_type() == "multipart/signed"
+    assert message.get_all("MIME-Version") == ["1.0"]
 
 
 @pytest.mark.promise("F3")

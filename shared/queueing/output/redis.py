@@ -117,18 +117,13 @@ class RedisOutput:
     def inspect(self, handler: str) -> QueueCounts:
         key = stream_key(handler)
         with _translating(self._url):
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.execute_command("XINFO STREAM", key)
-            pipeline.execute_command("XINFO GROUPS", key)
-            pipeline.execute_command("XPENDING", key, GROUP)
-            pipeline.execute_command("XLEN", dead_key(handler))
-            pipeline.execute_command("GET", _generation_key(handler))
-            pipeline.execute_command("INFO", "server")
-            pipeline.execute_command("XINFO CONSUMERS", key, GROUP)
-            pipeline.execute_command(
-                "XPENDING", key, GROUP, "-", "+", IN_HAND_LISTED, parse_detail=True
-            )
-            answers = pipeline.execute(raise_on_error=False)
+            try:
+                answers = self._facts(handler, at_once=True)
+            except redis.exceptions.OutOfMemoryError:
+                # Redis without memory refuses transactions, and only what is trimmed hereafter
+                # gives it room. In this order the answers say no more than is acknowledged: what
+                # was delivered before it is asked what is pending.
+                answers = self._facts(handler, at_once=False)
             stream, groups, pending, dead, generation, info, consumers, held = answers
             for answer in answers:
                 if isinstance(answer, Exception) and not _is_absent(answer):
@@ -141,10 +136,26 @@ class RedisOutput:
             group = next((g for g in groups if g["name"] == GROUP.encode()), None) if isinstance(
                 groups, list
             ) else None  # fmt: skip
-            if isinstance(stream, Exception) or group is None:
+            if isinstance(stream, Exception) or group is None or isinstance(pending, Exception):
                 return QueueCounts(exists=False, **facts)
             facts |= _at_work(group, pending, self._without_gone(key, consumers), held)
             return self._state(key, stream, group, pending, facts)
+
+    def _facts(self, handler: str, *, at_once: bool) -> list[Any]:
+        """What Redis answers of a queue, in this order. Raises RedisError and OSError."""
+        key = stream_key(handler)
+        pipeline = self._client.pipeline(transaction=at_once)
+        pipeline.execute_command("XINFO STREAM", key)
+        pipeline.execute_command("XINFO GROUPS", key)
+        pipeline.execute_command("XPENDING", key, GROUP)
+        pipeline.execute_command("XLEN", dead_key(handler))
+        pipeline.execute_command("GET", _generation_key(handler))
+        pipeline.execute_command("INFO", "server")
+        pipeline.execute_command("XINFO CONSUMERS", key, GROUP)
+        pipeline.execute_command(
+            "XPENDING", key, GROUP, "-", "+", IN_HAND_LISTED, parse_detail=True
+        )
+        return list(pipeline.execute(raise_on_error=False))
 
     def _without_gone(self, key: str, consumers: Any) -> Any:
         """A program that was killed leaves its name to the group: it is forgotten after a while.

@@ -357,6 +357,15 @@ def test_a_redis_without_room_takes_nothing(handler: str) -> None:
         assert "memory" in str(refused[-1])
         taken = [result for result in results if isinstance(result, str)]
         assert output.inspect(handler).backlog == len(taken)
+        # What is acknowledged has to be trimmed meanwhile, or it never has room again.
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory", 1)
+            assert output.inspect(handler).backlog == len(taken) == len(read(server.url, handler))
+            state = output.inspect(handler)
+            assert state.drained
+            assert not output.inspect(f"{handler}-x").exists
+            output.trim(handler, state.acknowledged_position)
+            assert client.xlen(f"posthouse:handler:{handler}") == 0
         output.close()
 
 

@@ -15,6 +15,7 @@ from services.decryptor.limits import MailLimits
 from services.decryptor.openpgp.armour import has_only_base64, has_text_around
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import (
+    has_few_lines,
     has_more_text,
     is_not_escaped,
     message_within,
@@ -318,6 +319,9 @@ class OpenPGP:
             layer.broken = "The signed text is too long."
             return None
         framed = message.copy()
+        if not has_few_lines(framed):
+            layer.broken = "The signed text has too many lines."
+            return None
         layer.openpgp = verify_inline(framed, self._rings, len(framed))
         text = signed_text(framed)
         if text is None:

@@ -26,7 +26,7 @@ from pysequoia import (
     verify,
 )
 
-from services.decryptor.openpgp import decrypting, reencryption, verifying
+from services.decryptor.openpgp import cleartext, decrypting, reencryption, verifying
 from services.decryptor.openpgp.bounded_work import bounded_work
 from services.decryptor.openpgp.packets import packets_of
 from services.decryptor.openpgp.session_keys import session_key
@@ -265,6 +265,40 @@ mark = b"-----BEGIN PGP SIGNATURE-----\\n\\n-----END PGP SIGNATURE-----"
 framed = b"-----BEGIN PGP SIGNED MESSAGE-----\\n\\n" + line + b" \\t\\r\\n" + mark
 assert read_signed_message(framed, 1 << 24).content == line
 """
+
+
+@pytest.mark.parametrize(
+    ("head", "lines", "word"),
+    [
+        ("", 90, "valid"),
+        ("Hash: SHA256\n" * 20, 90, "valid"),
+        ("", 150, "invalid"),
+        ("Hash: SHA256\n" * 400, 10, "invalid"),
+        ("Hash: SHA512" + ",SHA256" * 800 + "\n", 10, "invalid"),
+    ],
+)
+def test_a_signed_text_with_many_lines_is_not_given_to_sequoia(
+    head: str, lines: int, word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It takes 190 octets for each line, and for each digest that is named above the text: of the
+    longest text, 16 MiB, more than the memory that a decryptor has."""
+    alice = Person(SIGNER)
+    asked = 0
+
+    def counted(**how: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return verify(**how)
+
+    monkeypatch.setattr(verifying, "verify", counted)
+    monkeypatch.setattr(cleartext, "MOST_LINES", 130)
+    text = sign(alice.secret.signer(), b"x\n" * lines, mode=SignatureMode.CLEAR)
+    text = text.replace(b"\n", b"\n" + head.encode(), 1)
+    known = [str(alice.public).encode()]
+    opener = Opener(IdentityIndex(()), TrustStore.load(senders=known, system=False), tmp_path)
+    with opener(HEADER.replace(BOB.encode(), SIGNER.encode()) + b"\r\n" + text) as opened:
+        assert opened.security.signature == word, opened.security
+    assert bool(asked) is (word == "valid")
 
 
 def test_a_line_of_blanks_is_gone_through_once() -> None:

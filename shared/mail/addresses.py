@@ -101,7 +101,12 @@ def _read(value: bytes, hint: str) -> AddressList:
             found = [_of_simple(match) for match in simple if match]
             if all(len(one.address) <= _LONGEST_ADDRESS for one in found):
                 return AddressList(tuple(found))
-    return _AddressReader(value, hint).read()
+    plain = charsets.without_delimiters(value[:VALUE_LIMIT], hint)
+    if plain == value[:VALUE_LIMIT]:
+        return _AddressReader(value, hint).read()
+    reader = _AddressReader(plain + value[VALUE_LIMIT:], hint)
+    reader.say(FindingKind.CHARSET_MISMATCH, 0)
+    return reader.read()
 
 
 _read_again = lru_cache(maxsize=4096)(_read)

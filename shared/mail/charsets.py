@@ -134,6 +134,10 @@ _NUMBERED = {936: "gb18030", 20127: "", 20866: "koi8-r", 21866: "koi8-u", 54936:
 _SQUEEZED = {_SEPARATORS.sub("", label): label for label in LABELS}
 _ISO_SUPERSETS = {1: "cp1252", 9: "cp1254", 11: "cp874"}
 
+#: Characters of two octets, or kana of one, up to the escape back to ASCII.
+_JAPANESE = re.compile(rb"(?:\x1b\$[@B](?:[!-~]{2})*+|\x1b\(I[!-_]*+)++(\x1b\([BJ])?")
+#: Their second octets are among those of ASCII.
+_WITH_DELIMITERS = ("cp932", "gb18030", "big5", "cp949", "johab", "shift_jis_2004")
 _SHIFT_OUT = b"\x1b$"
 
 
@@ -205,6 +209,28 @@ def true_label(pieces: Iterable[bytes], label: str) -> str:
     if not is_ascii:
         return "utf-8"
     return "" if _SHIFT_OUT in start else "us-ascii"
+
+
+def without_delimiters(octets: bytes, hint: str) -> bytes:
+    """Raw octets of a structured field as UTF-8, where characters of their set are made of octets
+    that are delimiters in ASCII: Japanese of seven bits, and what `hint` says of those of eight.
+
+    What is none of these, or what has no meaning so, stays as it is.
+    """
+    if b"\x1b" in octets:
+        octets = _JAPANESE.sub(_as_utf_8, octets)
+    if not octets.isascii() and codec_of(hint[:_LABEL_LIMIT]) in _WITH_DELIMITERS:
+        try:
+            octets.decode("utf-8")
+        except UnicodeDecodeError:
+            text = decode_strictly(octets, hint)
+            return octets if text is None else text.encode()
+    return octets
+
+
+def _as_utf_8(match: re.Match[bytes]) -> bytes:
+    text = _strictly(match[0], "iso-2022-jp") if match[1] else None
+    return match[0] if text is None else text.encode()
 
 
 def decode_unlabelled(octets: bytes, hint: str = "") -> Decoded:

@@ -175,6 +175,39 @@ def test_what_others_may_read_differently_is_said(sent: str, kind: FindingKind) 
 
 
 @pytest.mark.parametrize(
+    ("codec", "hint", "name"),
+    [
+        ("iso2022_jp", "", "株式会社山田"),
+        ("iso2022_jp", "iso-2022-jp", "山田太郎"),
+        ("iso2022_jp", "utf-8", "阿部、「商社」"),
+        ("iso2022_jp_ext", "", "ｱﾍﾞ 日本"),
+        ("cp932", "shift_jis", "表示能力ソァ"),
+        ("cp950", "big5", "功能許蓋"),
+        ("gbk", "gb2312", "丂乗俓"),
+        ("cp949", "ks_c_5601-1987", "똠햏"),
+    ],
+)
+@pytest.mark.parametrize(
+    "form", [b"%b <y@x.org>", b'"%b" <y@x.org>', b"y@x.org (%b)", b"y@x.org %b", b"%b y@x.org"]
+)
+def test_octets_of_characters_are_no_delimiters(
+    form: bytes, codec: str, hint: str, name: str
+) -> None:
+    sent = form % name.encode(codec)
+    read = read_addresses(sent + b", b@x.org", hint)
+    assert read.addresses == ((name, "y@x.org"), ("", "b@x.org"))
+    assert FindingKind.CHARSET_MISMATCH in {one.kind for one in read.findings}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x1b$B<<<\x1b(B <a@x>", b"\x1b$B <a@x>", b"\x1b$B<\x1b(B<a@x>", b"\x1b(I<\x1b$B <a@x>"],
+)
+def test_what_is_no_japanese_stays(sent: bytes) -> None:
+    assert "a@x" in {one.address for one in read_addresses(sent).addresses}
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         "a@x.org", "Anna <a@x.org>", '"Doe, Jane" <j@x.org>', "=?utf-8?Q?J=C3=B6rg?= <j@x.org>",
@@ -216,14 +249,14 @@ def test_no_address_is_cut() -> None:
         b"(", b")", b"((", b"(()", b'"', b'"\\', b"<", b">", b"<<", b'<"', b'<"<"', b"<(", b"<(a",
         b",", b";", b":", b"a:", b"a:;", b"@", b"a@x,", b"=?", b"=?a?q?", b"=?a?q? ", b"=?a?q?x?= ",
         b"a ", b"\\", b"a, ", b"a@[", b"@[1]", b"<@a,", b"<a@x>", b"\xff", b"\0", b" \r\n", b"a@x ",
-        b'"a"@', b".",
+        b'"a"@', b".", b"\x1b$B", b"\x1b(I", b"\x1b$B<<", b"\x83\\",
     ],
 )  # fmt: skip
 def test_the_work_grows_no_faster_than_the_value(unit: bytes) -> None:
     for start in (b"", b'"', b"<"):
         sent = start + unit * (VALUE_LIMIT // len(unit))
         with within_a_second():
-            read_addresses(sent)
+            read_addresses(sent, "shift_jis")
 
 
 @pytest.mark.parametrize("length", [40, 300, 1900])
@@ -278,7 +311,7 @@ def test_the_text_of_a_display_name_is_never_the_address(form: str, text: str) -
 @given(st.binary(max_size=300))
 def test_no_octets_raise(octets: bytes) -> None:
     for start in (b"", b"Anna <", b'"', b"a@x.org, (", b"=?utf-8?q?"):
-        for one in read_addresses(start + octets).addresses:
+        for one in read_addresses(start + octets, "shift_jis").addresses:
             one.name.encode("utf-8")
             one.address.encode("utf-8")
             assert "@" in one.address and "\0" not in one.name + one.address

@@ -3,7 +3,9 @@
 A break says only that one of the mails under way may be its cause. So each of them is asked for
 alone from then on, after all others, the first one last. What then fails alone, while others are
 given, is the cause once it fails after the same number of its octets again: the same mail breaks a
-session at the same place, a link that is cut breaks it anywhere.
+session at the same place, a link that is cut breaks it anywhere. A server that ends sessions by a
+rule of its own (after so many commands) does so at the same place, too: that is seen where a mail
+that failed alone comes later, and what the others failed at before counts no more.
 
 A mail that a person released from quarantine is asked for in the same way.
 """
@@ -113,9 +115,12 @@ def released(session: Session, folder_ref: FolderRef) -> list[Key]:
 
 
 def note_given(session: Session, folder_ref: FolderRef, keys: Collection[Key]) -> None:
-    """These mails were had: they are not the cause, and the server gives mails."""
-    forget(session, folder_ref, keys)
-    session.execute(_SQL["others_given"], folder_ref.columns())
+    """These mails were had: they are not the cause, and the server gives mails. Where one of them
+    failed alone before, it ends sessions by itself: the others are to fail as often once more."""
+    session.execute(
+        _SQL["given"],
+        {**folder_ref.columns(), "native_keys": text_array(str(key) for key in keys)},
+    )
 
 
 def forget(session: Session, folder_ref: FolderRef, keys: Collection[Key]) -> None:

@@ -27,9 +27,20 @@ SELECT native_key FROM download_failure
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
   AND released;
 
--- name: others_given
-UPDATE download_failure SET others = true
-WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
+-- name: given
+-- One that failed alone and comes shows that sessions end without its doing: how the others failed
+-- until now says nothing either.
+WITH given AS (
+    DELETE FROM download_failure
+    WHERE connection_id = %(connection_id)s AND folder = %(folder)s
+      AND uid_validity = %(uid_validity)s AND native_key = ANY(%(native_keys)s::text[])
+    RETURNING alone
+)
+UPDATE download_failure
+SET others = true,
+    alike = CASE WHEN EXISTS (SELECT FROM given WHERE alone > 0) THEN 0 ELSE alike END
+WHERE connection_id = %(connection_id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
+  AND native_key <> ALL(%(native_keys)s::text[]);
 
 -- name: forget
 DELETE FROM download_failure

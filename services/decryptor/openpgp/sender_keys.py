@@ -138,10 +138,14 @@ def _without_revocations(certificate: Cert) -> Cert | None:
 
 def judge_failure(key_ids: list[str], ring: SenderKeys) -> PgpSignature:
     """What a signature is that did not verify: wrong, or by somebody unknown."""
-    if any(ring.knows(key_id) for key_id in key_ids):
+    known = ring.named(key_ids)
+    if known:
+        # Who is said to have signed; a signature that is wrong is nobody's.
         return PgpSignature(
             "invalid",
-            reason="The signature does not verify with the known key: the content was changed "
+            tuple(dict.fromkeys(email for key in known for email in key.emails)),
+            known[0].certificate.fingerprint,
+            "The signature does not verify with the known key: the content was changed "
             "after it was signed, or the key is of a kind that is not read here.",
         )
     name = key_ids[0] if key_ids else None

@@ -117,6 +117,9 @@ def test_detached_signature(pgp: Opener, alice: Person, stranger: Person) -> Non
         assert opened.security.signature == "valid", opened.security.reason
     with pgp(raw.replace(b"aus K", b"aus k", 1)) as opened:
         assert opened.security.signature == "invalid"
+        # Whom the layer names is a claim here, as of S/MIME.
+        assert opened.security.signer == "alice@example.org"
+        assert [one.signer for one in opened.security.layers] == ["alice@example.org"]
     with pgp(HEADER + multipart_signed(stranger)) as opened:
         assert opened.security.signature == "untrusted"
         assert "not known" in opened.security.reason

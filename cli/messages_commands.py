@@ -137,6 +137,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
         printing.as_json(found | {"facts": facts})
         return
     security = found["security"] or {}
+    findings = (facts or found)["findings"]
     printing.pairs(
         [
             ("id", found["id"]),
@@ -146,7 +147,7 @@ def show(message_id: MessageId, as_json: AsJson = False) -> None:
             ("from", printing.mailbox(found["sender_name"], found["sender"])),
             ("to", ", ".join(found["recipients"])),
             ("subject", found["subject"]),
-            ("ambiguous", ", ".join(dict.fromkeys(one["kind"] for one in found["findings"]))),
+            ("ambiguous", ", ".join(dict.fromkeys(one["kind"] for one in findings))),
             ("message-id", found["message_id"]),
             ("kind", found["kind"]),
             *mail_facts.rows(facts),

@@ -109,7 +109,7 @@ class MessageDetail:
 
     message: LoggedMessage
     headers: MailHeaders  # as the mail came
-    handed_out: MailHeaders  # as its event shows them: protected ones in their place
+    handed_out: MailHeaders  # as its event shows them: protected ones in their place, all findings
     uid_validity: int | None
     native_key: str
     sha256: bytes
@@ -184,11 +184,13 @@ def get(session: Session, message_id: uuid.UUID) -> MessageDetail:
         )
     message = logged_message(base)
     headers = _headers(message, more)
-    inner = (base["security"] or {}).get("headers", {})
+    layers = base["security"] or {}
+    shown = MailHeaders.from_json(layers.get("headers", {}), headers)
+    inner = findings_from_json(layers.get("findings", ()))
     return MessageDetail(
         message=message,
         headers=headers,
-        handed_out=MailHeaders.from_json(inner, headers),
+        handed_out=shown._replace(findings=(*headers.findings, *inner)),
         uid_validity=more["uid_validity"],
         native_key=more["native_key"],
         sha256=bytes(more["sha256"]),

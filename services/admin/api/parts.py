@@ -27,7 +27,8 @@ _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 @router.get("/{message_id}/facts", dependencies=[READ_OWN_MAIL], responses=responses(404))
 def facts(ctx: Ctx, message_id: uuid.UUID) -> FactsOut:
     """What `data.mail` of the event says beside parts and text, read anew of the mail."""
-    return FactsOut.model_validate(get_facts(ctx, message_id).to_json())
+    found = get_facts(ctx, message_id)
+    return FactsOut.model_validate({**found.to_json(), "findings": found.findings})
 
 
 @router.get("/{message_id}/parts", dependencies=[READ_OWN_MAIL], responses=responses(404))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 
@@ -64,7 +65,33 @@ def test_the_api_has_them_as_the_event_does(api: Api) -> None:
         "list_id": "",
         "in_reply_to": [],
         "references": [],
+        "findings": [],
     }
+
+
+def test_the_findings_are_those_of_header_layers_and_structure(
+    api: Api, posthouse: Posthouse
+) -> None:
+    inner = {"kind": "several-authors", "where": 3, "detail": "from"}
+    columns = {
+        "findings": json.dumps([{"kind": "duplicate-from", "where": 7, "detail": "from"}]),
+        "security": json.dumps({"headers": {"subject": "Inside"}, "findings": [inner]}),
+    }
+    raw = (
+        b"Subject: Outside\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        b"Hidden?\r\n--b\r\n\r\nText\r\n--b--\r\n"
+    )
+    mail = add_mail(api, api.create()["id"], raw=raw, columns=columns)
+    found = api.http.get(f"messages/{mail}/facts").json()["findings"]
+    kinds = [one["kind"] for one in found]
+    assert kinds == ["duplicate-from", "several-authors", "text-outside-parts"]
+    assert set(found[1]) == {"kind", "detail"}
+    shown = " ".join(posthouse("messages", "show", str(mail)).out.split())
+    assert f"ambiguous {', '.join(kinds)}" in shown
+    with httpx.Client(base_url=api.url, timeout=60) as pages:
+        assert log_in(pages, token=TOKEN).status_code == 303
+        page = pages.get(f"/mails/{mail}").text
+    assert all(kind.replace("-", " ") in page for kind in kinds)
 
 
 def test_of_a_connection_that_is_gone_nobody_s_results_are_believed(api: Api) -> None:

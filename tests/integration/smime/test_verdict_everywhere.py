@@ -87,6 +87,8 @@ def test_author_and_verdict_are_the_same_wherever_they_are_read(
                 page = html.unescape(pages.get(f"/mails/{event['id']}").text)
                 assert f">{label}<" in page, name
                 assert author in page
+                facts = api.http.get(f"messages/{event['id']}/facts").json()
+                assert facts["findings"] == data["mail"]["findings"]
                 kinds = {one["kind"] for one in data["mail"]["findings"]}
                 assert all(kind.replace("-", " ") in page for kind in kinds)
                 if verdict == "partial":  # what is odd about the structure is said as well

@@ -108,6 +108,13 @@ class SpamOut(Out):
     score: float | None
 
 
+class FindingOut(Out):
+    """What in a mail other readers may read differently, or nobody can read."""
+
+    kind: str
+    detail: str
+
+
 class FactsOut(Out):
     """As the fields of `data.mail` of an event that are called so."""
 
@@ -128,13 +135,7 @@ class FactsOut(Out):
     list_id: str
     in_reply_to: list[str]
     references: list[str]
-
-
-class FindingOut(Out):
-    """What of a mail's header other readers may read differently."""
-
-    kind: str
-    detail: str
+    findings: list[FindingOut] = Field(description="Of header, layers, structure and parts")
 
 
 @output_of(Stop)
@@ -192,7 +193,7 @@ class MessageDetailOut(MessageOut):
     )
     recipient_names: list[str] = Field(description="One for each recipient, maybe empty")
     cc_names: list[str]
-    findings: list[FindingOut]
+    findings: list[FindingOut] = Field(description="Of the header; `/facts` has all")
     sha256: str
     opened_size: int | None
     opened_sha256: str | None

@@ -49,6 +49,13 @@ _AMBIGUOUS = (
     # The header of some readers ends there.
     FindingKind.SPACE_BEFORE_COLON,
 )
+#: What shows nothing and is not a control or format character for every Python that runs this:
+#: Default_Ignorable_Code_Point (Unicode, DerivedCoreProperties.txt) but for variation selectors,
+#: which emoji and names have; the controls that came with Unicode 15; the empty sign of Braille.
+_SHOWS_NOTHING = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u2065\u2800\u3164\uffa0\ufff0-\ufff8"
+    "\U00013430-\U0001343f\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
+)
 _INVISIBLE = (
     FindingKind.CONTROL_CHARACTER,
     FindingKind.MALFORMED_WORD,
@@ -171,7 +178,9 @@ def _author(header: HeaderBlock, where: str) -> Author:
 
 
 def _is_invisible(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp") and character != "\t"
+    if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp"):
+        return character != "\t"
+    return _SHOWS_NOTHING.match(character) is not None
 
 
 def _addresses_in(text: str) -> list[str]:

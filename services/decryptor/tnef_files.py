@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from posthouse import tnef
 from shared.mail.fields import HeaderBlock
-from shared.mail.parts import PlacedPart, unpacked
+from shared.mail.parts import PlacedPart, entity_file_name, unpacked
 from shared.mail.region import made, region
 from shared.mail.structure import Entity, Part
 
@@ -25,7 +25,7 @@ _LONGEST = 1 << 24
 
 def is_tnef(part: Entity) -> bool:
     """Whether a part is a winmail.dat."""
-    return part.media_type in TNEF_TYPES or tnef.is_packed(part.media_type, _placed(part).name)
+    return part.media_type in TNEF_TYPES or tnef.is_packed(part.media_type, entity_file_name(part))
 
 
 def messages_in(part: Entity) -> Iterator[Entity]:

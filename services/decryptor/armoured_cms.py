@@ -21,7 +21,8 @@ from shared.mail.transfer_encodings import decode_start
 #: The labels of RFC 7468 section 8 and of what came before it (section 6).
 _BEGIN: Final = re.compile(rb"-----BEGIN (CMS|PKCS7)-----[ \t]*\r?\n\s*")
 _LABELS: Final = (b"BEGIN CMS-----", b"BEGIN PKCS7-----")
-#: How lines of every kind begin: one search for it costs 0.6 of one for each label.
+#: How lines of every kind begin: a search for it costs 0.6 of one for each label, and one for its
+#: first sign, which a large text may not have, a tenth.
 _ANY_BEGIN: Final = b"-----BEGIN "
 #: What hides what it holds.
 _ENCRYPTIONS: Final = (oids.ENVELOPED_DATA, oids.AUTH_ENVELOPED_DATA)
@@ -54,7 +55,8 @@ def may_have_lines(whole: Entity) -> bool:
     if whole.transfer_encoding == "base64" or is_wide(whole):
         return True
     buffer, start, end = whole.body
-    return buffer.find(_ANY_BEGIN, start, end) >= 0
+    first = buffer.find(_ANY_BEGIN[:1], start, end)
+    return first >= 0 and buffer.find(_ANY_BEGIN, first, end) >= 0
 
 
 class Lines(NamedTuple):

@@ -87,11 +87,16 @@ def _even_lines(encoded: memoryview) -> bytes | None:
     """
     octets = bytearray(encoded)
     length = octets.find(b"\n")
-    if length < 2 or octets[length :: length + 1].strip(b"\n"):
+    if length < 2:
+        return None
+    # Compared as a whole: to strip them takes forty times as long.
+    ends = octets[length :: length + 1]
+    if ends != b"\n" * len(ends):
         return None
     del octets[length :: length + 1]
     if octets[length - 1 : length] == b"\r":
-        if octets[length - 1 :: length].strip(b"\r\n"):
+        ends = octets[length - 1 :: length]
+        if ends != b"\r" * len(ends) and ends.strip(b"\r\n"):
             return None
         del octets[length - 1 :: length]
     try:

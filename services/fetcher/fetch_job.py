@@ -138,7 +138,7 @@ class Dispatcher:
             runs = self._runs(session, quick, here, begin, changed=True, postponed=postponed)
             if slow:
                 with self.ends.unless_ended(runs):
-                    scheduling.due_now(session, slow)
+                    scheduling.make_due(session, slow)
         if not quick:
             return None
         correlation_id = str(new_id(quick[0].at))
@@ -240,7 +240,7 @@ class Dispatcher:
                 here = {one.id: one for one in connections.get_many(session, again)}
                 begun = begin(again, here)
             if waiting:
-                scheduling.due_now(session, waiting, postponed)
+                scheduling.make_due(session, waiting, postponed)
         except BaseException:
             self.renewer.forget([run.lease for run in runs])  # nobody runs them: they run out
             raise

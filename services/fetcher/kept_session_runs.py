@@ -73,7 +73,7 @@ class KeptSessionRuns:
             self.pass_on(connection_ids, correlation_id)
         except PosthouseError:
             with self.dispatcher.database.transaction() as session:
-                scheduling.due_now(session, connection_ids, POSTPONED)
+                scheduling.make_due(session, connection_ids, POSTPONED)
             raise
 
     def listen(self, stop: threading.Event) -> None:
@@ -88,7 +88,7 @@ class KeptSessionRuns:
                     with self.dispatcher.database.transaction() as session:
                         # In one order: two that move the same ones would wait for each other.
                         for connection_id, seconds in sorted(later.items()):
-                            scheduling.due_now(session, [connection_id], seconds)
+                            scheduling.make_due(session, [connection_id], seconds)
             except PosthouseError as error:
                 # The sessions listen on: nobody would tell of these mails again.
                 self.push_events.again(now, later)

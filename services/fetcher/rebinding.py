@@ -24,7 +24,7 @@ from shared.mail.arrival_date import arrival_date
 from shared.mail.summary import header_digest, header_octets, is_telling
 from shared.mailbox.base import Cursor, Known, Listing, MailRef, is_another_folder
 from shared.messages import Key
-from shared.storage import known_sets, leases, ledger, scheduling, settlements
+from shared.storage import folder_identity, known_sets, leases, ledger, settlements
 from shared.storage.key_contents import rebind_keys
 from shared.storage.pool import Session
 
@@ -42,7 +42,7 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
         # Noted before anything is committed under it: this run may break off, and the folder may
         # be another one when the next run comes.
         with run.tools.database.autocommit() as session:
-            look = scheduling.first_validity(
+            look = folder_identity.record_first_uid_validity(
                 session,
                 run.lease,
                 folder_ref.connection_id,
@@ -66,11 +66,13 @@ def _begin_rebinding(run: Run, *, another_folder: bool = False) -> None:
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         if another_folder and folder_ref.uid_validity is not None:
-            scheduling.another_folder(
+            folder_identity.begin_another_folder(
                 session, folder_ref.connection_id, folder_ref.folder, folder_ref.uid_validity
             )
         else:
-            scheduling.validity_changed(session, folder_ref.connection_id, folder_ref.uid_validity)
+            folder_identity.record_uid_validity_change(
+                session, folder_ref.connection_id, folder_ref.uid_validity
+            )
     run.rebinding = True
     run.state = replace(
         run.state,
@@ -140,9 +142,11 @@ def end_rebinding(run: Run) -> None:
     """
     sees_all = run.connection.selection is Selection.ALL or run.folder_ref.uid_validity is None
     with run.tools.database.transaction() as session:
-        settlements.drop_stale_settlements(session, run.folder_ref, scheduling.REBINDING_DAYS)
+        settlements.drop_stale_settlements(session, run.folder_ref, folder_identity.REBINDING_DAYS)
         if sees_all:
-            scheduling.rebinding_over(session, run.folder_ref.connection_id, run.folder_ref.folder)
+            folder_identity.end_rebinding(
+                session, run.folder_ref.connection_id, run.folder_ref.folder
+            )
     if not sees_all:
         end_skipping(run)
 

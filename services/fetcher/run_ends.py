@@ -149,7 +149,7 @@ class RunEnds:
         """Where Postgres is away, another run says it again: this one has ended well."""
         try:
             with self.database.transaction() as session:
-                if scheduling.push_is_silent(session, connection.id, silent) and silent:
+                if scheduling.record_push_silence(session, connection.id, silent) and silent:
                     _log.warning(
                         "new mails not announced by IDLE",
                         connection=connection.id,
@@ -176,27 +176,27 @@ class RunEnds:
     def postpone(self, runs: Sequence[Run]) -> None:
         """Gives up before anything was done; the connections are due again a little later."""
         with self._ending(runs) as session:
-            scheduling.due_now(session, self._given_back(session, runs), POSTPONED)
+            scheduling.make_due(session, self._given_back(session, runs), POSTPONED)
 
     def wait(self, run: Run, seconds: float) -> None:
         """Due again when the server takes a login; not earlier, whatever the interval."""
         with self._ending([run]) as session:
             for connection_id in self._given_back(session, [run]):
-                scheduling.due_after(session, connection_id, seconds)
+                scheduling.make_due_in(session, connection_id, seconds)
 
     def leave(self, run: Run) -> None:
         """Leaves it to other fetchers: nothing that it has was found wanting."""
         with self._ending([run]) as session:
             held = self._given_back(session, [run])
             affinity.release(session, self.renewer.owner, [run.connection.id])
-            scheduling.due_now(session, held, POSTPONED)
+            scheduling.make_due(session, held, POSTPONED)
 
     def to_slow_lane(self, runs: Sequence[Run]) -> None:
         """Leaves them to those who may wait for a server."""
         if not runs:
             return
         with self._ending(runs) as session:
-            scheduling.to_slow_lane(session, self._given_back(session, runs))
+            scheduling.move_to_slow_lane(session, self._given_back(session, runs))
 
     @contextlib.contextmanager
     def _ending(self, runs: Sequence[Run]) -> Iterator[Session]:
@@ -241,7 +241,7 @@ class RunEnds:
                 settlements.all_settled(session, report.confirmed)
                 if held and report.downloaded:
                     ledger.note_run(session, _noted(run))
-                scheduling.to_slow_lane(session, held)
+                scheduling.move_to_slow_lane(session, held)
         except DatabaseUnavailable as outage:
             self._unrecorded([run])
             _log.warning("mails of a slow server not recorded", error=str(outage))

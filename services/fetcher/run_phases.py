@@ -27,7 +27,7 @@ from shared.mailbox.base import MOST_LOOKED_AT, Foreseeing, Known, Listing, Mail
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_from_refusals import start_refusal
 from shared.messages import Key
-from shared.storage import leases, ledger, scheduling
+from shared.storage import folder_identity, leases, ledger, scheduling
 from shared.storage.folder_ref import FolderRef
 from shared.storage.key_contents import keep_vanished
 from shared.storage.known_sets import add_known, drop_vanished, prune
@@ -134,7 +134,7 @@ def _skip_existing(run: Run) -> None:
             folder_ref.uid_validity,
             list(keys),
         )
-        scheduling.skipped_existing(session, folder_ref.connection_id, before=since)
+        folder_identity.record_skipped_existing(session, folder_ref.connection_id, before=since)
     run.unknown_from = None  # they are known now
     # Not what comes until a fresh session.
     run.state = replace(run.state, skip_existing=False, start_since=None)
@@ -250,7 +250,7 @@ def _forget_vanished(run: Run, known: Known, listing: Listing, left: Set[Key]) -
     compared stays vanished, as nobody would look at it any more.
 
     What is known of IMAP mails is packed once a day, too. Of a folder in which nothing is known and
-    nothing is found there is neither (`first_validity` says when it was looked at).
+    nothing is found there is neither (`record_first_uid_validity` says when it was looked at).
     """
     folder_ref, listed, once_a_day = run.folder_ref, listing.listed, run.state.prune_due
     if (listed is None and not once_a_day) or (run.nothing_known and not run.report.found):
@@ -269,7 +269,7 @@ def _forget_vanished(run: Run, known: Known, listing: Listing, left: Set[Key]) -
                 listed = [key for key in listed if key not in left]
             prune(session, *where, listed, packing=once_a_day)
         if once_a_day:
-            scheduling.pruned(session, folder_ref.connection_id)
+            scheduling.record_pruning(session, folder_ref.connection_id)
 
 
 def _has_piled_up(run: Run, known: Known, listing: Listing) -> bool:

@@ -147,7 +147,7 @@ class SessionAffinity:
         before, self._overdue = self._overdue, frozenset(self.sessions().overdue())
         if found := self._overdue - before:
             with self.database.transaction() as session:
-                scheduling.due_now(session, sorted(found))
+                scheduling.make_due(session, sorted(found))
 
     def _give_way(self) -> None:
         """Ends a session at each server that turned another fetcher away just now."""

@@ -13,7 +13,7 @@ from services.fetcher.run import Run
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.mailbox.base import MailRef
-from shared.storage import known_sets, leases, scheduling
+from shared.storage import folder_identity, known_sets, leases
 
 
 def was_skipped(run: Run, ref: MailRef) -> bool:
@@ -34,7 +34,9 @@ def end_skipping(run: Run) -> None:
     if state.skipped_before is None or state.skipped_known or folder_ref.uid_validity is None:
         return
     changed_at = state.validity_changed_at
-    if changed_at is None or utc_now() - changed_at < timedelta(days=scheduling.REBINDING_DAYS):
+    if changed_at is None or utc_now() - changed_at < timedelta(
+        days=folder_identity.REBINDING_DAYS
+    ):
         return
     listed = run.mailbox.list_new(run.known_mails(), Selection.ALL).new
     keys = [ref.key for ref in listed if was_skipped(run, ref)]
@@ -42,4 +44,4 @@ def end_skipping(run: Run) -> None:
     with run.tools.database.transaction() as session:
         leases.assert_held(session, run.lease)
         known_sets.add_known(session, *where, keys)
-        scheduling.skipped_are_known(session, folder_ref.connection_id)
+        folder_identity.record_skipped_known(session, folder_ref.connection_id)

@@ -139,7 +139,7 @@ class Scheduler:
 
     def _notice_clock(self) -> None:
         with self.database.transaction() as session:
-            late = scheduling.clock_was_set_back(session)
+            late = scheduling.make_due_after_clock_change(session)
         if late:
             _log.warning(
                 "clock of Postgres set back",

@@ -17,7 +17,7 @@ from shared.connections import Connection, Failure, Health
 from shared.errors import Conflict, NotFound
 from shared.field_descriptions import fields_of, words_of
 from shared.quantities import counted
-from shared.storage import known_sets, scheduling
+from shared.storage import folder_identity, known_sets
 from shared.storage.constraint_violations import refused
 from shared.storage.list_search import folded
 from shared.storage.pool import Session
@@ -212,7 +212,7 @@ def begin_rebinding(session: Session, connection_id: int, *, deleted: bool) -> N
     rows = session.execute(_SQL["unsettled_keys"], {"id": connection_id})
     values = {
         "id": connection_id,
-        "below": scheduling.next_retired(session, connection_id),
+        "below": folder_identity.next_retired(session, connection_id),
         "to_be_deleted": [known_sets.key_digest(key) for (key,) in rows if deleted],
     }
     for name in (

@@ -10,15 +10,11 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared.connections import Failure, Health
-from shared.storage import leases
 from shared.storage.affinity import AFFINITY_GRACE
-from shared.storage.leases import Lease
 from shared.storage.pool import Session
 from shared.storage.queries import Queries
 
 _SQL = Queries("scheduling")
-#: Days for which mails are rebound after their folder was re-created, at least.
-REBINDING_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,43 +97,43 @@ def disable(session: Session, connection_id: int) -> None:
     session.execute(_SQL["disable"], {"id": connection_id})
 
 
-def due_now(session: Session, connection_ids: Sequence[int], delay: float = 0) -> None:
+def make_due(session: Session, connection_ids: Sequence[int], delay: float = 0) -> None:
     """Moves enabled connections forward: due in `delay` seconds at the latest."""
-    session.execute(_SQL["due_now"], {"ids": list(connection_ids), "delay": delay})
+    session.execute(_SQL["make_due"], {"ids": list(connection_ids), "delay": delay})
 
 
-def due_after(session: Session, connection_id: int, seconds: float) -> None:
+def make_due_in(session: Session, connection_id: int, seconds: float) -> None:
     """Moves an enabled connection: due in `seconds`, not earlier."""
-    session.execute(_SQL["due_after"], {"id": connection_id, "seconds": seconds})
+    session.execute(_SQL["make_due_in"], {"id": connection_id, "seconds": seconds})
 
 
-def clock_was_set_back(session: Session) -> int:
+def make_due_after_clock_change(session: Session) -> int:
     """Makes due what ran last in time to come, as the clock of Postgres was set back or another
     server with another clock took over: until then nothing would be fetched, and no mailbox be
     overdue. How many there were. Reads every state.
 
     Likewise what was held in that time, as far as that goes on for longer than any setting allows.
     """
-    late = session.execute(_SQL["clock_was_set_back"]).rowcount
+    late = session.execute(_SQL["make_due_after_clock_change"]).rowcount
     if late:
         session.execute(_SQL["free_mails"])
         session.execute(_SQL["doubt_fetchers"], {"grace": AFFINITY_GRACE})
     return late
 
 
-def taken_first(session: Session, handler_id: int) -> None:
+def make_due_for_handler(session: Session, handler_id: int) -> None:
     """Makes due what no other enabled handler takes: nothing was fetched of it until now."""
-    session.execute(_SQL["taken_first"], {"handler_id": handler_id})
+    session.execute(_SQL["make_due_for_handler"], {"handler_id": handler_id})
 
 
-def credential_changed(session: Session, credential_id: int) -> None:
+def end_back_off(session: Session, credential_id: int) -> None:
     """Ends the back-off of those that log in with it: perhaps it was the cure."""
-    session.execute(_SQL["credential_changed"], {"credential_id": credential_id})
+    session.execute(_SQL["end_back_off"], {"credential_id": credential_id})
 
 
-def to_slow_lane(session: Session, connection_ids: Sequence[int]) -> None:
+def move_to_slow_lane(session: Session, connection_ids: Sequence[int]) -> None:
     """Due at once, in the lane whose jobs may wait for a server."""
-    session.execute(_SQL["to_slow_lane"], {"ids": list(connection_ids)})
+    session.execute(_SQL["move_to_slow_lane"], {"ids": list(connection_ids)})
 
 
 def fail_run(
@@ -169,98 +165,19 @@ def fail_run(
     return (row[0], row[1]) if row else None
 
 
-def skipped_existing(session: Session, connection_id: int, *, before: datetime | None) -> None:
-    """What was in the folder at the start is skipped: done. `before`: it had arrived by then, where
-    that is known; else it was there just now."""
-    session.execute(_SQL["skipped_existing"], {"id": connection_id, "before": before})
-
-
-def skipped_are_known(session: Session, connection_id: int) -> None:
-    """The mails that were skipped are known by their UIDs in the folder as it is since it was
-    re-created; until it is once more."""
-    session.execute(_SQL["skipped_are_known"], {"id": connection_id})
-
-
-def pruned(session: Session, connection_id: int) -> None:
+def record_pruning(session: Session, connection_id: int) -> None:
     """What the server lists no longer was let go of just now."""
-    session.execute(_SQL["pruned"], {"id": connection_id})
+    session.execute(_SQL["record_pruning"], {"id": connection_id})
 
 
-def last_validity(session: Session, connection_id: int) -> int | None:
-    """The UIDVALIDITY that the folder had in the last run; None before the first one."""
-    row = session.execute(_SQL["validity"], {"id": connection_id}).fetchone()
-    return None if row is None else row[0]
-
-
-def another_folder(session: Session, connection_id: int, folder: str, uid_validity: int) -> None:
-    """Another folder has the name of the one that was read, or an older state of it, with the same
-    UIDVALIDITY: its UIDs name other mails. From now on mails are recognised by content, as after
-    `validity_changed`."""
-    values = {
-        "id": connection_id,
-        "folder": folder,
-        "uid_validity": uid_validity,
-        "below": next_retired(session, connection_id),
-    }
-    for name in ("retire_uids", "retire_contents", "retire_settlements"):
-        session.execute(_SQL[name], values)
-    validity_changed(session, connection_id, uid_validity)
-
-
-def next_retired(session: Session, connection_id: int) -> int:
-    """What is subtracted from a negative UIDVALIDITY to retire contents beside earlier ones."""
-    row = session.execute(_SQL["next_retired"], {"id": connection_id}).fetchone()
-    return int(row[0]) if row else 0
-
-
-def last_mailbox_id(session: Session, connection_id: int) -> str:
-    """The identity of the folder in the last run (MAILBOXID, RFC 8474); empty where unknown."""
-    row = session.execute(_SQL["last_mailbox_id"], {"id": connection_id}).fetchone()
-    return str(row[0]) if row else ""
-
-
-def push_is_silent(session: Session, connection_id: int, silent: bool) -> bool:
+def record_push_silence(session: Session, connection_id: int, silent: bool) -> bool:
     """Whether the server took IDLE and never told of mails that polls found; True where this is
     another answer than before."""
     values = {"id": connection_id, "silent": silent}
-    return session.execute(_SQL["push_is_silent"], values).rowcount > 0
+    return session.execute(_SQL["record_push_silence"], values).rowcount > 0
 
 
 def is_push_silent(session: Session, connection_id: int) -> bool:
-    """What `push_is_silent` noted last."""
+    """What `record_push_silence` noted last."""
     row = session.execute(_SQL["is_push_silent"], {"id": connection_id}).fetchone()
     return bool(row and row[0])
-
-
-@dataclass(frozen=True, slots=True)
-class FirstLook:
-    """At a folder of which no UIDVALIDITY is on record. `knows_earlier`: mails of it are known, and
-    all of them under another one. `nothing_known`: none is."""
-
-    knows_earlier: bool
-    nothing_known: bool
-
-
-def first_validity(
-    session: Session, lease: Lease, connection_id: int, folder: str, uid_validity: int
-) -> FirstLook:
-    """The folder is opened for the first time; noted unless `knows_earlier`. Raises LeaseLost."""
-    values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
-    values |= {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
-    row = session.execute(_SQL["first_validity"], values).fetchone()
-    if row is None or not row[0]:
-        raise leases.lost(lease)
-    return FirstLook(*row[1:])
-
-
-def validity_changed(session: Session, connection_id: int, uid_validity: int | None) -> None:
-    """The folder was re-created, or every key in it changed (None): from now on mails are
-    recognised by their content."""
-    session.execute(_SQL["validity_changed"], {"id": connection_id, "uid_validity": uid_validity})
-
-
-def rebinding_over(session: Session, connection_id: int, folder: str) -> None:
-    """All that is in the folder was compared: where it was re-created long enough ago, what else
-    was in the old one is forgotten."""
-    values = {"id": connection_id, "folder": folder, "days": REBINDING_DAYS}
-    session.execute(_SQL["rebinding_over"], values)

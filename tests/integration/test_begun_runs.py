@@ -14,7 +14,7 @@ import pytest
 from shared.connection_editing import edit
 from shared.connections import Connection, Selection
 from shared.errors import LeaseLost
-from shared.storage import affinity, begun_runs, connections, leases, scheduling
+from shared.storage import affinity, begun_runs, connections, folder_identity, leases, scheduling
 from shared.storage.begun_runs import Begun
 from shared.storage.known_sets import KnownMails, add_known, forget
 from shared.storage.leases import Lease
@@ -126,7 +126,7 @@ def _released(session: Session, connection: Connection) -> None:
 
 def _fetched(session: Session, connection: Connection) -> None:
     add_known(session, connection.id, "", VALIDITY, [8])
-    scheduling.skipped_existing(session, connection.id, before=None)
+    folder_identity.record_skipped_existing(session, connection.id, before=None)
 
 
 @pytest.mark.promise("I4", "H4")

@@ -47,8 +47,8 @@ def test_mailboxes_that_ran_in_time_to_come_are_fetched_now(
         [other],
     )
     with database.transaction() as session:
-        assert scheduling.clock_was_set_back(session) == 1
-        assert scheduling.clock_was_set_back(session) == 0
+        assert scheduling.make_due_after_clock_change(session) == 1
+        assert scheduling.make_due_after_clock_change(session) == 0
     with database.transaction() as session:
         (due,) = [due for due in scheduling.claim_due(session, 10) if due.connection_id == ahead]
     with database.transaction() as session:
@@ -73,7 +73,7 @@ def test_a_turn_that_was_given_away_in_time_to_come_comes_again(
     )
     owner.execute("UPDATE connection_state SET due_at = NULL WHERE connection_id = %s", [disabled])
     with database.transaction() as session:
-        assert scheduling.clock_was_set_back(session) == 2
+        assert scheduling.make_due_after_clock_change(session) == 2
     rows = owner.execute(
         "SELECT connection_id, due_at <= now(), last_run_at, last_success_at FROM connection_state"
         " ORDER BY connection_id"
@@ -96,7 +96,7 @@ def test_what_dead_processes_held_in_time_to_come_is_free(
     owner.execute(f"UPDATE connection_state SET last_run_at = {ahead}")
     owner.execute(f"UPDATE outbox SET next_attempt_at = {ahead}, claimed_until = {ahead}")
     with database.transaction() as session:
-        scheduling.clock_was_set_back(session)
+        scheduling.make_due_after_clock_change(session)
     held = owner.execute(
         "SELECT until <= now() + interval '15 minutes', takes_jobs_until <= now() + interval '5 s'"
         " FROM fetcher"

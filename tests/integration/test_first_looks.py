@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from shared.errors import LeaseLost
-from shared.storage import known_sets, scheduling
+from shared.storage import folder_identity, known_sets
+from shared.storage.folder_identity import FirstLook
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, Session
-from shared.storage.scheduling import FirstLook
 from tests.integration.rows import add_connection
 from tests.rig.leasing import acquire
 
@@ -48,7 +48,7 @@ def noted(session: Session, connection: int) -> tuple[object, ...]:
 
 
 def look(session: Session, lease: Lease, connection: int) -> FirstLook:
-    return scheduling.first_validity(session, lease, connection, "INBOX", VALIDITY)
+    return folder_identity.record_first_uid_validity(session, lease, connection, "INBOX", VALIDITY)
 
 
 def test_where_nothing_is_known_there_is_nothing_to_prune_for_a_day(

@@ -8,7 +8,14 @@ from hashlib import sha256
 
 import pytest
 
-from shared.storage import connections, header_digests, known_sets, ledger, scheduling, settlements
+from shared.storage import (
+    connections,
+    folder_identity,
+    header_digests,
+    known_sets,
+    ledger,
+    settlements,
+)
 from shared.storage.folder_ref import FolderRef
 from shared.storage.pool import Database, Session
 from shared.storage.settlements import Settled
@@ -139,17 +146,19 @@ def test_another_folder_with_the_same_validity_finds_packed_mails(
     with database.transaction() as session:
         add_known(session, folder_ref, range(1, 11))
         pack(session, folder_ref, range(1, 11))
-        scheduling.another_folder(session, folder_ref.connection_id, folder_ref.folder, OLD)
+        folder_identity.begin_another_folder(
+            session, folder_ref.connection_id, folder_ref.folder, OLD
+        )
         mails = {uid + 20: digest(uid) for uid in range(2, 12)}
         had = known_sets.rebind(session, folder_ref.connection_id, folder_ref.folder, OLD, mails)
         assert had == {uid + 20 for uid in range(2, 11)}
-        scheduling.rebinding_over(session, folder_ref.connection_id, folder_ref.folder)
+        folder_identity.end_rebinding(session, folder_ref.connection_id, folder_ref.folder)
         assert rows(session, b"packed_content") == 1, "whoever copies mails has some days for it"
         session.execute(
             "UPDATE connection_state SET validity_changed_at = now() - make_interval(days => %s)",
-            [scheduling.REBINDING_DAYS + 1],
+            [folder_identity.REBINDING_DAYS + 1],
         )
-        scheduling.rebinding_over(session, folder_ref.connection_id, folder_ref.folder)
+        folder_identity.end_rebinding(session, folder_ref.connection_id, folder_ref.folder)
         assert rows(session, b"packed_content") == 0
 
 

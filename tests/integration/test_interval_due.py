@@ -82,7 +82,7 @@ def test_a_wish_is_granted_however_late_it_comes(
 ) -> None:
     """The interval made it due, and nobody claimed it yet: `due_at` itself stays as it is."""
     with database.transaction() as session:
-        scheduling.due_now(session, [mailbox], delay)
+        scheduling.make_due(session, [mailbox], delay)
     assert not claimed(database).fresh
 
 
@@ -94,7 +94,7 @@ def test_who_asks_for_a_run_before_that_gets_one(
         " interval_due_at = now() + interval '1 minute'"
     )
     with database.transaction() as session:
-        scheduling.due_now(session, [mailbox])
+        scheduling.make_due(session, [mailbox])
     assert not claimed(database).fresh
 
 

@@ -56,7 +56,7 @@ def test_polls_notice_that_idle_never_tells(
                 there[uid] = mail(uid, 300, seed=9)
                 with monkeypatch.context() as patched:
                     if uid == 6:  # where Postgres is away, the next run says it
-                        patched.setattr(scheduling, "push_is_silent", away)
+                        patched.setattr(scheduling, "record_push_silence", away)
                     fetcher.run(number)
                 assert stack.count("message") == uid
             assert stack.query(silent) == [(True,)]

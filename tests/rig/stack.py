@@ -308,7 +308,7 @@ class Stack:
 
     def fetch_now(self, connection_id: int) -> None:
         with self.database.transaction() as session:
-            scheduling.due_now(session, [connection_id])
+            scheduling.make_due(session, [connection_id])
 
     def hasten(self) -> None:
         """Lets so much time pass that whatever a dead process held is free again."""

@@ -287,7 +287,7 @@ def fetch_connection(ctx: Context, connection_id: int) -> None:
                 hint="Add a handler that takes it; it is then fetched by itself.",
                 code="unused",
             )
-        scheduling.due_now(session, [connection_id])
+        scheduling.make_due(session, [connection_id])
 
 
 def delete_connection(ctx: Context, connection_id: int) -> None:

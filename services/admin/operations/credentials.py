@@ -93,7 +93,7 @@ def update_credential(
             # Refresh tokens would go to another authorisation server than the one that gave them.
             authorisations.forget_credential(session, credential_id)
         _keep_secrets(ctx, session, credential_id, changes)
-        scheduling.credential_changed(session, credential_id)
+        scheduling.end_back_off(session, credential_id)
         given = {name: changes[name] for name in SECRET_FIELDS if changes.get(name)}
         ctx.record(
             session,

@@ -25,7 +25,7 @@ from shared.mailbox.base import Capabilities, FolderStatus, Known, Listing, Mail
 from shared.mailbox.start_from_refusals import start_refusal
 from shared.messages import Key
 from shared.quantities import counted
-from shared.storage import gmail_labels, quarantine, scheduling
+from shared.storage import folder_identity, gmail_labels, quarantine
 from shared.storage.known_sets import KnownMails
 
 #: Seconds that a count may take while somebody sees how far it is, and can stop it.
@@ -215,8 +215,8 @@ def _of_a_known_mailbox(
     """Why its count is not exact, and how many of its unread mails were never handed over."""
     validity = status.uid_validity
     with ctx.transaction() as session:
-        before = scheduling.last_validity(session, connection.id)
-        identity = scheduling.last_mailbox_id(session, connection.id)
+        before = folder_identity.last_uid_validity(session, connection.id)
+        identity = folder_identity.last_mailbox_id(session, connection.id)
         never = quarantine.never_downloaded(
             session, connection.id, connection.folder, validity, listing.reset_keys
         )

@@ -108,7 +108,7 @@ def create_handler(ctx: Context, changes: Mapping[str, Any]) -> HandlerView:
         new = handlers.insert(session, handler)
         handlers.write_token(session, new, digest_of(token))
         handlers.write_signing_keys(session, new, _sealed(ctx, new, key), None)
-        scheduling.taken_first(session, new)
+        scheduling.make_due_for_handler(session, new)
         secret = None if forward is None else set_forward(ctx, session, new, forward)
         view = _see(session, new)
         ctx.record(session, "create", f"handler/{new}", after=_audited(view))
@@ -129,7 +129,7 @@ def update_handler(ctx: Context, handler_id: int, changes: Mapping[str, Any]) ->
         if "forward" in changes:
             secret = set_forward(ctx, session, handler_id, _forward_of(changes))
         if not before.enabled or before.connection_ids != after.connection_ids:
-            scheduling.taken_first(session, handler_id)
+            scheduling.make_due_for_handler(session, handler_id)
         view = _see(session, handler_id)
         ctx.record(
             session,

@@ -13,6 +13,7 @@ from shared.messages import Key
 from shared.storage import (
     connections,
     download_failures,
+    folder_identity,
     known_sets,
     leases,
     quarantine,
@@ -144,7 +145,7 @@ def _release(session: Session, entry: Quarantined) -> None:
             hint="Fetch that folder again, or drop it.",
             code="another-folder",
         )
-    validity = scheduling.last_validity(session, entry.connection_id)
+    validity = folder_identity.last_uid_validity(session, entry.connection_id)
     if entry.uid_validity and validity not in (None, entry.uid_validity):
         raise Conflict(
             "Its folder was made anew: the mail has another number there, by which it came or is "
@@ -160,4 +161,4 @@ def _release(session: Session, entry: Quarantined) -> None:
     download_failures.release(session, folder_ref, key)
     quarantine.drop(session, entry.id)
     connections.forget_cursor(session, entry.connection_id)
-    scheduling.due_now(session, [entry.connection_id])
+    scheduling.make_due(session, [entry.connection_id])

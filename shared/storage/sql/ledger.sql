@@ -265,7 +265,7 @@ ON CONFLICT DO NOTHING;
 
 -- name: drop_stale_settlements
 -- Mails of an earlier UIDVALIDITY that are gone from the folder need no settling any more. Those that
--- were not seen yet may still be copied to it, as in `rebinding_over` (scheduling.sql); but for what was
+-- were not seen yet may still be copied to it, as in `end_rebinding` (scheduling.sql); but for what was
 -- flagged every look costs all headers.
 WITH gone AS (
     DELETE FROM settlement AS t USING connection_state AS s

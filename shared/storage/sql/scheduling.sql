@@ -63,13 +63,13 @@ WHERE connection_id = %(id)s;
 UPDATE connection_state SET due_at = NULL, failures = 0, lane = 'fetch', affinity = NULL
 WHERE connection_id = %(id)s;
 
--- name: due_now
+-- name: make_due
 -- `fetch now`, push and slices: only for connections that are enabled.
 UPDATE connection_state
 SET due_at = least(due_at, now() + make_interval(secs => %(delay)s)), interval_due_at = NULL
 WHERE connection_id = ANY(%(ids)s) AND due_at IS NOT NULL;
 
--- name: due_after
+-- name: make_due_in
 -- The server wants time between two logins. Where it has refused them for three times as long, another
 -- program logs in each time: the run is awaited.
 UPDATE connection_state
@@ -79,7 +79,7 @@ SET due_at = now() + make_interval(secs => %(seconds)s),
                           + make_interval(secs => 3 * %(seconds)s))
 WHERE connection_id = %(id)s AND due_at IS NOT NULL;
 
--- name: taken_first
+-- name: make_due_for_handler
 -- Connections that nobody but this handler takes: they waited for it. Many begin one after the
 -- other, 200 a second. One that is locked is being claimed right now.
 WITH waited AS (
@@ -102,7 +102,7 @@ SET awaited_since = now(), interval_due_at = NULL, due_at = least(s.due_at, now(
     secs => (SELECT count(*) FROM waited) / 200.0 * random()))
 FROM waited WHERE s.connection_id = waited.connection_id;
 
--- name: credential_changed
+-- name: end_back_off
 -- As `enable`, for those that log in with it: those that failed begin one after the other, 200 a second.
 -- One that is locked is being claimed right now.
 WITH users AS (
@@ -119,7 +119,7 @@ SET awaited_since = now(), failures = 0,
         secs => (SELECT count(*) FROM users) / 200.0 * random())) ELSE s.due_at END
 FROM users AS u WHERE s.connection_id = u.connection_id;
 
--- name: clock_was_set_back
+-- name: make_due_after_clock_change
 -- What was recorded in time to come happened just now: a run, or that its turn was given to a job that
 -- nobody did. (Of null and a time `least` would take the time.)
 UPDATE connection_state
@@ -147,7 +147,7 @@ SET until = least(until, now() + interval '15 minutes'),
 WHERE until > now() + interval '15 minutes'
    OR takes_jobs_until > now() + make_interval(secs => %(grace)s);
 
--- name: to_slow_lane
+-- name: move_to_slow_lane
 -- Their sessions are gone or keep us waiting: whoever has time to wait opens new ones.
 UPDATE connection_state
 SET lane = 'fetch-slow', affinity = NULL, due_at = least(due_at, now())
@@ -174,102 +174,10 @@ FROM before
 WHERE s.connection_id = before.connection_id
 RETURNING before.health, s.failures;
 
--- name: skipped_existing
-UPDATE connection_state
-SET skip_existing = false, skipped_before = coalesce(%(before)s::timestamptz, now()), start_since = NULL
-WHERE connection_id = %(id)s;
-
--- name: skipped_are_known
-UPDATE connection_state SET skipped_known = true WHERE connection_id = %(id)s;
-
--- name: validity
-SELECT uid_validity FROM connection_state WHERE connection_id = %(id)s
-
--- name: first_validity
--- While the lease is held; nothing is noted where mails are known, all of another UIDVALIDITY. Where none
--- is known, there is nothing to prune for a day. The commit waits for no disk: whatever is committed under
--- this UIDVALIDITY comes later, and makes it durable as well.
-WITH held AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', true) FROM lease
-    WHERE mailbox = %(mailbox)s AND fence = %(fence)s AND owner = %(owner)s
-    FOR SHARE
-), known AS MATERIALIZED (
-    SELECT coalesce(bool_and(uid_validity <> %(uid_validity)s), false) AS earlier, count(*) = 0 AS nothing FROM (
-        SELECT uid_validity FROM known_uid
-        WHERE connection_id = %(connection_id)s AND folder = %(folder)s
-        UNION ALL
-        (SELECT uid_validity FROM known_content
-         WHERE connection_id = %(connection_id)s AND folder = %(folder)s LIMIT 1)
-        UNION ALL
-        (SELECT uid_validity FROM packed_content
-         WHERE connection_id = %(connection_id)s AND folder = %(folder)s LIMIT 1)
-    ) AS mails
-), noted AS (
-    UPDATE connection_state SET uid_validity = %(uid_validity)s,
-        pruned_at = CASE WHEN known.nothing THEN now() ELSE pruned_at END
-    FROM held, known
-    WHERE connection_id = %(connection_id)s AND connection_state.uid_validity IS NULL AND NOT known.earlier
-)
-SELECT EXISTS (SELECT FROM held), earlier, nothing FROM known;
-
--- name: validity_changed
-UPDATE connection_state
-SET uid_validity = %(uid_validity)s, validity_changed_at = now(), cursor = NULL, skipped_known = false
-WHERE connection_id = %(id)s;
-
--- name: next_retired
--- So far below zero nothing was retired yet: of two folders with one UIDVALIDITY (32 bits) what was
--- not recognised since stays known of both.
-SELECT coalesce(max(-uid_validity / 4294967296) + 1, 0) * 4294967296 FROM (
-    SELECT uid_validity FROM known_content WHERE connection_id = %(id)s
-    UNION ALL SELECT uid_validity FROM packed_content WHERE connection_id = %(id)s
-    UNION ALL SELECT uid_validity FROM settlement WHERE connection_id = %(id)s
-) AS retired
-WHERE uid_validity < 0;
-
--- name: retire_uids
--- Another folder has the name, and by chance the same UIDVALIDITY: what is known of the old one goes
--- under a number that no server gives (RFC 3501: nz-number), where recognition finds it.
-DELETE FROM known_uid WHERE connection_id = %(id)s AND folder = %(folder)s
-  AND uid_validity = %(uid_validity)s;
-
--- name: retire_contents
-WITH packed AS (
-    UPDATE packed_content SET uid_validity = -uid_validity - %(below)s::bigint
-    WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s
-)
-UPDATE known_content SET uid_validity = -uid_validity - %(below)s::bigint
-WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
-
--- name: retire_settlements
-UPDATE settlement SET uid_validity = -uid_validity - %(below)s::bigint
-WHERE connection_id = %(id)s AND folder = %(folder)s AND uid_validity = %(uid_validity)s;
-
--- name: last_mailbox_id
-SELECT coalesce(cursor->>'mailbox_id', '') FROM connection_state WHERE connection_id = %(id)s;
-
--- name: rebinding_over
--- Content of mails that never re-appeared after the folder was re-created is forgotten. Not at once:
--- who moves a mailbox to another server copies its mails for hours or days, and those that come after
--- the first look are no new ones either.
-WITH over AS (
-    UPDATE connection_state SET validity_changed_at = NULL
-    WHERE connection_id = %(id)s
-      AND validity_changed_at < now() - make_interval(days => %(days)s)
-    RETURNING connection_id, uid_validity
-), packed AS (
-    DELETE FROM packed_content AS p USING over
-    WHERE p.connection_id = over.connection_id AND p.folder = %(folder)s
-      AND p.uid_validity <> over.uid_validity
-)
-DELETE FROM known_content AS k USING over
-WHERE k.connection_id = over.connection_id AND k.folder = %(folder)s
-  AND k.uid_validity <> over.uid_validity;
-
--- name: pruned
+-- name: record_pruning
 UPDATE connection_state SET pruned_at = now() WHERE connection_id = %(id)s;
 
--- name: push_is_silent
+-- name: record_push_silence
 UPDATE connection_state SET push_silent = %(silent)s
 WHERE connection_id = %(id)s AND push_silent <> %(silent)s
 

@@ -137,5 +137,5 @@ def _fetch(
                 settled = mailbox.settle(intake.refs, connection.after_download)
             with clocks("commit that they are set"), database.transaction() as session:
                 keys = [ref.key for ref in settled]
-                settlements.all_settled(session, [Settled(folder_ref, keys, deleted=False)])
+                settlements.record_settled(session, [Settled(folder_ref, keys, deleted=False)])
     mailbox.close()

@@ -260,7 +260,7 @@ class Logins:
 
     def _worked(self, connection_id: int) -> bool:
         with self._database.transaction() as session:
-            return authorisations.worked(session, connection_id)
+            return authorisations.has_worked(session, connection_id)
 
     def _cache(self, connection_id: int) -> PostgresTokenCache:
         seal = self._vault.at(tokens_path(connection_id))

@@ -40,7 +40,7 @@ def record(database: Database, renewer: LeaseRenewer, run: Run, error: Posthouse
     try:
         with database.transaction() as session:
             held = renewer.release(session, [run.lease])
-            settlements.all_settled(session, report.confirmed)
+            settlements.record_settled(session, report.confirmed)
             if held:
                 _record(session, run, error, duration_ms)
     except DatabaseUnavailable as outage:

@@ -238,7 +238,7 @@ class RunEnds:
         try:
             with self.database.transaction() as session:
                 held = self._given_back(session, [run])
-                settlements.all_settled(session, report.confirmed)
+                settlements.record_settled(session, report.confirmed)
                 if held and report.downloaded:
                     ledger.note_run(session, _noted(run))
                 scheduling.move_to_slow_lane(session, held)
@@ -250,7 +250,7 @@ class RunEnds:
         """Where a run gives up, and nothing else of it is recorded."""
         if run.report.confirmed:
             with self.database.transaction() as session:
-                settlements.all_settled(session, run.report.confirmed)
+                settlements.record_settled(session, run.report.confirmed)
 
 
 def _noted(run: Run) -> NotedRun:

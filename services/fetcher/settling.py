@@ -131,9 +131,9 @@ def _settle_now(run: Run, refs: Sequence[MailRef], *, last: bool = False) -> lis
         run.report.confirmed.append(confirmed)
     else:
         with tools.database.transaction() as session:
-            settlements.all_settled(session, [confirmed])
+            settlements.record_settled(session, [confirmed])
             if left:
-                settlements.only_flagged(session, folder_ref, left)
+                settlements.record_flagged(session, folder_ref, left)
         tools.reached("settled")
     if left:
         _log.warning("mails flagged deleted, not removed yet", mails=len(left))

@@ -93,7 +93,7 @@ class Emitter:
             if not affinity.is_lost(session):
                 return
         with self.database.transaction() as session:
-            late = affinity.due_again(session)
+            late = affinity.make_due_again(session)
         with self.database.transaction() as session:
             dead, freed = affinity.release_dead(session)
             for fetcher in dead:

@@ -84,10 +84,10 @@ class Guard:
         if reason:
             return self._refill(session, handler, remembered, reason)
         if _is_settling(remembered, state):
-            handler_queues.restarted(session, handler.id)
+            handler_queues.record_restart(session, handler.id)
             return None
-        handler_queues.observed(session, handler.id, state)
-        handler_queues.checked(
+        handler_queues.record_observation(session, handler.id, state)
+        handler_queues.record_check(
             session,
             handler.id,
             watermark=self._watermark(session, handler, remembered, state),
@@ -107,7 +107,7 @@ class Guard:
         """Makes mails be found by what their handlers rejected."""
         letters = self.output.dead(handler.name, handler_queues.DEAD_NOTED) if dead else []
         whole = len(letters) >= dead
-        handler_queues.list_dead(session, handler.id, letters, dead=dead, whole=whole)
+        handler_queues.record_dead(session, handler.id, letters, dead=dead, whole=whole)
 
     def _loss(
         self,
@@ -156,7 +156,7 @@ class Guard:
         self, session: Session, handler: HandlerName, remembered: Remembered, reason: str
     ) -> uuid.UUID:
         generation = uuid.uuid4()
-        handler_queues.created(session, handler.id, self.place, generation)
+        handler_queues.record_creation(session, handler.id, self.place, generation)
         if remembered.created_at is None:
             _log.info("queue of a handler created", handler=handler.name)
             return generation

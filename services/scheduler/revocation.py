@@ -201,7 +201,7 @@ class _Authority:
             return _Usable(found, period, refresh_at)
         except Unusable as error:
             with self._database.transaction() as session:
-                revocations.list_failed(
+                revocations.record_list_failure(
                     session,
                     issuer_key=self._key,
                     issuer_name=self._name,

@@ -71,11 +71,11 @@ class Asker:
             answer = self._answer(host, address, limit, question)
         except (PosthouseError, httpx.HTTPError, httpx.InvalidURL, Unusable) as error:
             with self._database.transaction() as session:
-                revocations.host_failed(session, host)
+                revocations.record_host_failure(session, host)
             metrics.REVOCATION_REQUESTS.labels(source, "failed").inc()
             raise Unusable(str(error) or type(error).__name__) from error
         with self._database.transaction() as session:
-            revocations.host_answered(session, host)
+            revocations.record_host_answer(session, host)
         metrics.REVOCATION_REQUESTS.labels(source, "ok").inc()
         return answer
 

@@ -35,14 +35,14 @@ def take_no_more(session: Session, owner: str) -> None:
 
 
 def is_lost(session: Session) -> bool:
-    """Whether `due_again` or `release_dead` may find something."""
+    """Whether `make_due_again` or `release_dead` may find something."""
     row = session.execute(_SQL["is_lost"]).fetchone()
     return bool(row and row[0])
 
 
-def due_again(session: Session) -> int:
+def make_due_again(session: Session) -> int:
     """Makes due what silent fetchers left in their queues; how many mailboxes."""
-    return session.execute(_SQL["due_again"]).rowcount
+    return session.execute(_SQL["make_due_again"]).rowcount
 
 
 def release_dead(session: Session) -> tuple[list[str], int]:

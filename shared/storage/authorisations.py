@@ -164,9 +164,9 @@ def sharing(session: Session, connection_id: int) -> list[tuple[int, str]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def worked(session: Session, connection_id: int) -> bool:
+def has_worked(session: Session, connection_id: int) -> bool:
     """Whether a run of this connection ever came to a good end."""
-    row = session.execute(_SQL["worked"], {"connection_id": connection_id}).fetchone()
+    row = session.execute(_SQL["has_worked"], {"connection_id": connection_id}).fetchone()
     return row is not None and bool(row[0])
 
 

@@ -100,9 +100,9 @@ class HeldMail:
     deliveries: int
 
 
-#: Of a dead letter whose broker does not tell when it died.
 #: How many dead letters of a handler mails are found by: the oldest.
 DEAD_NOTED = 1000
+#: Of a dead letter whose broker does not tell when it died.
 _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -112,7 +112,7 @@ def handlers(session: Session) -> list[HandlerName]:
 
 def lock(session: Session, handler_id: int) -> Remembered | None:
     """The row of a handler's queue, ours until the transaction ends; None where another has it."""
-    session.execute(_SQL["born"], {"id": handler_id})
+    session.execute(_SQL["ensure_row"], {"id": handler_id})
     row = session.execute(_SQL["lock"], {"id": handler_id}).fetchone()
     return Remembered(*row) if row else None
 
@@ -135,9 +135,9 @@ def unacknowledged_positions(session: Session, handler_id: int, since: datetime)
     return [row[0] for row in rows]
 
 
-def restarted(session: Session, handler_id: int) -> None:
+def record_restart(session: Session, handler_id: int) -> None:
     """Notes that the broker runs anew; keeps the time when that was first seen."""
-    session.execute(_SQL["restarted"], {"id": handler_id})
+    session.execute(_SQL["record_restart"], {"id": handler_id})
 
 
 def published_at(session: Session, handler_id: int, message_id: uuid.UUID) -> datetime | None:
@@ -147,16 +147,18 @@ def published_at(session: Session, handler_id: int, message_id: uuid.UUID) -> da
     return row[0] if row else None
 
 
-def created(session: Session, handler_id: int, output: str, generation: uuid.UUID) -> None:
+def record_creation(session: Session, handler_id: int, output: str, generation: uuid.UUID) -> None:
     """Notes the queue that is created next: empty but for what is published from now on."""
-    session.execute(_SQL["created"], {"id": handler_id, "output": output, "generation": generation})
+    session.execute(
+        _SQL["record_creation"], {"id": handler_id, "output": output, "generation": generation}
+    )
 
 
-def observed(session: Session, handler_id: int, state: Observed) -> None:
-    """Keeps who reads a queue, what is in hand and since when. Before `checked`."""
+def record_observation(session: Session, handler_id: int, state: Observed) -> None:
+    """Keeps who reads a queue, what is in hand and since when. Before `record_check`."""
     consumers = state.consumers
     session.execute(
-        _SQL["observed"],
+        _SQL["record_observation"],
         {
             "id": handler_id,
             "consumers": None if consumers is None else Jsonb([asdict(one) for one in consumers]),
@@ -173,7 +175,7 @@ def observed(session: Session, handler_id: int, state: Observed) -> None:
 def hold(session: Session, handler_id: int) -> None:
     """Nobody else looks at the queue until the transaction ends: RabbitMQ gives a dead letter that
     somebody looks at to nobody else."""
-    session.execute(_SQL["born"], {"id": handler_id})
+    session.execute(_SQL["ensure_row"], {"id": handler_id})
     session.execute(_SQL["hold"], {"id": handler_id})
 
 
@@ -183,7 +185,7 @@ def has_new_dead(session: Session, handler_id: int, dead: int) -> bool:
     return bool(row and row[0])
 
 
-def list_dead(
+def record_dead(
     session: Session, handler_id: int, letters: Sequence[Dead], *, dead: int, whole: bool
 ) -> None:
     """Notes the dead letters that the broker has; `whole`: there are no others."""
@@ -194,7 +196,7 @@ def list_dead(
     session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": dead})
 
 
-def dead_leave(
+def record_dead_leaving(
     session: Session, handler_id: int, letters: Sequence[Dead], *, for_queue: bool
 ) -> None:
     """Before they leave the dead letters: that they were some; and of those `for_queue` that they
@@ -202,7 +204,7 @@ def dead_leave(
 
     To be committed before the broker is asked, while another transaction has `hold`: the watermark
     would go past what is not in the queue yet. Whoever looks at the queue next finds out what came
-    of it, where nobody said so (`end_dead`, `dead_delivered_again`).
+    of it, where nobody said so (`record_dead_ended`, `record_dead_delivered_again`).
     """
     values = _columns(handler_id, letters)
     session.execute(_SQL["new_dead_letters"], values)
@@ -225,7 +227,7 @@ def _columns(handler_id: int, letters: Sequence[Dead]) -> dict[str, Any]:
     }
 
 
-def end_dead(
+def record_dead_ended(
     session: Session, handler_id: int, event_ids: Sequence[str], what: str, *, left: int
 ) -> None:
     """These are no dead letters any more: `delivered-again` or `discarded`; `left` are."""
@@ -235,15 +237,18 @@ def end_dead(
     session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": left})
 
 
-def dead_delivered_again(session: Session, handler_id: int, moved: Mapping[str, str]) -> None:
-    """These were dead letters and are in the queue again, at these positions (`dead_leave`)."""
+def record_dead_delivered_again(
+    session: Session, handler_id: int, moved: Mapping[str, str]
+) -> None:
+    """These were dead letters, and are in the queue again at these positions; after
+    `record_dead_leaving`."""
     known = {found: position for one, position in moved.items() if (found := _uuid(one))}
     values = {
         "id": handler_id,
         "messages": list(known),
         "positions": [known[one] for one in known],
     }
-    session.execute(_SQL["dead_delivered_again"], values)
+    session.execute(_SQL["record_dead_delivered_again"], values)
 
 
 def dead_reasons(session: Session, handler_id: int, limit: int = 50) -> list[DeadReason]:
@@ -276,7 +281,7 @@ def _uuid(text: str) -> uuid.UUID | None:
         return None
 
 
-def checked(
+def record_check(
     session: Session,
     handler_id: int,
     *,
@@ -289,7 +294,7 @@ def checked(
 ) -> None:
     """Keeps what a look at the queue told; the watermark only ever rises."""
     session.execute(
-        _SQL["checked"],
+        _SQL["record_check"],
         {
             "id": handler_id,
             "watermark": watermark,

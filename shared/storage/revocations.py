@@ -182,7 +182,7 @@ def write_list(
     return int(row[0]) if row else None
 
 
-def list_failed(
+def record_list_failure(
     session: Session,
     *,
     issuer_key: bytes,
@@ -199,7 +199,7 @@ def list_failed(
         "refresh_at": refresh_at,
         "error": error[:500],
     }
-    session.execute(_SQL["list_failed"], values)
+    session.execute(_SQL["record_list_failure"], values)
 
 
 def make_due(session: Session, issuer_key: bytes) -> int:
@@ -256,11 +256,11 @@ def may_ask(session: Session, host: str) -> bool:
     return session.execute(_SQL["may_ask"], values).fetchone() is not None
 
 
-def host_answered(session: Session, host: str) -> None:
-    session.execute(_SQL["host_answered"], {"host": host})
+def record_host_answer(session: Session, host: str) -> None:
+    session.execute(_SQL["record_host_answer"], {"host": host})
 
 
-def host_failed(session: Session, host: str) -> None:
+def record_host_failure(session: Session, host: str) -> None:
     """The host is left alone for a while, twice as long each time, a day at most."""
     jitter = random.uniform(0.8, 1.2)  # noqa: S311 (spreads requests, is no secret)
-    session.execute(_SQL["host_failed"], {"host": host, "jitter": jitter})
+    session.execute(_SQL["record_host_failure"], {"host": host, "jitter": jitter})

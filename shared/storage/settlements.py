@@ -33,10 +33,10 @@ def has_flagged_elsewhere(session: Session, folder_ref: FolderRef) -> bool:
     return bool(row and row[0])
 
 
-def only_flagged(session: Session, folder_ref: FolderRef, keys: Sequence[Key]) -> None:
+def record_flagged(session: Session, folder_ref: FolderRef, keys: Sequence[Key]) -> None:
     """These mails are flagged deleted by us, and not removed."""
     told = text_array(str(key) for key in keys)
-    session.execute(_SQL["only_flagged"], {**folder_ref.columns(), "native_keys": told})
+    session.execute(_SQL["record_flagged"], {**folder_ref.columns(), "native_keys": told})
 
 
 def count_flagged(session: Session, connection_id: int) -> int:
@@ -60,7 +60,7 @@ class Settled:
         return "deleted" if self.deleted else "read" if self.marks else "nothing"
 
 
-def all_settled(session: Session, confirmed: Sequence[Settled]) -> None:
+def record_settled(session: Session, confirmed: Sequence[Settled]) -> None:
     """Records what several servers have confirmed: one statement for each way of settling."""
     ways = by_way(confirmed)
     record_ways(session, ways)

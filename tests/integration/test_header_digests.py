@@ -117,7 +117,7 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
     held = lease(database, "a")
     with database.transaction() as session:
         ledger.commit_batch(session, held, folder_ref, [message(1), message(2)])
-        settlements.all_settled(session, [Settled(folder_ref, [1, 2], deleted=False)])
+        settlements.record_settled(session, [Settled(folder_ref, [1, 2], deleted=False)])
         pack(session, folder_ref, [1, 2])
         mails = {11: message(1).header_digest, 12: message(2).header_digest}
         had = known_sets.rebind(
@@ -126,7 +126,7 @@ def test_a_packed_mail_is_settled_again_where_a_backup_shows_it_as_before(
         assert had == {11, 12}
         now = replace(folder_ref, uid_validity=NEW)
         assert settlements.unsettled(session, now, 10) == [12]
-        settlements.all_settled(session, [Settled(now, [12], deleted=False)])
+        settlements.record_settled(session, [Settled(now, [12], deleted=False)])
         assert not settlements.unsettled(session, now, 10)
 
 

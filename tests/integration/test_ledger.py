@@ -112,7 +112,7 @@ def test_what_was_committed_is_known_and_waits_for_both_ends(
     assert KnownMails(database, folder_ref.connection_id, "", 101).missing([5]) == [5]
     with database.transaction() as session:
         assert sorted(settlements.unsettled(session, folder_ref, 10)) == [5, 6]
-        settlements.all_settled(session, [Settled(folder_ref, [5], deleted=False)])
+        settlements.record_settled(session, [Settled(folder_ref, [5], deleted=False)])
         assert settlements.unsettled(session, folder_ref, 10) == [6]
     assert count(database, "outbox") == 2
 

@@ -101,7 +101,7 @@ def test_a_mailbox_of_a_lost_fetcher_is_seen(
     owner.execute(change.encode())
     assert answers(database, affinity.is_lost)
     with database.transaction() as session:
-        late = affinity.due_again(session)
+        late = affinity.make_due_again(session)
         dead, freed = affinity.release_dead(session)
     assert late or dead or freed
 

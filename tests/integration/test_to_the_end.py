@@ -69,7 +69,7 @@ def settle(stack: Stack, output: Output, what: str, chosen: DeadChoice) -> None:
 
     def leaving(letters: Sequence[DeadLetter]) -> None:
         with stack.database.transaction() as beside:
-            handler_queues.dead_leave(beside, handler, letters, for_queue=True)
+            handler_queues.record_dead_leaving(beside, handler, letters, for_queue=True)
 
     with stack.database.transaction() as session:
         handler_queues.hold(session, handler)
@@ -78,9 +78,9 @@ def settle(stack: Stack, output: Output, what: str, chosen: DeadChoice) -> None:
         else:
             moved = dict.fromkeys(output.discard_dead("archive", chosen), "")
         left = output.inspect("archive").dead
-        handler_queues.end_dead(session, handler, list(moved), what, left=left)
+        handler_queues.record_dead_ended(session, handler, list(moved), what, left=left)
         if what == "delivered-again":
-            handler_queues.dead_delivered_again(session, handler, moved)
+            handler_queues.record_dead_delivered_again(session, handler, moved)
 
 
 def test_a_path_ends_with_the_word_of_the_handler(

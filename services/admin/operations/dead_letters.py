@@ -78,7 +78,7 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
         # Those that the scheduler has not seen yet: what was rejected stays on the mail's path.
         letters = output.dead(name, handler_queues.DEAD_NOTED)
         state = output.inspect(name)
-        handler_queues.list_dead(session, handler_id, letters, dead=len(letters), whole=False)
+        handler_queues.record_dead(session, handler_id, letters, dead=len(letters), whole=False)
         asked = sum(chosen.holds(one.event_id, one.reason) for one in letters)
         events = max(state.dead, asked) if chosen == ALL_DEAD else asked
         after = {"events": events, "reason": chosen.reason}
@@ -89,7 +89,7 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
 
     def leaving(letters: Sequence[DeadLetter]) -> None:
         with ctx.transaction() as beside:
-            handler_queues.dead_leave(beside, handler_id, letters, for_queue=again)
+            handler_queues.record_dead_leaving(beside, handler_id, letters, for_queue=again)
 
     with ctx.transaction() as session:
         handler_queues.hold(session, handler_id)
@@ -99,6 +99,6 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
         else:
             moved, done = {}, output.discard_dead(name, chosen, leaving)
         left = output.inspect(name).dead
-        handler_queues.end_dead(session, handler_id, done, what, left=left)
-        handler_queues.dead_delivered_again(session, handler_id, moved)
+        handler_queues.record_dead_ended(session, handler_id, done, what, left=left)
+        handler_queues.record_dead_delivered_again(session, handler_id, moved)
     return len(done)

@@ -32,7 +32,7 @@ SELECT EXISTS (SELECT FROM fetcher WHERE least(until, takes_jobs_until) < now())
     OR EXISTS (SELECT FROM named AS n WHERE n.owner IS NOT NULL
                AND NOT EXISTS (SELECT FROM fetcher AS f WHERE f.owner = n.owner))
 
--- name: due_again
+-- name: make_due_again
 -- Jobs that a fetcher did not take from its queue in time. Those that are sent from now on go to the
 -- common queue, so each comes here once.
 WITH late AS (

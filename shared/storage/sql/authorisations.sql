@@ -106,5 +106,5 @@ WHERE mine.connection_id = %(connection_id)s
   AND NOT other.revoked AND other.lost_at IS NULL AND other.cache IS NOT NULL
 ORDER BY oc.name
 
--- name: worked
+-- name: has_worked
 SELECT last_success_at IS NOT NULL FROM connection_state WHERE connection_id = %(connection_id)s

@@ -23,7 +23,7 @@ SELECT EXISTS (SELECT FROM delivery WHERE handler_id = %(id)s AND published_at >
 SELECT position FROM delivery
 WHERE handler_id = %(id)s AND published_at >= %(since)s AND position <> '';
 
--- name: restarted
+-- name: record_restart
 -- Another run of the broker: the watermark stays until late records of the old one are in.
 UPDATE handler_queue
 SET restarted_at = coalesce(restarted_at, now()), checked_at = now()
@@ -32,14 +32,14 @@ WHERE handler_id = %(id)s;
 -- name: published_at
 SELECT published_at FROM delivery WHERE message_id = %(message_id)s AND handler_id = %(id)s;
 
--- name: created
+-- name: record_creation
 -- Noted before the queue is created: a queue of another generation is one that was lost.
 UPDATE handler_queue
 SET output = %(output)s, generation = %(generation)s, created_at = now(),
     incarnation = '', restarted_at = NULL, acknowledged = '', read_position = '', in_hand = '[]'
 WHERE handler_id = %(id)s;
 
--- name: observed
+-- name: record_observation
 -- What a look told of who reads a queue. An event that stays in hand at a consumer is there since it was
 -- first seen there: its idle time starts anew with each sign of life of the consumer.
 UPDATE handler_queue AS q
@@ -126,7 +126,7 @@ FROM delivery WHERE handler_id = %(id)s AND message_id = ANY(%(messages)s::uuid[
 UPDATE delivery SET published_at = clock_timestamp(), position = '', repeats = repeats + 1
 WHERE handler_id = %(id)s AND message_id = ANY(%(messages)s::uuid[]);
 
--- name: dead_delivered_again
+-- name: record_dead_delivered_again
 UPDATE delivery AS d SET position = p.position
 FROM unnest(%(messages)s::uuid[], %(positions)s::text[]) AS p(message_id, position)
 WHERE d.handler_id = %(id)s AND d.message_id = p.message_id
@@ -198,10 +198,10 @@ LEFT JOIN former AS f ON f.position = h.one ->> 'position'
 LEFT JOIN message AS m ON m.id = coalesce(d.message_id, f.message_id)
 ORDER BY h.number;
 
--- name: born
+-- name: ensure_row
 INSERT INTO handler_queue (handler_id) VALUES (%(id)s) ON CONFLICT DO NOTHING;
 
--- name: checked
+-- name: record_check
 UPDATE handler_queue
 SET watermark = greatest(watermark, %(watermark)s), incarnation = %(incarnation)s,
     restarted_at = NULL, acknowledged = %(acknowledged)s, backlog = %(backlog)s,

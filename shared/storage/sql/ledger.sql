@@ -99,7 +99,7 @@ SELECT EXISTS (SELECT FROM settlement
     WHERE connection_id = %(connection_id)s AND folder = %(folder)s
       AND uid_validity <> %(uid_validity)s AND flagged_at IS NOT NULL);
 
--- name: only_flagged
+-- name: record_flagged
 UPDATE settlement SET flagged_at = now()
 WHERE connection_id = %(connection_id)s AND folder = %(folder)s
   AND uid_validity = %(uid_validity)s AND native_key = ANY(%(native_keys)s::text[]);

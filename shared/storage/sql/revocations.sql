@@ -54,7 +54,7 @@ ON CONFLICT (issuer_key, address) DO UPDATE SET list = EXCLUDED.list, octets = E
 WHERE revocation_list.as_of IS NULL OR revocation_list.as_of <= EXCLUDED.as_of
 RETURNING id
 
--- name: list_failed
+-- name: record_list_failure
 INSERT INTO revocation_list (issuer_key, issuer_name, address, refresh_at, failures, error)
 VALUES (%(issuer_key)s, %(issuer_name)s, %(address)s, %(refresh_at)s, 1, %(error)s)
 ON CONFLICT (issuer_key, address) DO UPDATE SET refresh_at = EXCLUDED.refresh_at,
@@ -97,10 +97,10 @@ WHERE revocation_host.not_before <= now()
     AND (revocation_host.day < current_date OR revocation_host.requests < %(most_of_host)s)
 RETURNING 1
 
--- name: host_answered
+-- name: record_host_answer
 UPDATE revocation_host SET failures = 0, not_before = now() WHERE host = %(host)s
 
--- name: host_failed
+-- name: record_host_failure
 UPDATE revocation_host SET failures = failures + 1,
     not_before = now() + least(interval '1 day', interval '1 minute' * 2 ^ least(failures, 11))
         * %(jitter)s

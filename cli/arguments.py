@@ -49,7 +49,7 @@ def fields(settings: Sequence[str] | None, base: Path | None = None) -> dict[str
     return found
 
 
-def searched(words: Sequence[str] | None, query: str) -> str:
+def search_words(words: Sequence[str] | None, query: str) -> str:
     """What is searched for, whichever way it was given. Raises InvalidInput where both were."""
     if words and query:
         raise InvalidInput("Give the words once: alone, or with --query.", field="query")
@@ -58,7 +58,7 @@ def searched(words: Sequence[str] | None, query: str) -> str:
 
 def _value(name: str, text: str, base: Path | None) -> Any:
     if text.startswith(("env:", "file:")):
-        return referred(text, name, base)
+        return read_reference(text, name, base)
     if text == "null":
         return None
     try:
@@ -77,7 +77,7 @@ def _value(name: str, text: str, base: Path | None) -> Any:
     return text
 
 
-def referred(reference: str, field: str, base: Path | None = None) -> str:
+def read_reference(reference: str, field: str, base: Path | None = None) -> str:
     """The secret behind `env:NAME` or `file:path` (relative to `base`). Raises InvalidInput."""
     kind, _, where = reference.partition(":")
     if kind == "env":
@@ -86,10 +86,10 @@ def referred(reference: str, field: str, base: Path | None = None) -> str:
                 f"The environment has no {where}, which {field!r} is in.", field=field
             )
         return os.environ[where]
-    return referred_bytes(reference, field, base).decode("utf-8").rstrip("\r\n")
+    return read_file(reference, field, base).decode("utf-8").rstrip("\r\n")
 
 
-def referred_bytes(reference: str, field: str, base: Path | None = None) -> bytes:
+def read_file(reference: str, field: str, base: Path | None = None) -> bytes:
     """The content of `file:path`. Raises InvalidInput."""
     if "://" in reference:  # the address itself, which says it to everybody who lists processes
         raise InvalidInput(

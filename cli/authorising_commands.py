@@ -9,7 +9,7 @@ import typer
 from cli import printing
 from cli.api_commands import ApiCommands
 from cli.client import Api
-from cli.named_objects import Name, listed
+from cli.named_objects import Name, print_list
 from cli.printing import AsJson, Yes
 
 links = typer.Typer(
@@ -32,7 +32,7 @@ def revoke(name: Name, yes: Yes = False) -> None:
     """Revokes a connection's authorisation; nothing is fetched until somebody authorises."""
     with Api.from_environment() as api:
         found = api.named("connections", name)
-        printing.confirmed(f"Revoke the authorisation of {found['name']!r}?", yes=yes)
+        printing.confirm(f"Revoke the authorisation of {found['name']!r}?", yes=yes)
         confirmed = api.post(f"connections/{found['id']}/revoke")["confirmed"]
     printing.say("The authorisation is revoked.")
     if not confirmed:
@@ -72,7 +72,7 @@ def list_links(name: Name, as_json: AsJson = False) -> None:
         "good until": lambda one: printing.when(one["expires_at"]),
         "logged in": lambda one: one["account"],
     }
-    listed(made, as_json, columns)
+    print_list(made, as_json, columns)
 
 
 @links.command("revoke")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from cli import printing
-from cli.arguments import Settings, fields, referred_bytes
+from cli.arguments import Settings, fields, read_file
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
 from cli.named_objects import Name
@@ -88,7 +88,7 @@ def bulk(
                 "connections/ids", q=query, health=health, mode=mode, tag=tag, handler=taker
             )["ids"]
         if action != "test":
-            printing.confirmed(f"{action.capitalize()} {counted(len(ids), 'connection')}?", yes=yes)
+            printing.confirm(f"{action.capitalize()} {counted(len(ids), 'connection')}?", yes=yes)
         outcomes = list(_done(api, ids, body, quiet=as_json))
     if as_json:
         printing.as_json({"items": outcomes})
@@ -127,7 +127,7 @@ def import_csv(
     Its first line names fields of a connection; name, mode and username are needed. What is wrong
     is said with line and column, and the exit code is then 1.
     """
-    content = sys.stdin.buffer.read() if str(file) == "-" else referred_bytes(str(file), "file")
+    content = sys.stdin.buffer.read() if str(file) == "-" else read_file(str(file), "file")
     with Api.from_environment() as api:
         try:
             found = api.post(

@@ -9,9 +9,9 @@ import typer
 
 from cli import printing
 from cli.api_commands import ApiCommands
-from cli.arguments import Words, prompted_secret, referred, searched
+from cli.arguments import Words, prompted_secret, read_reference, search_words
 from cli.client import Api, ApiInvalid
-from cli.named_objects import Name, deletable, listed
+from cli.named_objects import Name, add_delete_command, print_list
 from cli.printing import AsJson
 
 app = typer.Typer(
@@ -36,10 +36,10 @@ def list_certificates(
     as_json: AsJson = False,
 ) -> None:
     """Shows the certificates, when they end, and how many connections use them."""
-    query = searched(words, query)
+    query = search_words(words, query)
     with Api.from_environment() as api:
         found = list(api.every("certificates", q=query))
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -105,7 +105,7 @@ def rename(
         _print(api.patch(f"certificates/{found['id']}", changes), as_json)
 
 
-deletable(
+add_delete_command(
     app,
     "certificates",
     "certificate",
@@ -119,7 +119,7 @@ def _send(
 ) -> Any:
     """Sends a file; asks for its password where it turns out to need one."""
     content = file.read_bytes()
-    given = referred(password, "password") if password else None
+    given = read_reference(password, "password") if password else None
     if stdin:
         given = prompted_secret("Password", from_stdin=True)
 

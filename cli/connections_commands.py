@@ -9,10 +9,10 @@ import typer
 
 from cli import authorising_commands, bulk_commands, printing
 from cli.api_commands import ApiCommands
-from cli.arguments import Settings, Words, fields, prompted_secret, searched
+from cli.arguments import Settings, Words, fields, prompted_secret, search_words
 from cli.client import Api, ApiRefused
 from cli.completing import handlers, healths, modes, tags
-from cli.named_objects import Name, deletable
+from cli.named_objects import Name, add_delete_command
 from cli.printing import AsJson
 from shared.errors import InvalidInput
 from shared.kinds import KINDS, kind_named
@@ -60,7 +60,7 @@ def list_connections(
     as_json: AsJson = False,
 ) -> None:
     """Shows the connections and how they are doing."""
-    query = searched(words, query)
+    query = search_words(words, query)
     with Api.from_environment() as api:
         found = api.get(
             "connections",
@@ -135,7 +135,7 @@ def add(
         saved = api.post("connections", body)
         if enable:
             saved = _enable(api, saved["id"], acknowledge, start_from)
-    _saved(saved, as_json)
+    _print_saved(saved, as_json)
 
 
 @app.command()
@@ -157,10 +157,12 @@ def edit(
         found = api.named("connections", name)
         path = f"connections/{found['id']}"
         saved = _acknowledged(acknowledge, start_from, lambda more: api.patch(path, body | more))
-    _saved(saved, as_json)
+    _print_saved(saved, as_json)
 
 
-deletable(app, "connections", "connection", "Deletes a connection; mails that it brought stay.")
+add_delete_command(
+    app, "connections", "connection", "Deletes a connection; mails that it brought stay."
+)
 
 
 app.command()(bulk_commands.bulk)
@@ -208,7 +210,7 @@ def enable(
     with Api.from_environment() as api:
         found = api.named("connections", name)
         saved = _enable(api, found["id"], acknowledge, start_from)
-    _saved(saved, as_json)
+    _print_saved(saved, as_json)
 
 
 @app.command()
@@ -217,7 +219,7 @@ def disable(name: Name, as_json: AsJson = False) -> None:
     with Api.from_environment() as api:
         found = api.named("connections", name)
         saved = api.post(f"connections/{found['id']}/disable")
-    _saved(saved, as_json)
+    _print_saved(saved, as_json)
 
 
 @app.command()
@@ -292,7 +294,7 @@ def _acknowledged(acknowledge: bool, start_from: str | None, change: Any) -> Any
         return change({**more, "acknowledged": True})
 
 
-def _saved(saved: dict[str, Any], as_json: bool) -> None:
+def _print_saved(saved: dict[str, Any], as_json: bool) -> None:
     if as_json:
         printing.as_json(saved)
         return

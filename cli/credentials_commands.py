@@ -8,9 +8,9 @@ import typer
 
 from cli import printing
 from cli.api_commands import ApiCommands
-from cli.arguments import Settings, Words, fields, searched
+from cli.arguments import Settings, Words, fields, search_words
 from cli.client import Api
-from cli.named_objects import Name, deletable, listed
+from cli.named_objects import Name, add_delete_command, print_list
 from cli.printing import AsJson
 
 app = typer.Typer(
@@ -25,10 +25,10 @@ def list_credentials(
     as_json: AsJson = False,
 ) -> None:
     """Shows the credentials and how many connections use them."""
-    query = searched(words, query)
+    query = search_words(words, query)
     with Api.from_environment() as api:
         found = api.get("credentials", q=query)["items"]
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -72,7 +72,9 @@ def edit(name: Name, settings: Settings = None, as_json: AsJson = False) -> None
         _print(api.patch(f"credentials/{found['id']}", fields(settings)), as_json)
 
 
-deletable(app, "credentials", "credential", "Deletes a credential that no connection uses.")
+add_delete_command(
+    app, "credentials", "credential", "Deletes a credential that no connection uses."
+)
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:

@@ -69,7 +69,7 @@ def _show(report: dict[str, Any]) -> None:
 def _keep(file: Path, recording: str, *, yes: bool) -> None:
     """Shows a recording, and writes it once somebody has read it."""
     typer.echo(recording, err=True)
-    printing.confirmed(
+    printing.confirm(
         f"Read it: names that only your server knows may be left. Write it to {file}?", yes=yes
     )
     file.write_text(recording + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import typer
 
 from cli import printing
 from cli.api_commands import ApiCommands
-from cli.arguments import referred
+from cli.arguments import read_reference
 from cli.client import Api
 from cli.named_objects import Name
 from cli.printing import AsJson, Yes
@@ -71,15 +71,15 @@ def set_forward(
     if to is not None:
         forward["address"] = address(to)
     if secret is not None:
-        forward["secret"] = referred(secret, "secret")
+        forward["secret"] = read_reference(secret, "secret")
     if header is not None:
         forward["headers"] = dict(_header(one) for one in header)
     if credential is not None:
         forward["credentials"] = dict(_header(one) for one in credential)
     if client_certificate is not None:
-        forward["client_certificate"] = referred(client_certificate, "client_certificate")
+        forward["client_certificate"] = read_reference(client_certificate, "client_certificate")
     if ca_certificate is not None:
-        forward["ca_certificate"] = referred(f"file:{ca_certificate}", "ca_certificate")
+        forward["ca_certificate"] = read_reference(f"file:{ca_certificate}", "ca_certificate")
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         if test_first:
@@ -101,7 +101,7 @@ def end(name: Name, yes: Yes = False) -> None:
     """Forwards no more: what waits stays in the handler's queue, for a program of its own."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        printing.confirmed(f"Forward nothing of {found['name']!r} any more?", yes=yes)
+        printing.confirm(f"Forward nothing of {found['name']!r} any more?", yes=yes)
         api.patch(f"handlers/{found['id']}", {"forward": None})
     printing.say("Its events stay in its queue from now on.")
 
@@ -154,7 +154,7 @@ def renew_secret(
         found = api.named("handlers", name)
         path = f"handlers/{found['id']}/forward/secret"
         if end_former:
-            printing.confirmed("Receivers with the former secret refuse events. Go on?", yes=yes)
+            printing.confirm("Receivers with the former secret refuse events. Go on?", yes=yes)
             api.delete(f"{path}/former")
             _print(api.named("handlers", name), as_json)
         else:
@@ -195,7 +195,7 @@ def log(
 
 def address(given: str) -> str:
     """An address as it was given: itself, or where it is."""
-    return referred(given, "address") if given.startswith(("env:", "file:")) else given
+    return read_reference(given, "address") if given.startswith(("env:", "file:")) else given
 
 
 def summary(forward: dict[str, Any] | None) -> str | None:
@@ -254,4 +254,6 @@ def _header(given: str) -> tuple[str, str]:
     key, equals, text = given.partition("=")
     if not equals:
         raise InvalidInput(f"{key!r} is not of the form NAME=env:NAME.", field=key.strip())
-    return key.strip(), referred(text, "header") if text.startswith(("env:", "file:")) else text
+    return key.strip(), read_reference(text, "header") if text.startswith(
+        ("env:", "file:")
+    ) else text

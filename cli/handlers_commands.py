@@ -11,7 +11,7 @@ import typer
 from cli import forward_commands, printing, rules_commands
 from cli.api_commands import ApiCommands
 from cli.client import Api
-from cli.named_objects import Name, listed
+from cli.named_objects import Name, print_list
 from cli.printing import AsJson, Yes
 from shared.handlers import SILENT_S
 from shared.quantities import counted
@@ -61,7 +61,7 @@ def list_handlers(as_json: AsJson = False) -> None:
     """Shows the handlers and how far behind they are."""
     with Api.from_environment() as api:
         found = api.get("handlers")["items"]
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -182,7 +182,7 @@ def token(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     """Makes a new token for a handler and shows it, once; the old one stops working."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        printing.confirmed(f"The present token of {found['name']} stops working. Go on?", yes=yes)
+        printing.confirm(f"The present token of {found['name']} stops working. Go on?", yes=yes)
         _print(api.post(f"handlers/{found['id']}/token"), as_json)
 
 
@@ -204,12 +204,12 @@ def signing_key(
         address = f"handlers/{found['id']}/signing-key"
         if end_former:
             question = f"Programs of {found['name']} that only have the former key stop. Go on?"
-            printing.confirmed(question, yes=yes)
+            printing.confirm(question, yes=yes)
             api.delete(f"{address}/former")
             _print(api.named("handlers", name), as_json)
             return
         if found["has_former_signing_key"]:
-            printing.confirmed("The key before the present one ends by this. Go on?", yes=yes)
+            printing.confirm("The key before the present one ends by this. Go on?", yes=yes)
         _print(api.post(address), as_json)
 
 
@@ -287,7 +287,7 @@ def delete(
     """Deletes a handler."""
     with Api.from_environment() as api:
         found = api.named("handlers", name)
-        printing.confirmed(f"Delete the handler {found['name']!r}?", yes=yes)
+        printing.confirm(f"Delete the handler {found['name']!r}?", yes=yes)
         api.delete(f"handlers/{found['id']}", force=force or None)
     printing.say("Deleted.")
 
@@ -306,7 +306,7 @@ def _with_dead(
         found = api.named("handlers", name)
         if not event_ids:
             which = f"with the reason {reason!r}" if reason is not None else "there is"
-            printing.confirmed(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
+            printing.confirm(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
         body = {"event_ids": event_ids or None, "reason": reason}
         given = {key: value for key, value in body.items() if value is not None}
         return api.post(f"handlers/{found['id']}/dead-letters/{path}", given)

@@ -9,7 +9,7 @@ import typer
 
 from cli import downloads, mail_facts, parts_commands, printing
 from cli.api_commands import ApiCommands
-from cli.arguments import Words, searched
+from cli.arguments import Words, search_words
 from cli.client import Api
 from cli.parts_commands import MessageId
 from cli.printing import AsJson, Yes
@@ -74,7 +74,7 @@ def list_messages(
     as_json: AsJson = False,
 ) -> None:
     """Finds mails, newest first: `posthouse messages list plans of the bridge`."""
-    query = searched(words, query)
+    query = search_words(words, query)
     with Api.from_environment() as api:
         wanted = _filter(api, query, connection, state, since, until, not_for)
         wanted |= _facts(kind, with_attachment, thread)
@@ -219,7 +219,7 @@ def deliver_again(
                 api.post(f"messages/{one}/deliver-again", {"handlers": chosen, "reason": reason})
             count = len(message_ids)
         else:
-            printing.confirmed("Publish every mail that matches again?", yes=yes)
+            printing.confirm("Publish every mail that matches again?", yes=yes)
             asked = {"handlers": chosen, "reason": reason}
             count = _deliver_all_again(api, wanted | asked, quiet=as_json)
     if as_json:
@@ -236,7 +236,7 @@ def erase(
 ) -> None:
     """Erases every mail that a person sent or was addressed in. It cannot be undone."""
     question = f"Erase every mail from and to {address}, for ever?"
-    printing.confirmed(question, yes=yes)
+    printing.confirm(question, yes=yes)
     with Api.from_environment() as api:
         erased = api.post("messages/erase", {"address": address})
     if as_json:

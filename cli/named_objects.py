@@ -16,7 +16,7 @@ Name = Annotated[str, typer.Argument(help="Name or id.", show_default=False)]
 Item = Mapping[str, Any]
 
 
-def listed(
+def print_list(
     items: Iterable[Item],
     as_json: bool,
     columns: Mapping[str, Callable[[Item], Any]],
@@ -32,19 +32,23 @@ def listed(
     printing.table(tuple(columns), rows, empty=empty)
 
 
-def deletable(app: typer.Typer, kind: str, noun: str, text: str, *, label: str = "name") -> None:
+def add_delete_command(
+    app: typer.Typer, kind: str, noun: str, text: str, *, label: str = "name"
+) -> None:
     """Gives `app` the command `delete`, described by `text`; `kind` is the path in the API."""
 
     @app.command("delete", help=text)
     def delete(name: Name, yes: Yes = False) -> None:
         with Api.from_environment() as api:
             found = api.named(kind, name)
-            printing.confirmed(f"Delete the {noun} {found[label]!r}?", yes=yes)
+            printing.confirm(f"Delete the {noun} {found[label]!r}?", yes=yes)
             api.delete(f"{kind}/{found['id']}")
         printing.say("Deleted.")
 
 
-def revocable(app: typer.Typer, path: str, noun: str, verb: str, text: str, *, group: str) -> None:
+def add_distrust_command(
+    app: typer.Typer, path: str, noun: str, verb: str, text: str, *, group: str
+) -> None:
     """Gives `app` the command `delete` for what is trusted or known by its name or id: public keys
     and certificates. `path` is the one in the API, `group` names the commands."""
 
@@ -54,7 +58,7 @@ def revocable(app: typer.Typer, path: str, noun: str, verb: str, text: str, *, g
         with Api.from_environment() as api:
             for one in api.get(path):
                 if wanted in (str(one["id"]), one["name"].casefold()):
-                    printing.confirmed(f"No longer {verb} {one['name']!r}?", yes=yes)
+                    printing.confirm(f"No longer {verb} {one['name']!r}?", yes=yes)
                     api.delete(f"{path}/{one['id']}")
                     printing.say("Deleted.")
                     return

@@ -8,9 +8,9 @@ import typer
 
 from cli import completing, printing
 from cli.api_commands import ApiCommands
-from cli.arguments import Words, prompted_secret, referred, searched
+from cli.arguments import Words, prompted_secret, read_reference, search_words
 from cli.client import Api
-from cli.named_objects import Name, deletable, listed
+from cli.named_objects import Name, add_delete_command, print_list
 from cli.printing import AsJson
 from shared.untrusted_text import in_words
 
@@ -44,7 +44,7 @@ def list_people(as_json: AsJson = False) -> None:
     """Shows who may log in."""
     with Api.from_environment() as api:
         found = api.get("people")["items"]
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -70,7 +70,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Lets somebody in. Asks for the password unless it is given."""
-    given = referred(password, "password") if password else None
+    given = read_reference(password, "password") if password else None
     body = _without_none(name=name, role=role, tags=_tags(tag), email=email, password=given)
     if given is None and not email:
         body["password"] = prompted_secret("Password", from_stdin=False)
@@ -91,7 +91,7 @@ def edit(
     as_json: AsJson = False,
 ) -> None:
     """Changes what is given; a new password ends the person's sessions."""
-    given = referred(password, "password") if password else None
+    given = read_reference(password, "password") if password else None
     changes = _without_none(
         role=role, tags=_tags(tag), email=email, password=given, enabled=enabled
     )
@@ -100,7 +100,9 @@ def edit(
         _print(api.patch(f"people/{found['id']}", changes), as_json)
 
 
-deletable(app, "people", "person", "Lets somebody in no longer; ends the person's sessions.")
+add_delete_command(
+    app, "people", "person", "Lets somebody in no longer; ends the person's sessions."
+)
 
 
 @tokens.command("list")
@@ -108,7 +110,7 @@ def list_tokens(as_json: AsJson = False) -> None:
     """Shows the tokens, never what they are."""
     with Api.from_environment() as api:
         found = api.get("tokens")["items"]
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -158,7 +160,7 @@ def take_over_token(name: Name, as_json: AsJson = False) -> None:
     printing.say(f"{taken['name']} is yours now.")
 
 
-deletable(tokens, "tokens", "token", "Revokes a token: it opens nothing from now on.")
+add_delete_command(tokens, "tokens", "token", "Revokes a token: it opens nothing from now on.")
 
 
 def audit(
@@ -169,10 +171,10 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Shows who changed what, newest first."""
-    query = searched(words, query)
+    query = search_words(words, query)
     with Api.from_environment() as api:
         found = api.get("audit", q=query, subject=subject, limit=limit)["items"]
-    listed(
+    print_list(
         found,
         as_json,
         {

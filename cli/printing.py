@@ -149,7 +149,7 @@ def mailbox(name: str, address: str) -> str:
     return f"{name} <{address}>" if name and address else name or address
 
 
-def confirmed(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
     """Asks a person; ends the command where the answer is no, or nobody is there to ask."""
     if yes:
         return

@@ -75,7 +75,7 @@ def _act(
         chosen = ids or [item["id"] for item in _every(api)]
         if chosen:
             asked = question.format(counted(len(chosen), "mail"))
-            printing.confirmed(asked, yes=yes or not everything)
+            printing.confirm(asked, yes=yes or not everything)
         count = 0
         for start in range(0, len(chosen), _AT_ONCE):
             body = {"ids": chosen[start : start + _AT_ONCE]}

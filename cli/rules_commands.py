@@ -121,7 +121,7 @@ def deliver(
     with Api.from_environment() as api:
         found = api.named("handlers", name)
         question = "" if yes else _question(api, found, since)
-        printing.confirmed(question, yes=yes)
+        printing.confirm(question, yes=yes)
         count = 0
         body: dict[str, Any] = {"since": since}
         while True:

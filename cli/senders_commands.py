@@ -10,7 +10,7 @@ import typer
 from cli import printing
 from cli.api_commands import ApiCommands
 from cli.client import Api
-from cli.named_objects import listed, revocable
+from cli.named_objects import add_distrust_command, print_list
 from cli.printing import AsJson
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ def list_senders(as_json: AsJson = False) -> None:
     """Shows the senders whose OpenPGP keys and certificates are known."""
     with Api.from_environment() as api:
         found = api.get("sender-keys")
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -52,4 +52,6 @@ def add(
         printing.say(f"{one['name']} is known from now on.")
 
 
-revocable(app, "sender-keys", "sender", "know", "Knows a sender no longer.", group="senders")
+add_distrust_command(
+    app, "sender-keys", "sender", "know", "Knows a sender no longer.", group="senders"
+)

@@ -10,7 +10,7 @@ import typer
 from cli import printing
 from cli.api_commands import ApiCommands
 from cli.client import Api
-from cli.named_objects import listed, revocable
+from cli.named_objects import add_distrust_command, print_list
 from cli.printing import AsJson
 
 app = typer.Typer(cls=ApiCommands, help="Whom signatures are trusted from.", no_args_is_help=True)
@@ -21,7 +21,7 @@ def list_trust_anchors(as_json: AsJson = False) -> None:
     """Shows the certificates that signatures are trusted from."""
     with Api.from_environment() as api:
         found = api.get("trust-anchors")
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -55,7 +55,7 @@ def show_lists(as_json: AsJson = False) -> None:
     """Shows the revocation lists of authorities, how old they are, and which cannot be had."""
     with Api.from_environment() as api:
         found = api.get("revocation-lists")
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -80,7 +80,7 @@ def add_list(
     printing.say(f"The list of {made['issuer_name']} counts until {made['next_update'][:10]}.")
 
 
-revocable(
+add_distrust_command(
     app,
     "trust-anchors",
     "trust anchor",

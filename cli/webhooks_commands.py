@@ -10,9 +10,9 @@ import typer
 
 from cli import printing
 from cli.api_commands import ApiCommands
-from cli.arguments import referred
+from cli.arguments import read_reference
 from cli.client import Api
-from cli.named_objects import Name, deletable, listed
+from cli.named_objects import Name, add_delete_command, print_list
 from cli.printing import AsJson
 from shared.errors import InvalidInput
 from shared.quantities import counted
@@ -38,7 +38,7 @@ def list_webhooks(as_json: AsJson = False) -> None:
     """Shows the webhooks, never their addresses: those are secrets."""
     with Api.from_environment() as api:
         found = api.get("webhooks")["items"]
-    listed(
+    print_list(
         found,
         as_json,
         {
@@ -64,10 +64,10 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Adds a webhook: it is told of alerts from now on."""
-    body: dict[str, Any] = {"name": name, "url": referred(url, "url"), "template": template}
+    body: dict[str, Any] = {"name": name, "url": read_reference(url, "url"), "template": template}
     body["kinds"] = [] if kind == ["all"] else kind or []
     if secret:
-        body["secret"] = referred(secret, "secret")
+        body["secret"] = read_reference(secret, "secret")
     with Api.from_environment() as api:
         made = api.post("webhooks", body)
     if as_json:
@@ -95,8 +95,8 @@ def edit(
 ) -> None:
     """Changes what is given; a new address needs its secret again."""
     given: dict[str, Any] = {"name": new_name, "template": template}
-    given["url"] = referred(url, "url") if url else None
-    given["secret"] = referred(secret, "secret") if secret else None
+    given["url"] = read_reference(url, "url") if url else None
+    given["secret"] = read_reference(secret, "secret") if secret else None
     given["kinds"] = [] if kind == ["all"] else kind or None
     body = {field: value for field, value in given.items() if value is not None}
     if not body:
@@ -148,7 +148,7 @@ def test(name: Name) -> None:
     printing.say(f"A test is on its way to {found['name']}.")
 
 
-deletable(app, "webhooks", "webhook", "Deletes a webhook and its lines of the log.")
+add_delete_command(app, "webhooks", "webhook", "Deletes a webhook and its lines of the log.")
 
 
 @app.command()
@@ -158,7 +158,7 @@ def alerts(
     """Shows the latest alerts and whether each was told."""
     with Api.from_environment() as api:
         found = api.get("webhooks/alerts", limit=limit)
-    listed(
+    print_list(
         found,
         as_json,
         {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cli.arguments import referred_bytes
+from cli.arguments import read_file
 from cli.declared.changes import Change
 from cli.declared.document import CertificateEntry
 from cli.declared.existing import Existing, compare
@@ -21,7 +21,7 @@ def planned(existing: Existing, entry: CertificateEntry) -> Change | None:
     from shared.certificates import parse_upload
 
     try:
-        content = referred_bytes(entry.file, "file", existing.folder)
+        content = read_file(entry.file, "file", existing.folder)
         password = existing.secret(entry.password, "password")
         parsed = parse_upload(content, password)
     except InvalidInput as error:

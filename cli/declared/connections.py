@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cli.arguments import referred
+from cli.arguments import read_reference
 from cli.declared.changes import Change, Difference
 from cli.declared.document import ConnectionEntry
 from cli.declared.existing import HIDDEN, Existing, compare
@@ -71,7 +71,7 @@ def _fields(existing: Existing, entry: ConnectionEntry) -> dict[str, Any]:
     """Every field that the mode has, checked by the rules, as the API shows it."""
     given = entry.model_dump()
     if str(given["ca_certificate"] or "").startswith("file:"):
-        given["ca_certificate"] = referred(
+        given["ca_certificate"] = read_reference(
             given["ca_certificate"], "ca_certificate", existing.folder
         )
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli.arguments import referred
+from cli.arguments import read_reference
 from cli.client import Api
 from cli.declared.changes import Change, Difference, Sending
 from shared.errors import InvalidInput
@@ -104,7 +104,7 @@ class Existing:
         return sorted((by_id[i] for i in ids if i in by_id), key=str.casefold)
 
     def secret(self, reference: str | None, name: str) -> str | None:
-        return None if reference is None else referred(reference, name, self.folder)
+        return None if reference is None else read_reference(reference, name, self.folder)
 
 
 def compare(there: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> list[Difference]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cli.arguments import referred
+from cli.arguments import read_reference
 from cli.declared.changes import Difference
 from cli.declared.document import HandlerEntry
 from cli.declared.existing import HIDDEN
@@ -73,16 +73,18 @@ class Forwarding:
         if "address" in self._written:
             found["address"] = self._text(entry.address, "address")
         if "secret" in self._written and entry.secret:
-            found["secret"] = referred(entry.secret, "secret", self._folder)
+            found["secret"] = read_reference(entry.secret, "secret", self._folder)
         for field in ("headers", "credentials"):
             if field in self._written:
                 found[field] = {
-                    name: referred(text, field, self._folder)
+                    name: read_reference(text, field, self._folder)
                     for name, text in getattr(entry, field).items()
                 }
         if "client_certificate" in self._written and entry.client_certificate:
             reference = entry.client_certificate
-            found["client_certificate"] = referred(reference, "client_certificate", self._folder)
+            found["client_certificate"] = read_reference(
+                reference, "client_certificate", self._folder
+            )
         return found
 
     def _check(self, handler: str) -> None:
@@ -106,4 +108,4 @@ class Forwarding:
 
     def _text(self, given: str, name: str) -> str:
         is_reference = given.startswith(("env:", "file:"))
-        return referred(given, name, self._folder) if is_reference else given
+        return read_reference(given, name, self._folder) if is_reference else given

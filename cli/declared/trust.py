@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 
-from cli.arguments import referred_bytes
+from cli.arguments import read_file
 from cli.client import Api
 from cli.declared.changes import Change, Difference
 from cli.declared.document import Document, TrustedEntry
@@ -64,7 +64,7 @@ class Trusted:
 
     def _content(self, entry: TrustedEntry) -> bytes:
         if entry.certificate.startswith("file:"):
-            return referred_bytes(entry.certificate, "certificate", self._folder)
+            return read_file(entry.certificate, "certificate", self._folder)
         return entry.certificate.encode()
 
     def _adding(self, kind: str, name: str, content: bytes) -> Callable[[], None]:

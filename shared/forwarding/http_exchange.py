@@ -51,7 +51,7 @@ class Exchange:
         its answer."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
-        self._opening = f"POST {target} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n"
+        self._head = f"POST {target} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n"
         self._timeout_s = timeout_s
         self._unasked = select.poll()
         self._unasked.register(sock, select.POLLIN)
@@ -63,7 +63,7 @@ class Exchange:
         lines = "".join([f"{name}: {text}\r\n" for name, text in fields.items()])
         if lines.count("\n") != len(fields) or lines.count("\r") != len(fields):
             raise ValueError("a header field has a line break in it")
-        head = f"{self._opening}{lines}content-length: {len(body)}\r\n\r\n".encode("latin-1")
+        head = f"{self._head}{lines}content-length: {len(body)}\r\n\r\n".encode("latin-1")
         self._sock.settimeout(self._timeout_s)
         failure: OSError | None = None
         try:

@@ -23,7 +23,7 @@ from shared.mailbox.wait_budget import ServerTooSlow
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class SessionRequest:
     """What the opener of a kind gets.
 
     `renew` says to ask for an access token anew first. `limiter` bounds the requests at one mailbox
@@ -41,8 +41,8 @@ class Opening:
 class ConnectionAttempt:
     """One attempt to connect: the socket so far, the time left, the log."""
 
-    def __init__(self, opening: Opening) -> None:
-        connection, login = opening.connection, opening.login
+    def __init__(self, request: SessionRequest) -> None:
+        connection, login = request.connection, request.login
         self.transcript = Transcript()
         self._connection = connection
         # A token goes over verified TLS only, to whom the credential trusts
@@ -54,8 +54,8 @@ class ConnectionAttempt:
             self._ca_certificate = login.ca_certificate or connection.ca_certificate
         self._client_certificate = login.client_certificate
         self._host, self._port = login.endpoint or connection.endpoint
-        self._read_timeout_s = opening.read_timeout_s
-        self._allow_host = opening.allow_host
+        self._read_timeout_s = request.read_timeout_s
+        self._allow_host = request.allow_host
         seconds = connection.timeout_ms / 1000
         #: Pays for the attempt. Where it has less left than the connection's time-out, it ends it.
         self._work = wait_budget.current()

@@ -8,18 +8,18 @@ from typing import Final
 
 from shared.connections import Connection
 from shared.mailbox.base import Login, Mailbox
-from shared.mailbox.connection_attempt import Opening
+from shared.mailbox.connection_attempt import SessionRequest
 from shared.mailbox.errors import server_answers
 from shared.mailbox.failures import OAuthRefused, StepFailed
-from shared.mailbox.graph import opening as graph
-from shared.mailbox.imap import opening as imap
+from shared.mailbox.graph import open_session as graph
+from shared.mailbox.imap import open_session as imap
 from shared.mailbox.net.connect import AllowHost
 from shared.mailbox.net.request_limits import ProcessLimiter, RequestLimiter
-from shared.mailbox.pop3 import opening as pop3
+from shared.mailbox.pop3 import open_session as pop3
 
 READ_TIMEOUT_S = 60.0
 #: By the `protocol` of a kind (`shared.kinds`). Each raises StepFailed.
-OPENERS: Final[Mapping[str, Callable[[Opening], Mailbox]]] = {
+OPENERS: Final[Mapping[str, Callable[[SessionRequest], Mailbox]]] = {
     "imap": imap.open_session,
     "pop3": pop3.open_session,
     "graph": graph.open_session,
@@ -55,12 +55,12 @@ def open_mailbox(
     `read-timeout`, `protocol-error`, `too-slow`.
     """
     open_session = OPENERS[connection.kind.protocol]
-    opening = Opening(connection, login, read_timeout_s, allow_host, limiter or _HERE)
+    request = SessionRequest(connection, login, read_timeout_s, allow_host, limiter or _HERE)
     try:
         try:
-            return open_session(opening)
+            return open_session(request)
         except OAuthRefused:
-            return open_session(replace(opening, renew=True))
+            return open_session(replace(request, renew=True))
     except StepFailed as error:
         understood = server_answers.of_refusal(error, token=login.access_token is not None)
         if login.worked:

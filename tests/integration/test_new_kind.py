@@ -26,14 +26,14 @@ from tests.servers.processes import free_port
 PACKAGE = """
 from pathlib import Path
 
-from shared.mailbox.connection_attempt import Opening
+from shared.mailbox.connection_attempt import SessionRequest
 from shared.mailbox.base import Mailbox
 from shared.mailbox.failures import Refused
 from shared.mailbox.in_memory import MemoryAccount, MemoryMailbox
 
 
-def open_session(opening: Opening) -> Mailbox:
-    folder = Path(opening.login.username)
+def open_session(request: SessionRequest) -> Mailbox:
+    folder = Path(request.login.username)
     if not folder.is_dir():
         raise Refused(f"There is no folder {folder}.", step="login", code="login-refused")
     account = MemoryAccount()
@@ -63,9 +63,9 @@ REGISTRY = [
     ),
     (
         "shared/mailbox/open.py",
-        "from shared.mailbox.graph import opening as graph\n",
-        "from shared.mailbox.files import opening as files\n"
-        "from shared.mailbox.graph import opening as graph\n",
+        "from shared.mailbox.graph import open_session as graph\n",
+        "from shared.mailbox.files import open_session as files\n"
+        "from shared.mailbox.graph import open_session as graph\n",
     ),
 ]
 #: The next version of the schema.
@@ -86,7 +86,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     package = tree / "shared/mailbox/files"
     package.mkdir()
     (package / "__init__.py").write_text('"""Folders of files."""\n')
-    (package / "opening.py").write_text(PACKAGE)
+    (package / "open_session.py").write_text(PACKAGE)
     version = tree / f"shared/storage/migrations/v{len(versions()) + 1:04}"
     version.mkdir()
     (version / "10_kind.sql").write_text(MIGRATION)

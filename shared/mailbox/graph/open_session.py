@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from shared.mailbox.base import Mailbox
-from shared.mailbox.connection_attempt import Opening
+from shared.mailbox.connection_attempt import SessionRequest
 from shared.mailbox.graph.http import GraphHttp
 from shared.mailbox.graph.mailbox import GraphMailbox
 from shared.mailbox.net.transcript import Transcript
 
 
-def open_session(opening: Opening) -> Mailbox:
+def open_session(request: SessionRequest) -> Mailbox:
     """Asks for the mailbox over HTTPS. Raises StepFailed."""
-    connection, login, allow_host = opening.connection, opening.login, opening.allow_host
+    connection, login, allow_host = request.connection, request.login, request.allow_host
     assert login.access_token is not None
     endpoint = login.endpoint or connection.endpoint
     seconds = connection.timeout_ms / 1000
@@ -20,12 +20,12 @@ def open_session(opening: Opening) -> Mailbox:
         endpoint,
         connection.mailbox,
         login.access_token,
-        limiter=opening.limiter,
+        limiter=request.limiter,
         transcript=transcript,
         application=login.application,
         ca_certificate=login.ca_certificate or "",
         connect_timeout=seconds,
-        read_timeout=opening.read_timeout_s,
+        read_timeout=request.read_timeout_s,
         reach=None if allow_host is None else lambda _: allow_host,
     )
     mailbox = GraphMailbox(graph, connection)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from shared.mailbox.base import Mailbox
-from shared.mailbox.connection_attempt import ConnectionAttempt, Opening
+from shared.mailbox.connection_attempt import ConnectionAttempt, SessionRequest
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.imap.login import log_in, read_greeting, start_tls
 from shared.mailbox.imap.mailbox import ImapMailbox
 from shared.mailbox.imap.session import ImapSession
 
 
-def open_session(opening: Opening) -> Mailbox:
+def open_session(request: SessionRequest) -> Mailbox:
     """Connects, and logs in over IMAP. Raises StepFailed."""
-    connection, login = opening.connection, opening.login
-    attempt = ConnectionAttempt(opening)
+    connection, login = request.connection, request.login
+    attempt = ConnectionAttempt(request)
     try:
         stream = attempt.connect()
         session = ImapSession(stream)
@@ -28,7 +28,7 @@ def open_session(opening: Opening) -> Mailbox:
                     raise lost from error
                 attempt.upgrade(stream)
         try:
-            log_in(session, connection, login, renew=opening.renew)
+            log_in(session, connection, login, renew=request.renew)
         except SessionLost as error:
             raise session.lost(error) from error
         stream.shrink()

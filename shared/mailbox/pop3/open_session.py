@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.mailbox.base import Mailbox
-from shared.mailbox.connection_attempt import ConnectionAttempt, Opening
+from shared.mailbox.connection_attempt import ConnectionAttempt, SessionRequest
 from shared.mailbox.failures import SessionLost
 from shared.mailbox.pop3 import capa_breaks
 from shared.mailbox.pop3 import login as pop3_login
@@ -11,9 +11,9 @@ from shared.mailbox.pop3.mailbox import Pop3Mailbox
 from shared.mailbox.pop3.session import Pop3Session
 
 
-def open_session(opening: Opening) -> Mailbox:
+def open_session(request: SessionRequest) -> Mailbox:
     """Connects, and logs in over POP3, again where a session ended. Raises StepFailed."""
-    connection, login = opening.connection, opening.login
+    connection, login = request.connection, request.login
     breaks = capa_breaks.of_server(login.endpoint or connection.endpoint)
 
     def log_in(renew_first: bool) -> Pop3Session:
@@ -26,7 +26,7 @@ def open_session(opening: Opening) -> Mailbox:
         return log_in_once(renew_first, False)
 
     def log_in_once(renew_first: bool, asks_capabilities: bool) -> Pop3Session:
-        attempt = ConnectionAttempt(opening)
+        attempt = ConnectionAttempt(request)
         try:
             stream = attempt.connect()
             session = Pop3Session(stream)
@@ -58,4 +58,4 @@ def open_session(opening: Opening) -> Mailbox:
             if session.answered_capa:
                 breaks.answered()
 
-    return Pop3Mailbox(log_in(opening.renew), lambda: log_in(False))
+    return Pop3Mailbox(log_in(request.renew), lambda: log_in(False))

@@ -1,6 +1,6 @@
-"""The conditions of a rule: one for each fact, and how it is answered.
+"""The conditions of a rule: one for each fact, and how it is evaluated.
 
-An answer is True, False, or None where the fact is not known. `FIELDS` is the whole language.
+Its truth is True, False, or None where the fact is not known. `FIELDS` is the whole language.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ UNSHOWABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-Answer = bool | None
-Test = Callable[[str, RuleFacts], Answer]
+Truth = bool | None
+Test = Callable[[str, RuleFacts], Truth]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Condition:
     field: str
     values: tuple[str, ...]
 
-    def answer(self, facts: RuleFacts) -> Answer:
+    def evaluate(self, facts: RuleFacts) -> Truth:
         test = FIELDS[self.field].test
         return any_of(test(value, facts) for value in self.values)
 
@@ -101,23 +101,23 @@ class Condition:
         return found[0] if len(found) == 1 else found
 
 
-def any_of(answers: Iterable[Answer]) -> Answer:
+def any_of(truths: Iterable[Truth]) -> Truth:
     """True where one is, else None where one is not known."""
     unknown = False
-    for answer in answers:
-        if answer:
+    for truth in truths:
+        if truth:
             return True
-        unknown = unknown or answer is None
+        unknown = unknown or truth is None
     return None if unknown else False
 
 
-def all_of(answers: Iterable[Answer]) -> Answer:
+def all_of(truths: Iterable[Truth]) -> Truth:
     """False where one is, else None where one is not known."""
     unknown = False
-    for answer in answers:
-        if answer is False:
+    for truth in truths:
+        if truth is False:
             return False
-        unknown = unknown or answer is None
+        unknown = unknown or truth is None
     return None if unknown else True
 
 
@@ -154,7 +154,7 @@ def read_condition(field: str, value: Any, *, stored: bool = False) -> Condition
     return Condition(field, tuple(dict.fromkeys(found)))
 
 
-# ---- how they are answered
+# ---- how they are evaluated
 
 
 def _fits(pattern: str, address: str) -> bool:
@@ -175,29 +175,29 @@ def _folded(text: str) -> str:
     return text.lower() if text.isascii() else normalize("NFC", text.casefold())
 
 
-def _sender(value: str, facts: RuleFacts) -> Answer:
+def _sender(value: str, facts: RuleFacts) -> Truth:
     return None if facts.sender is None else _fits(value, facts.sender)
 
 
-def _subject(value: str, facts: RuleFacts) -> Answer:
+def _subject(value: str, facts: RuleFacts) -> Truth:
     return _holds(facts.subject, value) or (False if facts.has_whole_subject else None)
 
 
-def _recipient(value: str, facts: RuleFacts) -> Answer:
+def _recipient(value: str, facts: RuleFacts) -> Truth:
     return _of_recipients(any(_fits(value, address) for address in facts.recipients), facts)
 
 
-def _tag(value: str, facts: RuleFacts) -> Answer:
+def _tag(value: str, facts: RuleFacts) -> Truth:
     wanted = value.lower()
     return _of_recipients(any(tag_of(one) == wanted for one in facts.recipients), facts)
 
 
-def _of_recipients(holds: bool, facts: RuleFacts) -> Answer:
+def _of_recipients(holds: bool, facts: RuleFacts) -> Truth:
     """That one of them fits is known; that none does only where all of them are."""
     return holds or (None if facts.envelope is None or not facts.addressed_complete else False)
 
 
-def _has_header(value: str, facts: RuleFacts) -> Answer:
+def _has_header(value: str, facts: RuleFacts) -> Truth:
     if facts.headers is None:
         return None
     name, _, text = value.partition(":")
@@ -207,7 +207,7 @@ def _has_header(value: str, facts: RuleFacts) -> Answer:
     return None if facts.headers_cut & {name, ""} else False
 
 
-def _in_size(value: str, facts: RuleFacts) -> Answer:
+def _in_size(value: str, facts: RuleFacts) -> Truth:
     sign, number, unit = value.split(" ")
     limit = int(number) * UNITS[unit.lower()]
     return {
@@ -218,7 +218,7 @@ def _in_size(value: str, facts: RuleFacts) -> Answer:
     }[sign]
 
 
-def _has_part(value: str, facts: RuleFacts) -> Answer:
+def _has_part(value: str, facts: RuleFacts) -> Truth:
     if facts.parts is None:
         return None
     major = value[:-1] if value.endswith("/*") else None
@@ -227,18 +227,18 @@ def _has_part(value: str, facts: RuleFacts) -> Answer:
     return False if facts.parts_complete else None
 
 
-def _in_folder(value: str, facts: RuleFacts) -> Answer:
+def _in_folder(value: str, facts: RuleFacts) -> Truth:
     # A rule's value has no spaces at its ends, which the name of a folder may have.
     return facts.folder.strip() == value or facts.folder == value.upper() == "INBOX"
 
 
-def _of_connection(value: str, facts: RuleFacts) -> Answer:
+def _of_connection(value: str, facts: RuleFacts) -> Truth:
     if facts.connection is None:
         return None
     return facts.connection.casefold() == value.casefold()
 
 
-def _authenticated(value: str, facts: RuleFacts) -> Answer:
+def _authenticated(value: str, facts: RuleFacts) -> Truth:
     if facts.authentication is None:
         return None
     if value in facts.authentication:
@@ -249,11 +249,11 @@ def _authenticated(value: str, facts: RuleFacts) -> Answer:
     return None if facts.is_cut else result == "none"
 
 
-def _signed(value: str, facts: RuleFacts) -> Answer:
+def _signed(value: str, facts: RuleFacts) -> Truth:
     return None if facts.signature is None else facts.signature == value
 
 
-def _encrypted(value: str, facts: RuleFacts) -> Answer:
+def _encrypted(value: str, facts: RuleFacts) -> Truth:
     return None if facts.encrypted is None else facts.encrypted == (value == "true")
 
 

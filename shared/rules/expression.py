@@ -89,8 +89,8 @@ def check(text: str) -> None:
     expression_hints.check_words(text)
 
 
-def answer(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
-    """(answer, why there is none)."""
+def evaluate(text: str, facts: RuleFacts) -> tuple[bool | None, str]:
+    """(truth, why there is none)."""
     regular_expressions.begin()
     try:
         value = _compiled(text).eval(data=_values(text, facts))

@@ -11,7 +11,7 @@ from typing import Final
 
 from shared.rules import regular_expressions
 from shared.rules.compared_texts import compared, value_of
-from shared.rules.expression import answer
+from shared.rules.expression import evaluate
 from shared.rules.facts import RuleFacts
 
 _TEXT: Final = regular_expressions.TEXT
@@ -71,7 +71,7 @@ def not_followed(expression: str, before: str, after: str) -> list[str]:
 
 
 def _differ(call: str, before: str, after: str) -> bool:
-    first, second = (answer(call, RuleFacts(connection=name))[0] for name in (before, after))
+    first, second = (evaluate(call, RuleFacts(connection=name))[0] for name in (before, after))
     return first is not second
 
 

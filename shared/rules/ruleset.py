@@ -18,7 +18,7 @@ from shared.errors import InvalidInput, Refusals
 from shared.input_fields import no_field
 from shared.rules import expression as expressions
 from shared.rules import expression_names
-from shared.rules.conditions import FIELDS, Answer, Condition, all_of, read_condition
+from shared.rules.conditions import FIELDS, Condition, Truth, all_of, read_condition
 from shared.rules.facts import RuleFacts
 
 MOST_RULES: Final = 50
@@ -30,7 +30,7 @@ _PARTS: Final = ("accept", "reject", "expression")
 class RuleVerdict(NamedTuple):
     """Whether the handler takes the mail (None: cannot be said), and why not."""
 
-    takes: Answer
+    takes: Truth
     reason: str = ""
 
 
@@ -40,8 +40,8 @@ class Rule:
 
     conditions: tuple[Condition, ...]
 
-    def answer(self, facts: RuleFacts) -> Answer:
-        return all_of(condition.answer(facts) for condition in self.conditions)
+    def evaluate(self, facts: RuleFacts) -> Truth:
+        return all_of(condition.evaluate(facts) for condition in self.conditions)
 
     @property
     def sentence(self) -> str:
@@ -102,16 +102,16 @@ class Rules:
             return RuleVerdict(False, "no rule accepts it")
         unsure = "" if accepted else "a rule that accepts could not be answered"
         for number, rule in enumerate(self.reject, len(self.accept) + 1):
-            fits = rule.answer(facts)
+            fits = rule.evaluate(facts)
             if fits:
                 return RuleVerdict(False, f"rule {number}, {rule.label}"[:_LONGEST_REASON])
             if fits is None:
                 unsure = unsure or f"rule {number} could not be answered"
         if self.expression:
-            answer, problem = expressions.answer(self.expression, facts)
-            if answer is False:
+            truth, problem = expressions.evaluate(self.expression, facts)
+            if truth is False:
                 return RuleVerdict(False, "the expression is not true")
-            if answer is None:
+            if truth is None:
                 unsure = unsure or f"the expression has no answer: {problem}"
         return RuleVerdict(None, unsure[:_LONGEST_REASON]) if unsure else RuleVerdict(True)
 
@@ -137,15 +137,15 @@ class Rules:
         name: parts of the expression, as they are written."""
         return expression_names.not_followed(self.expression, before, after)
 
-    def _accepted(self, facts: RuleFacts) -> Answer:
+    def _accepted(self, facts: RuleFacts) -> Truth:
         if not self.accept:
             return True
         unknown = False
         for rule in self.accept:
-            answer = rule.answer(facts)
-            if answer:
+            truth = rule.evaluate(facts)
+            if truth:
                 return True
-            unknown = unknown or answer is None
+            unknown = unknown or truth is None
         return None if unknown else False
 
     def _conditions(self) -> Iterator[Condition]:

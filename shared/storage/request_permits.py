@@ -23,7 +23,7 @@ _WAITS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PermitReply:
     """`contested`: others wait for permits there. `paused`: seconds that nobody gets one."""
 
     granted: bool
@@ -33,7 +33,7 @@ class Answer:
 
 def request(
     session: Session, holder: UUID, mailbox: str, *, held: int, more: int, at_once: int
-) -> Answer:
+) -> PermitReply:
     """Raises the permits of a living process, which are `held`, by `more`: all of these or none."""
     here = {"mailbox": mailbox, "holder": holder}
     session.execute(_SQL["lock"], here)
@@ -46,7 +46,7 @@ def request(
     elif not paused:
         values = {**here, "held": held, "more": more, "seconds": _WAITS}
         session.execute(_SQL["wait"], values)
-    return Answer(granted, contested, paused)
+    return PermitReply(granted, contested, paused)
 
 
 def keep(session: Session, holder: UUID, held: Mapping[str, int]) -> None:

@@ -29,7 +29,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
+class AlertAttempt:
     """One line of the execution log. `status` is HTTP's, None where no answer came."""
 
     alert_id: uuid.UUID
@@ -81,11 +81,11 @@ def alerts(
     return [(_alert(row[:5]), bool(row[5])) for row in rows]
 
 
-def deliveries(session: Session, alert_ids: Sequence[uuid.UUID]) -> list[Delivery]:
+def deliveries(session: Session, alert_ids: Sequence[uuid.UUID]) -> list[AlertAttempt]:
     """The execution log of these alerts, in order."""
     rows = session.execute(_QUERIES["deliveries"], {"ids": list(alert_ids)})
     return [
-        Delivery(alert_id=a, webhook_id=w, webhook=n, attempted_at=t, status=s, error=e)
+        AlertAttempt(alert_id=a, webhook_id=w, webhook=n, attempted_at=t, status=s, error=e)
         for a, w, n, t, s, e in rows
     ]
 

@@ -16,7 +16,7 @@ from shared.alerts.raised import Alert, Template
 from shared.alerts.services import WebhookTest
 from shared.errors import InvalidInput, Refusals
 from shared.storage import alert_deliveries, alerts, webhooks
-from shared.storage.alert_deliveries import Delivery as Delivery
+from shared.storage.alert_deliveries import AlertAttempt as AlertAttempt
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.storage.webhooks import Webhook as Webhook
 from shared.vault import SecretPath
@@ -32,7 +32,7 @@ class LoggedAlert:
     alert: Alert
     text: str
     open: bool
-    deliveries: tuple[Delivery, ...]
+    deliveries: tuple[AlertAttempt, ...]
 
 
 def list_webhooks(ctx: Context) -> Sequence[Webhook]:

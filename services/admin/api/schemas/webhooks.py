@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.admin.api.schemas.common import Out, Text, described
 from services.admin.api.schemas.derived import output_of
-from services.admin.operations.webhooks import Delivery, LoggedAlert, Webhook
+from services.admin.operations.webhooks import AlertAttempt, LoggedAlert, Webhook
 from shared.alerts.kinds import CHOICES
 
 TemplateWord = Literal["json", "slack", "teams", "opsgenie"]
@@ -26,7 +26,7 @@ class WebhookOut(Out):
     muted_until: datetime | None = Field(description="It is sent nothing before then")
 
 
-@output_of(Delivery, without=("alert_id",))
+@output_of(AlertAttempt, without=("alert_id",))
 class AlertAttemptOut(Out):
     """One attempt to deliver an alert."""
 

@@ -30,7 +30,7 @@ LONGEST_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Delivering:
+class EventForwarding:
     """The callback of one handler's consumer; called in several threads.
 
     `send(key, event)` makes one attempt, which a receiver knows by its key; `gone(reason)`

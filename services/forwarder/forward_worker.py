@@ -11,7 +11,7 @@ import structlog
 from posthouse import AccessRefused, Consumer, MailEvent
 from services.forwarder.attempt_log import AttemptLog
 from services.forwarder.circuit_breaker import CircuitBreaker
-from services.forwarder.delivering import Delivering
+from services.forwarder.event_forwarding import EventForwarding
 from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.allowed_hosts import HostRules
@@ -104,7 +104,7 @@ class ForwardWorker:
             signing_key=open_signing_keys(forward, self._vault),
             order_by=_connection if endpoint.options.order is ForwardOrder.CONNECTION else None,
         )
-        delivering = Delivering(
+        forwarding = EventForwarding(
             handler_id=forward.handler_id,
             endpoint=endpoint,
             public_url=self._settings.public_url,
@@ -117,7 +117,7 @@ class ForwardWorker:
             reached=self._reached,
         )
         try:
-            consumer.run(delivering, stop=self._stop)
+            consumer.run(forwarding, stop=self._stop)
         finally:
             sender.close()
 

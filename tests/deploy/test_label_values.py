@@ -17,7 +17,7 @@ import pytest
 
 import services.fetcher
 import shared.mailbox
-from services.forwarder.delivering import Delivering
+from services.forwarder.event_forwarding import EventForwarding
 from services.scheduler.emitting import _LANES
 from services.scheduler.revocation_requests import Asker
 from shared import errors, mail_security, revocations
@@ -93,7 +93,10 @@ def quarantine_codes() -> set[str]:
 def of_code() -> Labels:
     """Metric (without its prefix) and label → what the code counts."""
     objects, asking = "shared/store/objects.py", "services/scheduler/revocation_requests.py"
-    tokens, delivering = "shared/mailbox/oauth/provider.py", "services/forwarder/delivering.py"
+    tokens, forwarding = (
+        "shared/mailbox/oauth/provider.py",
+        "services/forwarder/event_forwarding.py",
+    )
     rows = texts("shared/storage/retention.py", r'^        \("(\w+)", "drop_')
     return {
         ("alert_deliveries_total", "outcome"): counted("ALERT_DELIVERIES", 0),
@@ -104,7 +107,7 @@ def of_code() -> Labels:
         | texts("services/fetcher/main.py", r'^        \w+: "([\w-]+)",$')
         | texts("services/fetcher/main.py", r'\), "(internal)"\n'),
         ("forward_workers", "state"): counted("FORWARD_WORKERS", 0),
-        ("forwarded_events_total", "outcome"): given(delivering, Delivering._note.__name__, 2),
+        ("forwarded_events_total", "outcome"): given(forwarding, EventForwarding._note.__name__, 2),
         ("housekeeping_removed_total", "what"): {*rows, "message", "partition", "object", "spool"},
         ("published_events_total", "kind"): counted("PUBLISHED_EVENTS", 0),
         ("quarantined_total", "code"): quarantine_codes(),

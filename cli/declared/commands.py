@@ -111,7 +111,7 @@ def export(
 
 
 def _checked(changes: list[Any]) -> list[tuple[Any, PosthouseError]]:
-    """What would fail since a secret that is read_reference to is not there."""
+    """What would fail as a secret is not where its reference says."""
     failures = []
     for change in changes:
         try:

@@ -75,7 +75,7 @@ class Plan:
                     )
 
     def _check_references(self) -> None:
-        """Every name that is read_reference to must be in the document or be there already. Raises
+        """Every name that is referred to must be in the document or be there already. Raises
         InvalidInput that says all that are not."""
         missing: list[str] = []
         for connection in self._document.connections:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.decryptor.cms.errors import NotOpened
 
 
-class Octets:
+class PacketBody:
     """A forward reader of a packet's body. Raises NotOpened at its end."""
 
     def __init__(self, data: bytes) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.decryptor.cms.errors import NotOpened, Unsupported
 from services.decryptor.openpgp.aead import NONCES, decrypting
-from services.decryptor.openpgp.packet_body import Octets
+from services.decryptor.openpgp.packet_body import PacketBody
 from shared.certificates.openpgp_keys import SecretPacket
 
 #: Octets of a key of AES by its number (section 9.3), and the digests of section 9.5.
@@ -38,17 +38,17 @@ class OtherKey(Unsupported):
         super().__init__("This form of encryption is not supported for a key of this kind.")
 
 
-def secret_part(secret: SecretPacket, behind: Octets) -> Octets:
+def secret_part(secret: SecretPacket, behind: PacketBody) -> PacketBody:
     """What stands in a packet behind its public part, to which `behind` was read, in the clear.
 
     Raises NotOpened (the password does not open it) or OtherKey for other forms.
     """
-    return Octets(_in_the_clear(secret, behind.position))
+    return PacketBody(_in_the_clear(secret, behind.position))
 
 
 @lru_cache(maxsize=64)
 def _in_the_clear(secret: SecretPacket, start: int) -> bytes:
-    octets = Octets(secret.body[start:])
+    octets = PacketBody(secret.body[start:])
     usage = octets.number(1)
     if usage == _PLAIN:
         return octets.rest()
@@ -82,7 +82,7 @@ def _in_the_clear(secret: SecretPacket, start: int) -> bytes:
     return plain[:-20]
 
 
-def _stretched(octets: Octets, password: bytes, size: int) -> bytes:
+def _stretched(octets: PacketBody, password: bytes, size: int) -> bytes:
     """A key from a password: by Argon2; or simple, salted, or iterated (section 3.7.1)."""
     kind = octets.number(1)
     if kind == _ARGON2:

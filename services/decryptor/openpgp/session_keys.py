@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from services.decryptor.cms.errors import NotOpened, Unsupported
-from services.decryptor.openpgp.packet_body import Octets
+from services.decryptor.openpgp.packet_body import PacketBody
 from services.decryptor.openpgp.secret_parts import AES_KEYS, HASHES, OtherKey, secret_part
 from shared.certificates.openpgp_keys import SecretPacket
 
@@ -74,7 +74,7 @@ def session_key(secret: SecretPacket, fingerprint: str, encrypted: bytes) -> Ses
 
     Raises NotOpened, OtherKey for other kinds of keys, or Unsupported for the cipher.
     """
-    key = Octets(secret.body)
+    key = PacketBody(secret.body)
     version = key.number(1)
     is_new = encrypted[:1] == b"\x06"
     if version not in (4, 6):
@@ -86,7 +86,7 @@ def session_key(secret: SecretPacket, fingerprint: str, encrypted: bytes) -> Ses
     if version == 6:
         key.take(4)
     # Behind the version there is a key id, or the length of a fingerprint with its version.
-    message = Octets(encrypted[3 + encrypted[1] :] if is_new else encrypted[10:])
+    message = PacketBody(encrypted[3 + encrypted[1] :] if is_new else encrypted[10:])
     if algorithm in _RSA:
         n, e = key.mpi(), key.mpi()
         found = _rsa(n, e, secret_part(secret, key), message)
@@ -127,7 +127,7 @@ def block_cipher(key: SessionKey) -> algorithms.AES | Camellia:
 
 
 def _by_montgomery(
-    algorithm: int, key: Octets, secret: SecretPacket, message: Octets, *, is_new: bool
+    algorithm: int, key: PacketBody, secret: SecretPacket, message: PacketBody, *, is_new: bool
 ) -> SessionKey:
     """RFC 9580 sections 5.1.6 and 5.1.7."""
     size, digest, name, length = _MONTGOMERY[algorithm]
@@ -140,7 +140,7 @@ def _by_montgomery(
 
 
 def _by_composite(
-    algorithm: int, key: Octets, secret: SecretPacket, message: Octets, *, is_new: bool
+    algorithm: int, key: PacketBody, secret: SecretPacket, message: PacketBody, *, is_new: bool
 ) -> SessionKey:
     """draft-ietf-openpgp-pqc section 4.2: both parts of the key, and their shares combined."""
     kind, beside, sealed_size, public_size = _COMPOSITE[algorithm]
@@ -173,7 +173,7 @@ def _exchanged(algorithm: int, own: bytes, ephemeral: bytes) -> bytes:
         raise NotOpened from error
 
 
-def _unwrapped(kek: bytes, message: Octets, *, is_new: bool) -> SessionKey:
+def _unwrapped(kek: bytes, message: PacketBody, *, is_new: bool) -> SessionKey:
     wrapped = message.take(message.number(1))
     cipher = 0 if is_new else wrapped[0] if wrapped else 0
     try:
@@ -193,7 +193,7 @@ def _rsa_key(n: bytes, e: bytes, d: bytes, p: bytes, q: bytes) -> rsa.RSAPrivate
     return numbers.private_key(unsafe_skip_rsa_key_validation=True)
 
 
-def _rsa(n: bytes, e: bytes, secret: Octets, message: Octets) -> bytes:
+def _rsa(n: bytes, e: bytes, secret: PacketBody, message: PacketBody) -> bytes:
     private = _rsa_key(n, e, secret.mpi(), secret.mpi(), secret.mpi())
     wrapped = message.mpi().rjust(len(n), b"\0")
     try:
@@ -205,7 +205,7 @@ def _rsa(n: bytes, e: bytes, secret: Octets, message: Octets) -> bytes:
     return found
 
 
-def _ecdh(key: Octets, fingerprint: str, secret: SecretPacket, message: Octets) -> bytes:
+def _ecdh(key: PacketBody, fingerprint: str, secret: SecretPacket, message: PacketBody) -> bytes:
     """RFC 9580 section 11.5."""
     curve = key.take(key.number(1))
     key.mpi()

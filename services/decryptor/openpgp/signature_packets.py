@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 
 from services.decryptor.cms.algorithms import SHA1
 from services.decryptor.cms.errors import NotOpened
-from services.decryptor.openpgp.packet_body import Octets
+from services.decryptor.openpgp.packet_body import PacketBody
 from services.decryptor.openpgp.session_keys import CURVES
 
 #: Those by which a signature can be forged.
@@ -101,7 +101,7 @@ def read_signature(body: bytes) -> SignaturePacket | None:
     """The body of a signature packet of version 3, 4 or 6; None where it is of another, damaged,
     or longer than any that a program makes."""
     try:
-        octets = Octets(body)
+        octets = PacketBody(body)
         version = octets.number(1)
         if version == _OLDEST:
             return _of_version_3(octets)
@@ -139,7 +139,7 @@ def with_issuer_id(body: bytes) -> bytes:
     read = read_signature(body)
     if read is None or read.version != _VERSIONS[0] or not read.issuers:
         return body
-    octets = Octets(body)
+    octets = PacketBody(body)
     octets.take(4)
     octets.take(octets.number(2))
     start = octets.position
@@ -150,7 +150,7 @@ def with_issuer_id(body: bytes) -> bytes:
     return body[:start] + (size + len(subpacket)).to_bytes(2) + subpacket + octets.rest()
 
 
-def _of_version_3(octets: Octets) -> SignaturePacket:
+def _of_version_3(octets: PacketBody) -> SignaturePacket:
     """As PGP 2 made them (section 5.2.2)."""
     octets.take(1)
     signed = octets.take(5)
@@ -172,7 +172,7 @@ def _issuer(subpacket: tuple[int, bool, bytes]) -> bytes:
     return data if kind == ISSUER and len(data) == 8 else b""
 
 
-def _area(octets: Octets, wide: int) -> bytes:
+def _area(octets: PacketBody, wide: int) -> bytes:
     """An area of subpackets, whose length has `wide` octets. Raises NotOpened."""
     size = octets.number(wide)
     if size > _MOST_OF_AREA:
@@ -182,7 +182,7 @@ def _area(octets: Octets, wide: int) -> bytes:
 
 def _subpackets(area: bytes, most: int) -> tuple[tuple[int, bool, bytes], ...]:
     """Raises NotOpened where there are more than `most`, or they are damaged."""
-    octets = Octets(area)
+    octets = PacketBody(area)
     found: list[tuple[int, bool, bytes]] = []
     while octets.position < len(area):
         if len(found) >= most:
@@ -268,7 +268,7 @@ def fits(signature: SignaturePacket, public: bytes, digest: bytes | None) -> boo
     if digest is None or kind is None:
         return None
     try:
-        key = Octets(public)
+        key = PacketBody(public)
         version, _ = key.number(1), key.take(4)
         if key.number(1) != signature.key_algorithm:
             return False
@@ -282,9 +282,9 @@ def fits(signature: SignaturePacket, public: bytes, digest: bytes | None) -> boo
 
 
 def _fits(
-    signature: SignaturePacket, key: Octets, kind: hashes.HashAlgorithm, digest: bytes
+    signature: SignaturePacket, key: PacketBody, kind: hashes.HashAlgorithm, digest: bytes
 ) -> bool | None:
-    values = Octets(signature.values)
+    values = PacketBody(signature.values)
     algorithm = signature.key_algorithm
     if algorithm in _RSA:
         n, e = key.mpi(), key.mpi()
@@ -316,7 +316,7 @@ def _fits(
     return True
 
 
-def _der(values: Octets) -> bytes:
+def _der(values: PacketBody) -> bytes:
     """The two numbers of a signature of DSA or ECDSA as `cryptography` reads them."""
     r, s = (int.from_bytes(values.mpi()) for _ in range(2))
     return utils.encode_dss_signature(r, s)

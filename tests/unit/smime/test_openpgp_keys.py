@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pysequoia import CipherSuite, Profile, Tsk, encrypt
 
 from services.decryptor.opening import TrustStore
-from services.decryptor.openpgp.packet_body import Octets
+from services.decryptor.openpgp.packet_body import PacketBody
 from services.decryptor.openpgp.secret_parts import _stretched
 from shared.certificates import IdentityIndex, parse_certificate
 from shared.certificates.openpgp_keys import secret_packet
@@ -178,7 +178,7 @@ def test_a_session_key_of_no_cipher_opens_nothing(size: int, tmp_path: Path) -> 
     identities = IdentityIndex.load([bob.stored("bob")])  # type: ignore[list-item]
     (key,) = identities.openpgp
     subkey = key.subkeys[0]
-    octets = Octets(secret_packet(key, subkey.fingerprint).body)
+    octets = PacketBody(secret_packet(key, subkey.fingerprint).body)
     octets.take(6)  # version, time, algorithm
     n, e = (int.from_bytes(octets.mpi()) for _ in range(2))
     session = os.urandom(size)
@@ -214,7 +214,7 @@ def test_a_key_behind_an_empty_password(tmp_path: Path) -> None:
         parse_certificate(file, "another")
     assert caught.value.field == "password"
     # The simplest form has neither a salt nor anything else to repeat.
-    assert _stretched(Octets(b"\0\x08"), b"", 32) == hashlib.sha256(b"").digest()
+    assert _stretched(PacketBody(b"\0\x08"), b"", 32) == hashlib.sha256(b"").digest()
 
 
 def test_several_keys_in_one_file_are_named() -> None:

@@ -57,10 +57,7 @@ Test = Callable[[str, RuleFacts], Truth]
 
 @dataclass(frozen=True, slots=True)
 class ConditionField:
-    """`check` makes a value what it is kept as, raising ValueError; `phrase` reads it aloud.
-
-    `is_kept`: a dry run can ask it, as the ledger keeps it of past mails; only headers are not.
-    """
+    """`check` makes a value what it is kept as, raising ValueError; `phrase` reads it aloud."""
 
     label: str
     hint: str
@@ -69,7 +66,6 @@ class ConditionField:
     test: Test
     spoken: Callable[[str], str] = str
     choices: Sequence[str] = ()
-    is_kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +276,7 @@ FIELDS: Final = {
     ),
     "header": ConditionField(
         "Header field", "A name, or a name and a text that it holds: X-Priority: 1",
-        "with the header field {}", check_header, _has_header, spoken_header, is_kept=False,
+        "with the header field {}", check_header, _has_header, spoken_header,
     ),
     "kind": ConditionField(
         "Kind", f"One of: {', '.join(_KINDS)}.",

@@ -30,7 +30,6 @@ class Authorisation:
     authorised_by: str
     authorised_at: datetime | None
     expires_at: datetime | None
-    refreshed_at: datetime | None
     lost_at: datetime | None
     revoked: bool
     #: When the grant itself ends, where the provider said so (Google, applications in "Testing").
@@ -185,10 +184,9 @@ def statuses(session: Session, ids: Sequence[int]) -> dict[int, Authorisation]:
             authorised_by=row[2],
             authorised_at=row[3],
             expires_at=row[4],
-            refreshed_at=row[5],
-            lost_at=row[6],
-            revoked=row[7],
-            grant_ends_at=row[8],
+            lost_at=row[5],
+            revoked=row[6],
+            grant_ends_at=row[7],
         )
     return found
 

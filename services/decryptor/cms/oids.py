@@ -77,7 +77,5 @@ ZLIB = oid("1.2.840.113549.1.9.16.3.8")
 
 # Public keys that an originator of a key agreement may send: RFC 5480, RFC 8410.
 EC_PUBLIC_KEY = oid("1.2.840.10045.2.1")
-X25519 = oid("1.3.101.110")
-X448 = oid("1.3.101.111")
 ED25519 = oid("1.3.101.112")
 ED448 = oid("1.3.101.113")

@@ -63,8 +63,7 @@ UPDATE authorisation SET revoked = true, cache = NULL, expires_at = NULL
 WHERE connection_id = %(connection_id)s
 
 -- name: status
-SELECT connection_id, account, authorised_by, authorised_at, expires_at, refreshed_at, lost_at, revoked,
-       grant_ends_at
+SELECT connection_id, account, authorised_by, authorised_at, expires_at, lost_at, revoked, grant_ends_at
 FROM authorisation WHERE connection_id = ANY(%(ids)s)
 
 -- name: unused_since

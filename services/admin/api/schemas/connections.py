@@ -43,7 +43,7 @@ class CertificateRef(NamedOut):
     label: str = Field(examples=["Billing (2026)"])
 
 
-@output_of(Authorisation, without=("connection_id", "refreshed_at", "grant_ends_at"))
+@output_of(Authorisation, without=("connection_id", "grant_ends_at"))
 class AuthorisationOut(Out):
     """Who authorised a connection at its OAuth2 provider, and whether that still holds."""
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
-from shared.forwarding.http_binding import compose
+from shared.forwarding.content_modes import fields_and_body
 from shared.forwarding.http_connections import Connections
 from shared.forwarding.http_exchange import NoAnswer
 from shared.forwarding.outcome import ForwardOutcome, ForwardVerdict, unavailable
-from shared.forwards import Endpoint
+from shared.forwards import Endpoint, Format
 from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
 from shared.mailbox.net.tls import tls_context
+from shared.webhook_signatures import sign
 
 _CONNECT_S: Final = 5.0
+_STRUCTURED: Final = "application/cloudevents+json; charset=utf-8"
 #: Answers by which an endpoint refuses whoever posts, and not this event.
 _FOR_ALL: Final = frozenset({401, 402, 403, 404, 405, 407, 408, 421, 423, 425, 429, 451})
 _LONGEST_WAIT_S: Final = 86_400.0
@@ -47,7 +49,7 @@ class HttpSender:
         """One attempt, which a receiver knows by `key`. Raises nothing: all is an outcome."""
         started = time.monotonic()
         endpoint = self._endpoint
-        headers, body = compose(
+        headers, body = _compose(
             event,
             key,
             endpoint.options.format,
@@ -105,3 +107,21 @@ def _verdict(status: int) -> ForwardVerdict:
 def _retry_after(fields: Mapping[str, str]) -> float | None:
     seconds = https.retry_after(fields)
     return None if seconds is None else min(seconds, _LONGEST_WAIT_S)
+
+
+def _compose(
+    event: bytes, key: str, form: Format, secrets: Sequence[str],
+    headers: Mapping[str, str], timestamp: int,
+) -> tuple[dict[str, str], bytes]:  # fmt: skip
+    """Header fields and body: CloudEvents 1.0.2 HTTP protocol binding, signed as Standard Webhooks
+    1.0 says. `event`: CloudEvents JSON; `timestamp`: seconds since 1970.
+
+    `webhook-id` is the idempotency key: the event's id, and with it the number of a delivery on
+    purpose. A receiver that had it has had the event. The signature covers
+    the body, so in binary mode the `ce-` fields are beside it.
+    """
+    fields, body = fields_and_body(event, form, structured=_STRUCTURED, prefix="ce-")
+    at = str(timestamp)
+    signatures = " ".join(sign(secret, key, at, body) for secret in secrets)
+    signed = {"webhook-id": key, "webhook-timestamp": at, "webhook-signature": signatures}
+    return {**headers, "user-agent": "Posthouse", **fields, **signed}, body

@@ -43,8 +43,7 @@ from shared.mailbox.pop3.listing import LAST_UNKNOWN, Pop3List, counts, uidl_of
 from shared.mailbox.pop3.retrieve import retrieve
 from shared.mailbox.pop3.session import Pop3Session
 from shared.mailbox.pop3.settle import confirm, mark_deleted, retrieve_again
-from shared.mailbox.pop3.undated_mails import date_refused, mail_without_date
-from shared.mailbox.start_from_refusals import no_dates
+from shared.mailbox.start_from_refusals import date_refused, mail_without_date, no_dates
 from shared.messages import Key
 
 #: Seconds to wait before each further login while the mailbox is locked.

@@ -16,6 +16,8 @@ from shared.mail.findings import Finding, FindingKind
 
 #: Octets of a value that are read.
 VALUE_LIMIT = 512
+#: RFC 5322 section 3.3 begins with 1900; what is behind the last one is left for what reckons.
+_YEARS = range(1900, 9001)
 
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
@@ -98,7 +100,7 @@ class _Unreadable(ValueError):
 
 
 def read_date(value: bytes) -> Date:
-    """The instant of a Date field, folded or not. Years are 1970 to 9000."""
+    """The instant of a Date field, folded or not. Years are 1900 to 9000."""
     simple = _SIMPLE.fullmatch(value)
     if simple:
         day, named, year, hour, minute, second, zone = simple.groups()
@@ -112,7 +114,7 @@ def read_date(value: bytes) -> Date:
                     at -= away
             except (ValueError, OverflowError):
                 return Date(None, (Finding(FindingKind.UNREADABLE_DATE, 0),))
-            if 1970 <= at.year <= 9000:
+            if at.year in _YEARS:
                 return Date(at)
     if not value.strip():
         return Date(None)
@@ -290,7 +292,7 @@ class _DateReader:
             self.kinds.append(FindingKind.DATE_WITHOUT_ZONE)
         else:
             at -= timedelta(minutes=self.zone)
-        if not 1970 <= at.year <= 9000:
+        if at.year not in _YEARS:
             raise _Unreadable
         return Date(at, tuple(Finding(kind, 0) for kind in self.kinds))
 

@@ -108,7 +108,7 @@ def _seen(answer: Mapping[str, Any]) -> Seen:
     if "error" in answer:
         return Seen((), "", error=answer["error"])
     authors, to = (tuple(str(one).lower() for one in answer[name]) for name in ("authors", "to"))
-    date = datetime.fromisoformat(answer["date"]) if answer["date"] else None
+    date = _instant(answer["date"] or "")
     subject = answer["subject"]
     return Seen(
         authors,
@@ -121,6 +121,14 @@ def _seen(answer: Mapping[str, Any]) -> Seen:
         in_reply_to=tuple(answer.get("in_reply_to", ())),
         files=tuple((name, kind, digest) for name, kind, digest in answer.get("files", ())),
     )
+
+
+def _instant(said: str) -> datetime | None:
+    """JavaScript knows years that Python does not."""
+    try:
+        return datetime.fromisoformat(said)
+    except ValueError:
+        return None
 
 
 def _python(mail: bytes) -> Seen:

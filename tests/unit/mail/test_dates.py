@@ -27,6 +27,14 @@ AT = "2026-05-19T10:31:00"
         ("Tue, 19 May 26 10:31:00 GMT", AT),
         ("19 May 126 10:31:00 UT", AT),
         ("19 May 99 10:31:00 UT", "1999-05-19T10:31:00"),
+        # From before there was mail: RFC 5322 appendix A.5, and clocks that were never set.
+        (
+            "Thu,\r\n      13\r\n        Feb\r\n          1969\r\n      23:32\r\n"
+            "               -0330 (Newfoundland Time)",
+            "1969-02-14T03:02:00",
+        ),
+        ("Thu, 01 Jan 1970 00:00:00 +0100", "1969-12-31T23:00:00"),
+        ("01 Jan 1900 00:00:00 +0000", "1900-01-01T00:00:00"),
         # Zones: obsolete names, and numbers as they are sent.
         ("Tue, 19 May 2026 06:31:00 EDT", AT),
         ("Tue, 19 May 2026 05:31:00 EST", AT),
@@ -127,7 +135,7 @@ def test_months_of_other_scripts(sent: str) -> None:
         "yesterday", "0", "1779186660", "99 Foo 99999 25:61:61 +9999", "Tue, 19 May 2026",
         "Mon, 31 Feb 2026 10:30:05 +0000", "19 May 2026 24:00:00 +0000", "19 May 2026 12:60 +0000",
         "01 Jun 9999 23:59:59 -9959", "19 May 2026 12:31:00 +2400", "19 May 2026 12:31:00 +0260",
-        "01 Jan 1960 00:00:00 +0000", "01 Jan 1970 00:00:00 +0100",
+        "31 Dec 1899 23:59:59 +0000", "01 Jan 1900 00:00:00 +0100", "01 Jan 1066 00:00:00 UT",
         # Two readers, two instants.
         "Tue, 19 May 2026 12:31:00 0200", "Tue, 19 May 2026 12:31:00 +100",
         "Tue, 19 May 2026 12:31:00 IST", "Tue, 19 May 2026 12:31:00 BST",

@@ -149,7 +149,7 @@ def _author(header: HeaderBlock, where: str) -> Author:
     match = None
     if len(text) <= _LONGEST:
         match = _ANGLED.fullmatch(text) or _TWICE.fullmatch(text) or _PLAIN.fullmatch(text)
-    if match is None or not match["address"].isprintable():
+    if match is None or any(map(_is_no_sign, match["address"])):
         several = raw.count(b"@") > 1 and b"," in raw
         return Author(
             None,
@@ -181,6 +181,12 @@ def _is_invisible(character: str) -> bool:
     if unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp"):
         return character != "\t"
     return _SHOWS_NOTHING.match(character) is not None
+
+
+def _is_no_sign(character: str) -> bool:
+    """What no address is shown with. A letter that is newer than the Python that runs this is a
+    letter: `isprintable` would say of a mail what the next Python does not."""
+    return unicodedata.category(character) in ("Zs", "Co", "Cs") or _is_invisible(character)
 
 
 def _addresses_in(text: str) -> list[str]:

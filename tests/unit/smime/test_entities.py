@@ -10,6 +10,7 @@ import pytest
 from services.decryptor import author
 from services.decryptor.opening import MailLimits, may_be_secured, open_mail
 from shared.mail.addresses import read_addresses
+from shared.mail.fields import read_fields
 from shared.mail.region import region
 from shared.mail.structure import entity
 from tests.unit.smime.mails import (
@@ -217,6 +218,25 @@ def test_a_name_with_invisible_letters_proves_no_author(
     header = HEADER.replace(b"Alice Example", shown.encode())
     with opener(header + multipart_signed(alice.cert, alice.key)) as opened:
         assert opened.security.signature == "ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("sign", "shown"),
+    [
+        ("\u00fc", True),
+        # Of Unicode 15 and 15.1, which Python 3.11 does not know and 3.13 does.
+        ("\U0001fae8", True),
+        ("\U00031350", True),
+        ("\u3000", False),
+        ("\ue000", False),
+        ("\u200d", False),
+    ],
+    ids=ascii,
+)
+def test_no_address_depends_on_the_python_that_reads_it(sign: str, shown: bool) -> None:
+    address = f"j{sign}n@example.org"
+    found = author.read_author(read_fields(f"From: Jane <{address}>\r\n".encode()), ())
+    assert found.address == (address if shown else None)
 
 
 def test_a_signed_header_that_names_two_authors_proves_none(

@@ -59,6 +59,25 @@ _LINES = re.compile(
     rb"(?:=[A-Za-z0-9+/]{4}[ \t]*+\r?\n)?+" % _PROGRAM
 )
 _INK = re.compile(rb"\S")
+#: Lines of a text that say where a message begins and ends; others are quoted.
+_BEGINS = re.compile(rb"^-----BEGIN PGP MESSAGE-----", re.MULTILINE)
+_ENDS = re.compile(rb"^-----END PGP MESSAGE-----", re.MULTILINE)
+
+
+def has_armour_line(text: Region) -> bool:
+    """Whether a message begins on a line of a text: behind `> ` it is one that is quoted."""
+    return _BEGINS.search(text.buffer, text.start, text.end) is not None
+
+
+def armour_within(text: bytes) -> Region | None:
+    """The armour of a message in a text with other lines around it, such as the footer of a list.
+
+    None where there is none, or lines of several.
+    """
+    begins, ends = list(_BEGINS.finditer(text)), list(_ENDS.finditer(text))
+    if len(begins) != 1 or len(ends) != 1 or ends[0].start() < begins[0].end():
+        return None
+    return Region(text, begins[0].start(), ends[0].end())
 
 
 def has_only_base64(part: Region) -> bool:

@@ -12,7 +12,12 @@ from services.decryptor.decoding_ambiguity import text_doubt, transfer_doubt
 from services.decryptor.layer_entities import entity_of, has_header, is_guessed, text_entity
 from services.decryptor.layer_facts import Facts, SignedLayer
 from services.decryptor.limits import MailLimits
-from services.decryptor.openpgp.armour import has_only_base64, has_text_around
+from services.decryptor.openpgp.armour import (
+    armour_within,
+    has_armour_line,
+    has_only_base64,
+    has_text_around,
+)
 from services.decryptor.openpgp.autocrypt import keys_of
 from services.decryptor.openpgp.cleartext import (
     has_few_lines,
@@ -198,7 +203,8 @@ class OpenPGP:
         elif where > start or buffer.find(_ARMOUR_END, start, end) != end - len(_ARMOUR_END):
             kind = kind_of_lines(message)
             if kind == "signature":
-                self._signed_beside_text(message)
+                if has_armour_line(message):
+                    self._signed_beside_text(message)
             elif kind:
                 self._facts.encryption("openpgp")
                 self._facts.failed("unsupported", _TEXT_AROUND_ENCRYPTED)
@@ -226,11 +232,14 @@ class OpenPGP:
 
     def _signed_within(self, layer: SignedLayer, text: bytes) -> None:
         """Verifies a message with other text around it, which stays as it is."""
-        message = message_within(text)
-        if message is None:
+        message, armour = message_within(text), armour_within(text)
+        if (message is None) == (armour is None):
             layer.broken = _TEXT_AROUND
             return
-        layer.openpgp = verify_inline(message, self._rings, len(message))
+        if message is not None:
+            layer.openpgp = verify_inline(message, self._rings, len(message))
+        elif armour is not None:
+            self._read_plain(layer, armour)
         layer.limited("partial", _TEXT_AROUND)
 
     def _file(self, content: Region) -> Entity:
@@ -298,19 +307,25 @@ class OpenPGP:
     def _open_plain(self, message: Region) -> OpenedMessage | None:
         """What a message that is signed and not encrypted (`gpg --sign`) holds; None where it is
         not signed, or cannot be read: it stays as it came."""
+        layer = SignedLayer("openpgp")
+        opened = self._read_plain(layer, message)
+        if opened is not None or layer.broken:
+            self._facts.signature(layer)
+        return opened
+
+    def _read_plain(self, layer: SignedLayer, message: Region) -> OpenedMessage | None:
+        """The same; what is learned of its signature is in `layer`."""
         try:
             limit = self._limits.unpacked(len(message))
             opened = read_plain(message, self._rings, self._spool, limit)
         except NotOpened:
-            self._facts.signature(SignedLayer("openpgp", broken=_DAMAGED))
-            return None
+            layer.broken = _DAMAGED
         except (Malformed, Unsupported) as error:
-            self._facts.signature(SignedLayer("openpgp", broken=str(error)))
-            return None
-        if opened.signature is None:
-            return None
-        self._facts.signature(SignedLayer("openpgp", openpgp=opened.signature))
-        return opened
+            layer.broken = str(error)
+        else:
+            layer.openpgp = opened.signature
+            return opened if opened.signature else None
+        return None
 
     def _signed_text(self, whole: Entity, message: Region) -> Entity | None:
         """The text without its signature lines, where all of it was signed."""

@@ -118,7 +118,7 @@ def test_the_next_mail_of_a_revoked_signer_is_not_valid(
         with httpx.Client(base_url=api.url, timeout=60) as pages:
             assert log_in(pages, token=TOKEN).status_code == 303
             page = html.unescape(pages.get(f"/mails/{event['id']}").text)
-            assert "Right, but the certificate is revoked" in page
+            assert "Right, but the certificate or key of the signer is revoked" in page
             assert "by the list of the authority (CRL)" in page
             before = html.unescape(pages.get(f"/mails/{found['first']['id']}").text)
             assert ">Valid<" in before

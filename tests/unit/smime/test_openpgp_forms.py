@@ -81,8 +81,9 @@ def test_a_signed_message_of_somebody_unknown_or_damaged(gnupg: GnuPG, opener: O
     with opener(text(b"\n".join(lines))) as opened:
         assert (opened.security.encrypted, opened.security.signature) == (False, "invalid")
     with opener(text(b"Hello,\n" + message)) as opened:
-        assert (opened.security.encrypted, opened.security.signature) == (False, "invalid")
+        assert (opened.security.encrypted, opened.security.signature) == (False, "untrusted")
         assert "other text" in opened.security.reason
+        assert opened.content is None
 
 
 @pytest.mark.parametrize(

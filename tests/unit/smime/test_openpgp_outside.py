@@ -249,6 +249,35 @@ def test_text_around_a_clear_signed_text(
                 assert opened.security.layers[0].covers == "part"
 
 
+@pytest.mark.parametrize("place", ["a mail of one part", "a part beside an empty text"])
+@pytest.mark.parametrize(
+    ("before", "behind", "word"),
+    [
+        (b"", b"", "valid"),
+        (b"Hello\n", b"", "partial"),
+        (b"", b"-- \nsent by a list\n", "partial"),
+        (b"", b"-----BEGIN PGP MESSAGE-----\n", "invalid"),
+        (b"", b"-----BEGIN PGP SIGNED MESSAGE-----\n", "partial"),
+    ],
+)
+def test_text_around_a_signed_message(
+    before: bytes, behind: bytes, word: str, place: str, alice: Person, knowing: Opener
+) -> None:
+    """As around a clear-signed text: the signature is right, and not that of all that is shown."""
+    message = sign(alice.secret.signer(), b"Pay 4711.\n", mode=SignatureMode.INLINE)
+    middle = message.index(b"\n\n") + 40
+    changed = message[:middle] + bytes([message[middle] ^ 2]) + message[middle + 1 :]
+    for signed, expected in ((message, word), (changed, "invalid")):
+        part = PLAIN + before + signed + behind
+        raw = HEADER + (part if "one" in place else multipart(PLAIN, part, kind=b"mixed"))
+        with knowing(raw) as opened:
+            assert opened.security.signature == expected, opened.security
+            assert (opened.content is None) == bool(before or behind)
+            if expected == "partial":
+                assert opened.security.signer == "alice@example.org"
+                assert opened.security.layers[0].covers == "part"
+
+
 @pytest.mark.parametrize("form", ["a text as the first part", "a text before the armour"])
 def test_what_is_signed_inside_the_encryption_is_limited_as_well(
     form: str, alice: Person, bob: Person, knowing: Opener

@@ -1,4 +1,4 @@
-"""`posthouse webhooks`: where alerts go, and what was told to whom."""
+"""`posthouse webhooks`: where alerts go, and which were sent there."""
 
 from __future__ import annotations
 

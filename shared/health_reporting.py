@@ -1,4 +1,4 @@
-"""How a service tells of its health: to probes, and to people."""
+"""How a service reports its health: to probes, and to people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says every few seconds how this process is, so that the pages can."""
+"""Reports the state of this process to Postgres every few seconds, for the pages."""
 
 from __future__ import annotations
 

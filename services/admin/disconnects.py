@@ -1,4 +1,4 @@
-"""Whoever closes the connection before the answer has given up: what is done for them ends."""
+"""A client that closes its connection before the answer has given up: the work for it is ended."""
 
 from __future__ import annotations
 

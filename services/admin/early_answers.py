@@ -1,4 +1,4 @@
-"""What middlewares share that give up on a request while its body comes in."""
+"""For middlewares that answer a request themselves before its body has come in whole."""
 
 from __future__ import annotations
 

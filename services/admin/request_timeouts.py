@@ -1,4 +1,4 @@
-"""Half a request is not waited for without end: a request's head has its time, and its body.
+"""Bounds the time that a request may take to come in: its head, and its body.
 
 Uvicorn bounds neither (it closes a connection that is idle between two requests, and knows how many
 there are): so whoever opens connections and sends a line a minute would keep them all. Where there

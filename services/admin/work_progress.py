@@ -1,4 +1,4 @@
-"""Somebody waits for work at a mail server: is told how far it is, and may give up.
+"""The progress of work at a mail server, for somebody who waits for it and may give up.
 
 watch = Watch()
 with watched(watch):

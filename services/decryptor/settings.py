@@ -1,4 +1,4 @@
-"""What a decryptor can be told, besides what every service is told."""
+"""The settings of the decryptor, on top of the shared ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions that are being closed: each has its permit until its server has closed it as well."""
+"""Sessions that are being closed: each keeps its permit until its server has closed it as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store with less room than a mail needs: it waits on its server, and smaller ones go on."""
+"""A store with less room than a mail needs: the mail waits on its server, smaller ones go on."""
 
 from __future__ import annotations
 

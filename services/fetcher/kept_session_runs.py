@@ -68,7 +68,7 @@ class KeptSessionRuns:
         self._go_on(*begun, correlation_id)
 
     def _leave(self, connection_ids: Sequence[int], correlation_id: str) -> None:
-        """To whoever is free."""
+        """Leaves them to any fetcher that is free."""
         try:
             self.pass_on(connection_ids, correlation_id)
         except PosthouseError:

@@ -1,4 +1,4 @@
-"""What mails on a server hold, to be compared with what was had under their keys.
+"""The content of mails on a server, to be compared with what was fetched under their keys.
 
 A header block tells most mails apart. Where it is that of others as well, as devices write it
 (`is_telling`), the mail itself is read for it, and nothing of that is kept. So it is where the

@@ -1,4 +1,4 @@
-"""Two steps of a row of things, pipelined: while one is kept, the next one is read.
+"""Pipelines two steps over a sequence: while one item is kept, the next one is read.
 
 A mail server, the store's disk and Postgres otherwise wait for each other in turn.
 """

@@ -1,4 +1,4 @@
-"""Mails that a person released from quarantine: they come whether or not they are listed as new.
+"""Mails that a person released from quarantine: fetched whether or not they are listed as new.
 
 Where unread mails are fetched, whoever had a look at the mail with another program has read it; and
 it may have arrived before the date from which the connection starts now.

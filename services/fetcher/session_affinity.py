@@ -1,4 +1,4 @@
-"""Says which fetcher keeps which sessions: heartbeats, and mailboxes that go to other fetchers.
+"""Records which fetcher keeps which sessions: heartbeats, and mailboxes that move to others.
 
 A mailbox has an *affinity* to the fetcher that keeps its session open. For as long as that fetcher
 says that it takes jobs, schedulers send the polls to its own queue: the affinity saves logins, and

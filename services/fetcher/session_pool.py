@@ -265,7 +265,7 @@ class SessionPool:
         side_by_side(self._end_taken, taken)
 
     def _take_out(self, connection_ids: Iterable[int]) -> list[tuple[int, Kept, bool]]:
-        """With the lock: takes sessions that nobody uses; the last word says which listened."""
+        """With the lock: takes sessions that nobody uses; the last value says which listened."""
         taken = []
         for connection_id in connection_ids:
             if self._listeners.is_beginning(connection_id):

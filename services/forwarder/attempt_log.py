@@ -1,5 +1,5 @@
-"""The delivery log, written beside the deliveries: nobody waits for it, and what a flood of
-successes would cost is bounded."""
+"""The log of a forward's attempts, written in the background: no event waits for it, and what a
+flood of successes would cost is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forwarder can be told, besides what every service is told."""
+"""The settings of the forwarder, on top of the shared ones."""
 
 from __future__ import annotations
 

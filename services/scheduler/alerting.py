@@ -1,4 +1,4 @@
-"""Tells alerts to webhooks: once each, tried again where a receiver fails, every call logged.
+"""Posts alerts to webhooks: once each, tried again where a receiver fails, every attempt logged.
 
 Alerts are rows; any number of schedulers may deliver at once. A receiver that hangs or fails delays
 only its own calls. Call `deliver_due` on a thread of its own: it waits for receivers.

@@ -1,4 +1,4 @@
-"""What a scheduler can be told, besides what every service is told."""
+"""The settings of the scheduler, on top of the shared ones."""
 
 from __future__ import annotations
 

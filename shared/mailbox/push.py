@@ -1,4 +1,4 @@
-"""What a mailbox offers whose server tells of new mails by itself."""
+"""What a mailbox offers whose server announces new mails (push)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who wants to know every octet that is said to servers and by them: the doctor, while it asks.
+"""Observes every octet that is sent to servers and comes from them: for the doctor.
 
     with observed(Observer()) as observer:
         mailbox = open_mailbox(…)

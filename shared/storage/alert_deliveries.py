@@ -1,4 +1,4 @@
-"""What is told to whom: due alerts, the webhooks that want them, and the log of the calls."""
+"""Alerts on their way: those that are due, the webhooks that want them, the log of attempts."""
 
 from __future__ import annotations
 

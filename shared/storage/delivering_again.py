@@ -1,4 +1,4 @@
-"""Mails that are published once more: asked for, considered or opened anew, lost with a queue."""
+"""Mails that are published again: on request, after new rules or keys, or as a queue was lost."""
 
 from __future__ import annotations
 

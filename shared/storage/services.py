@@ -1,4 +1,4 @@
-"""How each process of Posthouse is, as it says itself every few seconds."""
+"""The state of each process of Posthouse, which it reports every few seconds."""
 
 from __future__ import annotations
 

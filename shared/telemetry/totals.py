@@ -1,4 +1,4 @@
-"""What is told of all connections and handlers together: read from Postgres when scraped.
+"""Metrics of all connections and handlers together: read from Postgres when scraped.
 
 The services count nothing per connection. Whoever has the database registers one `TotalsCollector`;
 its cost and its number of series do not grow with the connections: counts, one histogram, and the

@@ -1,4 +1,4 @@
-"""Webhooks that alerts go to, and the log of what was told to whom."""
+"""Webhooks that alerts go to, and the log of alerts with every attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections: the form with its test, and taking them away."""
+"""Connections: the form with its test, and deleting them."""
 
 from __future__ import annotations
 

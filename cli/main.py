@@ -161,7 +161,7 @@ def run_service(name: str) -> None:
 
 
 def main() -> None:
-    """The entry point: errors are told in words; exits 0, 1 (failed) or 2 (misused)."""
+    """The entry point: errors are written in words; exits 0, 1 (failed) or 2 (misused)."""
     debug = "--debug" in sys.argv or bool(os.environ.get("POSTHOUSE_DEBUG"))
     # Drawn for a terminal, help cuts what is wider than its columns: names of options, too.
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None

@@ -52,7 +52,7 @@ def add(
 
 @app.command("lists")
 def show_lists(as_json: AsJson = False) -> None:
-    """Shows the revocation lists of authorities, how old they are, and which cannot be had."""
+    """Shows the revocation lists of authorities, how old they are, and which cannot be fetched."""
     with Api.from_environment() as api:
         found = api.get("revocation-lists")
     print_list(

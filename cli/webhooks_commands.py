@@ -63,7 +63,7 @@ def add(
     kind: Kinds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adds a webhook: it is told of alerts from now on."""
+    """Adds a webhook: alerts are sent to it from now on."""
     body: dict[str, Any] = {"name": name, "url": read_reference(url, "url"), "template": template}
     body["kinds"] = [] if kind == ["all"] else kind or []
     if secret:

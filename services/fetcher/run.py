@@ -170,8 +170,9 @@ class Tools:
     """What every run of this fetcher works with.
 
     `commits` makes batches durable and commits them, those that are ready together in one go;
-    None for who lost his lease. `hand_on` sends decrypt jobs; `reached` is told every step by name;
-    `stopping` says that the process shall end: the batch in hand is finished, no other begun.
+    None for who lost his lease. `hand_on` sends decrypt jobs; `reached` is called with the name of
+    every step; `stopping` says that the process shall end: the batch in hand is finished, no other
+    begun.
     `absent`: mails that a run had no time to pass.
     """
 

@@ -19,7 +19,7 @@ _QUERIES = Queries("alert_deliveries")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An enabled webhook that has still to be told, its `url` and `secret` sealed."""
+    """An enabled webhook to which an alert has still to be sent, its `url` and `secret` sealed."""
 
     id: int
     name: str

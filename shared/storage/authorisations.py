@@ -37,7 +37,7 @@ class Authorisation:
 
     @property
     def valid(self) -> bool:
-        """Whether tokens are to be had without a person, as far as we know."""
+        """Whether tokens can be obtained without a person, as far as we know."""
         return not self.revoked and self.lost_at is None and self.authorised_at is not None
 
 

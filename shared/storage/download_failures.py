@@ -115,8 +115,9 @@ def released(session: Session, folder_ref: FolderRef) -> list[Key]:
 
 
 def note_given(session: Session, folder_ref: FolderRef, keys: Collection[Key]) -> None:
-    """These mails were had: they are not the cause, and the server gives mails. Where one of them
-    failed alone before, it ends sessions by itself: the others are to fail as often once more."""
+    """These mails were downloaded: they are not the cause, and the server gives mails. Where one of
+    them failed alone before, it ends sessions by itself: the others are to fail as often once
+    more."""
     session.execute(
         _SQL["given"],
         {**folder_ref.columns(), "native_keys": text_array(str(key) for key in keys)},

@@ -28,7 +28,7 @@ class FirstLook:
 def record_first_uid_validity(
     session: Session, lease: Lease, connection_id: int, folder: str, uid_validity: int
 ) -> FirstLook:
-    """The folder is opened for the first time; noted unless `knows_earlier`. Raises LeaseLost."""
+    """Records the UIDVALIDITY at the first look, unless `knows_earlier`. Raises LeaseLost."""
     values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
     values |= {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     row = session.execute(_SQL["record_first_uid_validity"], values).fetchone()
@@ -40,8 +40,8 @@ def record_first_uid_validity(
 def record_uid_validity_change(
     session: Session, connection_id: int, uid_validity: int | None
 ) -> None:
-    """The folder was re-created, or every key in it changed (None): from now on mails are
-    recognised by their content."""
+    """The folder was re-created, or every key in it changed (None): from now on mails are rebound
+    by their content."""
     session.execute(
         _SQL["record_uid_validity_change"], {"id": connection_id, "uid_validity": uid_validity}
     )
@@ -64,7 +64,7 @@ def begin_another_folder(
     session: Session, connection_id: int, folder: str, uid_validity: int
 ) -> None:
     """Another folder has the name of the one that was read, or an older state of it, with the same
-    UIDVALIDITY: its UIDs name other mails. From now on mails are recognised by content, as after
+    UIDVALIDITY: its UIDs name other mails. From now on mails are rebound by content, as after
     `record_uid_validity_change`."""
     values = {
         "id": connection_id,

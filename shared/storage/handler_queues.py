@@ -136,7 +136,7 @@ def unacknowledged_positions(session: Session, handler_id: int, since: datetime)
 
 
 def record_restart(session: Session, handler_id: int) -> None:
-    """Notes that the broker runs anew; keeps the time when that was first seen."""
+    """Records that the broker runs anew; keeps the time when that was first seen."""
     session.execute(_SQL["record_restart"], {"id": handler_id})
 
 
@@ -148,14 +148,14 @@ def published_at(session: Session, handler_id: int, message_id: uuid.UUID) -> da
 
 
 def record_creation(session: Session, handler_id: int, output: str, generation: uuid.UUID) -> None:
-    """Notes the queue that is created next: empty but for what is published from now on."""
+    """Records the queue that is created next: empty but for what is published from now on."""
     session.execute(
         _SQL["record_creation"], {"id": handler_id, "output": output, "generation": generation}
     )
 
 
 def record_observation(session: Session, handler_id: int, state: Observed) -> None:
-    """Keeps who reads a queue, what is in hand and since when. Before `record_check`."""
+    """Records who reads a queue, what is in hand and since when. Before `record_check`."""
     consumers = state.consumers
     session.execute(
         _SQL["record_observation"],
@@ -188,7 +188,7 @@ def has_new_dead(session: Session, handler_id: int, dead: int) -> bool:
 def record_dead(
     session: Session, handler_id: int, letters: Sequence[Dead], *, dead: int, whole: bool
 ) -> None:
-    """Notes the dead letters that the broker has; `whole`: there are no others."""
+    """Records the dead letters that the broker has; `whole`: there are no others."""
     values = _columns(handler_id, letters)
     if whole:
         session.execute(_SQL["end_dead_letters"], values)
@@ -292,7 +292,7 @@ def record_check(
     oldest_at: datetime | None,
     dead: int,
 ) -> None:
-    """Keeps what a look at the queue told; the watermark only ever rises."""
+    """Records what a check of the queue found; the watermark only ever rises."""
     session.execute(
         _SQL["record_check"],
         {

@@ -1,4 +1,4 @@
-"""Mails that are known by a key of the server's (POP3, Graph), told by their content when every
+"""Mails that are known by a key of the server's (POP3, Graph), rebound by their content when every
 key changed: after a migration, or when a server began to form its keys in another way.
 """
 
@@ -99,7 +99,7 @@ def reappeared(
 def listed_before(
     session: Session, folder_ref: FolderRef, keys: Sequence[str]
 ) -> dict[str, Vanished]:
-    """What those of the keys named that were had, and that the server listed the last time too."""
+    """What those keys named whose mails were fetched, and that the server listed last time too."""
     by_digest = {key_digest(key): key for key in keys}
     if not by_digest:
         return {}

@@ -122,7 +122,7 @@ def make_due_after_clock_change(session: Session) -> int:
 
 
 def make_due_for_handler(session: Session, handler_id: int) -> None:
-    """Makes due what no other enabled handler takes: nothing was fetched of it until now."""
+    """Makes connections due that this handler alone takes: nothing was fetched from them before."""
     session.execute(_SQL["make_due_for_handler"], {"handler_id": handler_id})
 
 
@@ -166,18 +166,18 @@ def fail_run(
 
 
 def record_pruning(session: Session, connection_id: int) -> None:
-    """What the server lists no longer was let go of just now."""
+    """Records that vanished mails were forgotten just now."""
     session.execute(_SQL["record_pruning"], {"id": connection_id})
 
 
 def record_push_silence(session: Session, connection_id: int, silent: bool) -> bool:
-    """Whether the server took IDLE and never told of mails that polls found; True where this is
-    another answer than before."""
+    """Records whether the server took IDLE and never announced mails that polls found. True where
+    that changed."""
     values = {"id": connection_id, "silent": silent}
     return session.execute(_SQL["record_push_silence"], values).rowcount > 0
 
 
 def is_push_silent(session: Session, connection_id: int) -> bool:
-    """What `record_push_silence` noted last."""
+    """What `record_push_silence` recorded last."""
     row = session.execute(_SQL["is_push_silent"], {"id": connection_id}).fetchone()
     return bool(row and row[0])

@@ -97,7 +97,7 @@ def settled_values(way: str, mails: MailsOfFolders) -> dict[str, str]:
 
 
 def forget_deleted(session: Session, mails: MailsOfFolders) -> None:
-    """Lets go of what tells mails that their servers have no more."""
+    """Forgets the content of mails that their servers have no more."""
     _forget(session, [mail for mail in mails if mail[0].uid_validity is not None])
     _vanish(session, [mail for mail in mails if mail[0].uid_validity is None])
 

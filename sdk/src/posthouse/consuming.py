@@ -30,7 +30,7 @@ _BUSY_WAIT_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `Consumer` was told; see there."""
+    """The options of a `Consumer`; see there."""
 
     concurrency: int
     prefetch: int

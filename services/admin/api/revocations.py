@@ -18,8 +18,7 @@ router = APIRouter(prefix="/revocation-lists", tags=["certificates"])
 
 @router.get("", dependencies=[ADMINISTER], responses=responses())
 def list_lists(ctx: Ctx) -> list[RevocationListOut]:
-    """The revocation lists of authorities as they were had last, those that could not be had
-    first."""
+    """The revocation lists of authorities as they were fetched last, those that failed first."""
     return [
         RevocationListOut(**dataclasses.asdict(one))
         for one in revocations.list_revocation_lists(ctx)

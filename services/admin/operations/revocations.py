@@ -49,7 +49,7 @@ def _subject(der: bytes) -> str:
 
 
 def list_revocation_lists(ctx: Context) -> Sequence[RevocationListView]:
-    """All of them, those that could not be had first."""
+    """All of them, those that could not be fetched first."""
     with ctx.transaction() as session:
         return revocations.lists(session)
 

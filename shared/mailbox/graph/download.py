@@ -212,7 +212,7 @@ def _hand_on(
 def _fetch(
     graph: GraphHttp, ref: MailRef, limit: int, session: Given
 ) -> IO[bytes] | PosthouseError:
-    """The whole mail in a spool, or why it cannot be had."""
+    """The whole mail in a spool, or why it cannot be downloaded."""
     try:
         return _streamed(graph, ref, limit, session)
     except TryAgain as error:

@@ -103,7 +103,7 @@ class ProcessLimiter:
 
 
 def busy(mailbox: str, pause: float) -> MailboxBusy:
-    """The error to raise when no permit was to be had."""
+    """The error to raise when no permit was granted."""
     if pause > 0:
         return MailboxBusy(
             f"Graph wants the mailbox {mailbox} left alone for {pause:.0f} s.", retry_after=pause

@@ -60,7 +60,7 @@ class SenderKeyOut(BaseModel):
 
 
 class RevocationListOut(BaseModel):
-    """A revocation list of an authority, as it was had last."""
+    """A revocation list of an authority, as it was fetched last."""
 
     id: int
     issuer_name: str

@@ -44,7 +44,7 @@ def open_mailbox(
     requests at one mailbox down over all replicas; without one, in this process.
 
     Raises a `StepFailed` with `step`, `code`, `hint` and `transcript`: Unreachable (try again) or
-    Refused (needs a person), or `refusals.LoginNeeded`. The usual refusals of providers have the
+    Refused (needs a person), or `diagnoses.LoginNeeded`. The usual refusals of providers have the
     codes of `shared.mailbox.errors`; the others: `unknown-host`, `dns-failed`,
     `dns-timeout`, `host-forbidden`, `connect-timeout`, `connection-refused`, `unreachable`,
     `tls-failed`, `certificate-expired`, `certificate-untrusted`, `certificate-wrong-host`,

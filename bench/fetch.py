@@ -100,7 +100,6 @@ def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:
         for name in (RAW, MBSYNC, FETCHMAIL, BEFORE, OURS)
         if name in found
     ]
-    medians = {one.name: one.median for one in series}
     lines = [
         "# Many small mails: from the mail server to the handler's queue",
         "",
@@ -118,13 +117,7 @@ def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:
         ("times fetchmail with fsync", FETCHMAIL, 12),
         (f"times {chosen.before}", BEFORE, 1.3),
     ]
-    lines += report.verdicts(
-        [
-            (what, medians[OURS] / medians[of], "≥", least)
-            for what, of, least in wanted
-            if of in medians
-        ]
-    )
+    lines += report.comparisons(series, OURS, wanted)
     lines += ["", "![the same as a plot](fetch.svg)", ""]
     for heading, which in (("this code", ""), (chosen.before, " before")):
         if f"used{which}" in found:

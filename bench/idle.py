@@ -111,7 +111,6 @@ def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:
     series = [
         Series(name, found[name]) for name in (MBSYNC, FETCHMAIL, BEFORE, OURS) if name in found
     ]
-    medians = {one.name: one.median for one in series}
     lines = [
         "# Idle polls over TLS",
         "",
@@ -128,13 +127,7 @@ def _report(chosen: argparse.Namespace, found: dict[str, list[Any]]) -> None:
         ("times fetchmail", FETCHMAIL, 8),
         (f"times {chosen.before}", BEFORE, 0.95),
     ]
-    lines += report.verdicts(
-        [
-            (what, medians[OURS] / medians[of], "≥", least)
-            for what, of, least in wanted
-            if of in medians
-        ]
-    )
+    lines += report.comparisons(series, OURS, wanted)
     lines += ["", "![the same as a plot](idle.svg)", ""]
     for heading, which in (("this code", ""), (chosen.before, " before")):
         if f"used{which}" in found:

@@ -81,6 +81,21 @@ def verdicts(rows: Sequence[tuple[str, float, str, float]]) -> list[str]:
     return lines
 
 
+def comparisons(
+    series: Sequence[Series], ours: str, targets: Sequence[tuple[str, str, float]]
+) -> list[str]:
+    """Verdicts on how many times as much `ours` does. `targets`: (what, of which contender, at
+    least); those of contenders that did not take part are left out."""
+    medians = {one.name: one.median for one in series}
+    return verdicts(
+        [
+            (what, medians[ours] / medians[of], "≥", least)
+            for what, of, least in targets
+            if of in medians
+        ]
+    )
+
+
 def machine() -> str:
     """What it ran on, in one line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -48,7 +48,7 @@ from shared.mailbox.base import Mailbox
 from shared.mailbox.open import open_mailbox
 from shared.mailbox_logins import Logins
 from shared.memory_tuning import spare_from_collection
-from shared.open_files import raise_limit
+from shared.open_files import raise_open_files_limit
 from shared.queueing.broker import RabbitmqJobs, RedisJobs, build_broker, enqueue
 from shared.queueing.worker import pulse_of, run_worker
 from shared.storage import affinity as affinities
@@ -110,7 +110,7 @@ class Fetcher:
         queues = self._queues()
         self._add_workers(threads, queues, stop)
         health = self._health(threads, stop)
-        raise_limit()
+        raise_open_files_limit()
         with self.database, health, self.dispatcher.sessions:
             self.affinity.arrive()
             threads.start()

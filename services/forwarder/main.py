@@ -17,7 +17,7 @@ from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.allowed_hosts import HostRules
 from shared.health_reporting import report_health
-from shared.open_files import raise_limit
+from shared.open_files import raise_open_files_limit
 from shared.queueing.output import Output
 from shared.queueing.output.open import open_output
 from shared.storage import schema
@@ -65,7 +65,7 @@ class Forwarder:
             heartbeat=self.heartbeat,
             checks=checks,
         )
-        raise_limit()  # each worker has connections to the broker and to its endpoint
+        raise_open_files_limit()  # each worker has connections to the broker and to its endpoint
         with self.database, health:
             threads.start()
             while not (ended := threads.ended(stop)) and not stop.wait(1.0):

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import forward_commands, printing, rules_commands
+from cli import dead_letters_commands, forward_commands, printing, rules_commands
 from cli.api_commands import ApiCommands
 from cli.client import Api
 from cli.named_objects import Name, print_list
 from cli.printing import AsJson, Yes
 from shared.handlers import SILENT_S
-from shared.quantities import counted
 
 app = typer.Typer(cls=ApiCommands, help="The programs that take mails.", no_args_is_help=True)
 app.add_typer(rules_commands.app, name="rules")
@@ -32,12 +31,6 @@ Enabled = Annotated[
     ),
 ]
 Description = Annotated[str | None, typer.Option(show_default=False)]
-
-
-Events = Annotated[
-    list[str] | None, typer.Argument(help="Events as `dead-letters` shows them; default: all.")
-]
-Reason = Annotated[str | None, typer.Option(help="Those with this very reason.")]
 Group = Annotated[
     str | None,
     typer.Option(help="Of its handlers the first that accepts has a mail; empty: none."),
@@ -228,54 +221,9 @@ def broker_account(name: Name, as_json: AsJson = False) -> None:
         _print_account(account)
 
 
-@app.command("dead-letters")
-def dead_letters(name: Name, as_json: AsJson = False) -> None:
-    """Shows what a handler rejected or did not manage, oldest first."""
-    with Api.from_environment() as api:
-        found = api.named("handlers", name)
-        letters = api.get(f"handlers/{found['id']}/dead-letters")
-    if as_json:
-        printing.as_json(letters)
-        return
-    rows = [
-        (
-            one["event_id"],
-            printing.when(one["died_at"]),
-            one["deliveries"],
-            one["subject"],
-            (one["reason"], "yellow" if one["given_up"] else ""),
-        )
-        for one in letters
-    ]
-    printing.table(
-        ("event", "since", "tries", "subject", "reason"), rows, empty="It rejected none."
-    )
-
-
-@app.command()
-def deliver_again(
-    name: Name,
-    event_ids: Events = None,
-    reason: Reason = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Puts dead letters at the end of a handler's queue."""
-    done = _with_dead("deliver-again", "Deliver again", name, event_ids, reason, yes=yes)
-    _print_count(done, ("event is", "events are"), "in the queue again", as_json)
-
-
-@app.command()
-def discard(
-    name: Name,
-    event_ids: Events = None,
-    reason: Reason = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Removes dead letters for good; their mails stay, and can be delivered again."""
-    done = _with_dead("discard", "Discard", name, event_ids, reason, yes=yes)
-    _print_count(done, ("dead letter is", "dead letters are"), "discarded", as_json)
+app.command("dead-letters")(dead_letters_commands.dead_letters)
+app.command("deliver-again")(dead_letters_commands.deliver_again)
+app.command("discard")(dead_letters_commands.discard)
 
 
 @app.command()
@@ -290,26 +238,6 @@ def delete(
         printing.confirm(f"Delete the handler {found['name']!r}?", yes=yes)
         api.delete(f"handlers/{found['id']}", force=force or None)
     printing.say("Deleted.")
-
-
-def _print_count(done: Any, words: tuple[str, str], outcome: str, as_json: bool) -> None:
-    if as_json:
-        printing.as_json(done)
-    else:
-        printing.say(f"{counted(done['count'], *words)} {outcome}.")
-
-
-def _with_dead(
-    path: str, verb: str, name: str, event_ids: list[str] | None, reason: str | None, *, yes: bool
-) -> Any:
-    with Api.from_environment() as api:
-        found = api.named("handlers", name)
-        if not event_ids:
-            which = f"with the reason {reason!r}" if reason is not None else "there is"
-            printing.confirm(f"{verb} every dead letter of {found['name']} {which}?", yes=yes)
-        body = {"event_ids": event_ids or None, "reason": reason}
-        given = {key: value for key, value in body.items() if value is not None}
-        return api.post(f"handlers/{found['id']}/dead-letters/{path}", given)
 
 
 def _changes(
@@ -331,15 +259,13 @@ def _place(group: str | None, position: int | None) -> dict[str, Any]:
 
 
 def _print_account(account: dict[str, Any]) -> None:
-    if account["made"]:
-        rows = [("user", account["user"]), ("password", (account["password"], "bold"))]
-        printing.pairs(rows)
-        printing.say("The password is shown this once.", "yellow")
-    else:
+    if not account["made"]:
         printing.say("Run these where you administer the broker:")
         for command in account["commands"]:
             printing.say(f"  {command}")
-        printing.pairs([("user", account["user"]), ("password", (account["password"], "bold"))])
+    printing.pairs([("user", account["user"]), ("password", (account["password"], "bold"))])
+    if account["made"]:
+        printing.say("The password is shown this once.", "yellow")
     if account["note"]:
         printing.say(account["note"], "yellow")
 

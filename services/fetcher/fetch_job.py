@@ -276,7 +276,7 @@ class Dispatcher:
                 return False
             except PosthouseError as error:
                 if isinstance(error, ServerTooSlow) and lane is Lane.COMMON:
-                    self.ends.goes_on_slowly(run, error)
+                    self.ends.continue_in_slow_lane(run, error)
                 else:
                     self.ends.failed(run, error)
                 return False

@@ -110,7 +110,7 @@ class KeptSessionRuns:
     def _go_on(self, over_open: Sequence[Run], without: Sequence[Run], correlation_id: str) -> None:
         """A job and a push event both come here, with the runs that were begun for them."""
         with self.dispatcher.ends.unless_ended(over_open):
-            self.dispatcher.ends.to_slow_lane(without)
+            self.dispatcher.ends.move_to_slow_lane(without)
         for run in over_open:
             with self._lock:
                 self._in_hand += 1
@@ -125,7 +125,7 @@ class KeptSessionRuns:
                 if self.dispatcher.sessions.wake(run.connection, ANSWERS_WITHIN_S):
                     self.dispatcher.run_all([run], correlation_id, Lane.COMMON)
                 else:
-                    ends.to_slow_lane([run])
+                    ends.move_to_slow_lane([run])
         except PosthouseError as error:
             _log.warning("run not recorded", error=str(error))
         except Exception:  # nobody asks for this future

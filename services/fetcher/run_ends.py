@@ -47,7 +47,7 @@ class RunEnds:
         self._together = Combiner(self._end_together, final=(DatabaseUnavailable,))
 
     def succeeded(self, run: Run) -> None:
-        """A run came to a good end: counted, logged, and its alert taken back."""
+        """A run came to a good end: counted and logged, and its alert ended."""
         report = run.report
         report.ended = time.monotonic()
         self.observe(run.connection, report)
@@ -191,7 +191,7 @@ class RunEnds:
             affinity.release(session, self.renewer.owner, [run.connection.id])
             scheduling.make_due(session, held, POSTPONED)
 
-    def to_slow_lane(self, runs: Sequence[Run]) -> None:
+    def move_to_slow_lane(self, runs: Sequence[Run]) -> None:
         """Leaves them to those who may wait for a server."""
         if not runs:
             return
@@ -225,7 +225,7 @@ class RunEnds:
         held = self.renewer.release(session, [run.lease for run in runs])
         return [run.connection.id for run in runs if run.lease in held]
 
-    def goes_on_slowly(self, run: Run, error: ServerTooSlow) -> None:
+    def continue_in_slow_lane(self, run: Run, error: ServerTooSlow) -> None:
         """The common lane waits no longer for its server: no end yet, neither a good nor a bad one.
         What it has is safe, and recorded."""
         connection, report = run.connection, run.report

@@ -16,7 +16,7 @@ from services.forwarder.retries import Retries
 from services.forwarder.settings import ForwarderSettings
 from shared.allowed_hosts import HostRules
 from shared.errors import PosthouseError
-from shared.forwarding.senders import open_sender
+from shared.forwarding.endpoint_clients import open_endpoint_client
 from shared.forwarding.unsealing import open_endpoint, open_signing_keys
 from shared.forwards import ForwardOrder
 from shared.storage.forwards import SealedForward
@@ -92,7 +92,7 @@ class ForwardWorker:
         forward = self.forward
         endpoint = open_endpoint(forward, self._vault)
         concurrency = endpoint.options.concurrency
-        sender = open_sender(endpoint, self._hosts)
+        client = open_endpoint_client(endpoint, self._hosts)
         consumer = Consumer(
             self._settings.effective_output_url,
             forward.name,
@@ -108,7 +108,7 @@ class ForwardWorker:
             handler_id=forward.handler_id,
             endpoint=endpoint,
             public_url=self._settings.public_url,
-            send=sender.send,
+            send=client.send,
             breaker=self.breaker,
             retries=self._retries,
             log=self._log,
@@ -119,7 +119,7 @@ class ForwardWorker:
         try:
             consumer.run(forwarding, stop=self._stop)
         finally:
-            sender.close()
+            client.close()
 
 
 def _connection(event: MailEvent) -> int:

@@ -25,7 +25,7 @@ from shared.connections import Connection, Mode, TransportSecurity
 from shared.credentials import ClientSecrets, Credential, Grant, Provider
 from shared.errors import PosthouseError
 from shared.forward_kinds import ForwardProtocol
-from shared.forwarding.senders import open_sender
+from shared.forwarding.endpoint_clients import open_endpoint_client
 from shared.forwards import Endpoint, ForwardOptions
 from shared.mailbox.base import Login
 from shared.mailbox.oauth import provider
@@ -149,11 +149,11 @@ def forward(kind: ForwardProtocol, scheme: str) -> Callable[[int, Any], object]:
     def ask(port: int, _: Database) -> object:
         options = ForwardOptions(timeout_seconds=5)
         address = f"{scheme}://{NAME}:{port}"
-        sender = open_sender(Endpoint(kind=kind, address=address, options=options), RULES)
+        client = open_endpoint_client(Endpoint(kind=kind, address=address, options=options), RULES)
         try:
-            return sender.send("key", b"{}")
+            return client.send("key", b"{}")
         finally:
-            sender.close()
+            client.close()
 
     return ask
 

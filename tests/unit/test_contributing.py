@@ -97,7 +97,7 @@ def test_every_forward_kind_and_its_options_are_where_the_recipe_says() -> None:
     text = {name: text_of(name) for step in "12346" for name in paths(steps[step])}
     for kind in ForwardProtocol:
         assert f"ForwardProtocol.{kind.name}: ForwardKind(" in text["shared/forward_kinds.py"]
-        assert f"ForwardProtocol.{kind.name}: " in text["shared/forwarding/senders.py"]
+        assert f"ForwardProtocol.{kind.name}: " in text["shared/forwarding/endpoint_clients.py"]
         assert f"'{kind}'" in text["shared/storage/migrations/"]
         assert f'"{kind}"' in text["tests/integration/forwarding/test_conformance.py"]
         for option in FORWARD_KINDS[kind].options:
@@ -105,14 +105,14 @@ def test_every_forward_kind_and_its_options_are_where_the_recipe_says() -> None:
                 assert re.search(rf"\b{option}\b", text[name]), (option, name)
 
 
-def test_only_the_registry_and_the_senders_tell_forward_kinds_apart() -> None:
+def test_only_the_registry_and_the_clients_tell_forward_kinds_apart() -> None:
     named = {
         path.relative_to(ROOT).as_posix()
         for top in ("cli", "services", "shared")
         for path in (ROOT / top).rglob("*.py")
         if re.search(r"\bForwardProtocol\.(?:NATS|KAFKA)\b", path.read_text(encoding="utf-8"))
     }
-    assert named == {"shared/forward_kinds.py", "shared/forwarding/senders.py"}
+    assert named == {"shared/forward_kinds.py", "shared/forwarding/endpoint_clients.py"}
 
 
 def test_only_files_of_the_recipe_tell_outputs_apart() -> None:

@@ -17,9 +17,9 @@ from shared.allowed_hosts import HostRules
 from shared.errors import Conflict, NotFound
 from shared.forward_editing import edit
 from shared.forward_kinds import KINDS
+from shared.forwarding.endpoint_clients import open_endpoint_client
 from shared.forwarding.event_size import fitted
 from shared.forwarding.outcome import ForwardOutcome
-from shared.forwarding.senders import open_sender
 from shared.forwarding.unsealing import open_endpoint
 from shared.forwards import Endpoint, Forward, Secrets
 from shared.storage import alerts, forwards, handlers
@@ -139,12 +139,12 @@ def send_test(
         id=str(uuid.uuid4()),
     )
     settings = ctx.app_state.settings
-    sender = open_sender(endpoint, HostRules.of(settings))
+    client = open_endpoint_client(endpoint, HostRules.of(settings))
     try:
         body = fitted(event.to_json(), event.id, endpoint, handler_id or 0, settings.public_url)
-        outcome = sender.send(event.id, body)
+        outcome = client.send(event.id, body)
     finally:
-        sender.close()
+        client.close()
     with ctx.transaction() as session:
         subject = f"handler/{handler_id}" if handler_id else "handler/new"
         ctx.record(session, "test forward", subject, after={"status": outcome.status})

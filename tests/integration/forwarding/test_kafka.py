@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import KafkaError
 
-from shared.forwarding.kafka_sender import outcome_of
+from shared.forwarding.kafka_client import outcome_of
 from shared.forwarding.outcome import ForwardVerdict
 from tests.integration.forwarding.conftest import Rig, mails
 from tests.servers.kafka import KafkaBroker, MockCluster, TansuBroker

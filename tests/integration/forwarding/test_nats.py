@@ -13,8 +13,8 @@ import pytest
 from nkeys import PREFIX_BYTE_USER, encode_seed, from_seed
 
 from shared.forward_kinds import ForwardProtocol
+from shared.forwarding.endpoint_clients import open_endpoint_client
 from shared.forwarding.outcome import ForwardVerdict
-from shared.forwarding.senders import open_sender
 from shared.forwards import Endpoint, ForwardOptions
 from tests.integration.forwarding.conftest import Rig, mails
 from tests.servers.certificates import Authority
@@ -190,12 +190,12 @@ def test_a_server_that_says_no_end_fills_no_memory(words: bytes) -> None:
     threading.Thread(target=serve, daemon=True).start()
     address = f"nats://127.0.0.1:{listener.getsockname()[1]}"
     options = ForwardOptions(timeout_seconds=3, subject="mail.crm")
-    sender = open_sender(
+    client = open_endpoint_client(
         Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
     )
-    outcome = sender.send("key", b"{}")
+    outcome = client.send("key", b"{}")
     assert ended.wait(60)
-    sender.close()
+    client.close()
     listener.close()
     assert outcome.verdict is ForwardVerdict.UNAVAILABLE
     assert said < 128 << 20
@@ -222,11 +222,11 @@ def test_a_server_that_another_one_names_is_not_connected_to() -> None:
         threading.Thread(target=serve, args=(name, listener, answer), daemon=True).start()
     address = f"nats://127.0.0.1:{known.getsockname()[1]}"
     options = ForwardOptions(timeout_seconds=3, subject="mail.crm")
-    sender = open_sender(
+    client = open_endpoint_client(
         Endpoint(kind=ForwardProtocol.NATS, address=address, options=options), None
     )
-    outcomes = [sender.send("key", b"{}").verdict for _ in range(3)]
-    sender.close()
+    outcomes = [client.send("key", b"{}").verdict for _ in range(3)]
+    client.close()
     for listener in (named, known):
         listener.close()
     assert outcomes == [ForwardVerdict.UNAVAILABLE] * 3
@@ -276,7 +276,7 @@ def test_nothing_is_sent_where_the_host_lists_forbid_it(
 def test_a_creds_file_is_understood() -> None:
     """An operator with JWTs needs a resolver; here what is shown to a server is looked at."""
     from shared.forward_kinds import ForwardProtocol
-    from shared.forwarding.nats_sender import login_of
+    from shared.forwarding.nats_client import login_of
     from shared.forwards import Endpoint
 
     text = (

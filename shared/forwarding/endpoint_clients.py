@@ -1,4 +1,4 @@
-"""A sender for each kind of endpoint, opened by that kind."""
+"""The client of each kind of endpoint, opened by that kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.forwarding.outcome import ForwardOutcome
 from shared.forwards import Endpoint
 
 
-class Sender(Protocol):
+class EndpointClient(Protocol):
     """Sends to one endpoint. Thread-safe. Close it."""
 
     def send(self, key: str, event: bytes) -> ForwardOutcome:
@@ -23,7 +23,7 @@ class Sender(Protocol):
         """What is on its way may be dropped."""
 
 
-def open_sender(endpoint: Endpoint, hosts: HostRules | None) -> Sender:
+def open_endpoint_client(endpoint: Endpoint, hosts: HostRules | None) -> EndpointClient:
     """Connects nothing yet. Raises Refused where certificates cannot be read, PosthouseError where
     the kind's library is not installed."""
     try:
@@ -38,25 +38,26 @@ def open_sender(endpoint: Endpoint, hosts: HostRules | None) -> Sender:
 # Imported when the first of a kind is opened: librdkafka alone costs 20 MB.
 
 
-def _http(endpoint: Endpoint, hosts: HostRules | None) -> Sender:
-    from shared.forwarding.http_sender import HttpSender
+def _http(endpoint: Endpoint, hosts: HostRules | None) -> EndpointClient:
+    from shared.forwarding.http_client import HttpClient
 
-    return HttpSender(endpoint, hosts)
-
-
-def _nats(endpoint: Endpoint, hosts: HostRules | None) -> Sender:
-    from shared.forwarding.nats_sender import NatsSender
-
-    return NatsSender(endpoint, hosts)
+    return HttpClient(endpoint, hosts)
 
 
-def _kafka(endpoint: Endpoint, hosts: HostRules | None) -> Sender:
-    from shared.forwarding.kafka_sender import KafkaSender
+def _nats(endpoint: Endpoint, hosts: HostRules | None) -> EndpointClient:
+    from shared.forwarding.nats_client import NatsClient
 
-    return KafkaSender(endpoint, hosts)
+    return NatsClient(endpoint, hosts)
 
 
-_OPENERS: Final[Mapping[ForwardProtocol, Callable[[Endpoint, HostRules | None], Sender]]] = {
+def _kafka(endpoint: Endpoint, hosts: HostRules | None) -> EndpointClient:
+    from shared.forwarding.kafka_client import KafkaClient
+
+    return KafkaClient(endpoint, hosts)
+
+
+_Opener = Callable[[Endpoint, HostRules | None], EndpointClient]
+_OPENERS: Final[Mapping[ForwardProtocol, _Opener]] = {
     ForwardProtocol.HTTP: _http,
     ForwardProtocol.NATS: _nats,
     ForwardProtocol.KAFKA: _kafka,

@@ -25,7 +25,7 @@ _FOR_ALL: Final = frozenset({401, 402, 403, 404, 405, 407, 408, 421, 423, 425, 4
 _LONGEST_WAIT_S: Final = 86_400.0
 
 
-class HttpSender:
+class HttpClient:
     """A pool of connections to one endpoint. Thread-safe. Close it."""
 
     def __init__(self, endpoint: Endpoint, hosts: HostRules | None) -> None:

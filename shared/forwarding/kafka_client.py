@@ -35,7 +35,7 @@ _WHAT_TO_DO: Final = {
 }
 
 
-class KafkaSender:
+class KafkaClient:
     """One producer. Thread-safe. Close it."""
 
     def __init__(self, endpoint: Endpoint, hosts: HostRules | None) -> None:
@@ -51,7 +51,7 @@ class KafkaSender:
         self._thread.start()
 
     def send(self, key: str, event: bytes) -> ForwardOutcome:
-        """See `Sender`. `key` goes along as the header `posthouse_key`, where it is not the id."""
+        """See `EndpointClient`. The header `posthouse_key` has `key`, where that is not the id."""
         started = time.monotonic()
         report: Future[KafkaError | None] = Future()
 

@@ -33,7 +33,7 @@ _LARGER_THAN_STREAM_TAKES: Final = 10054
 _STRUCTURED: Final = "application/cloudevents+json"
 
 
-class NatsSender:
+class NatsClient:
     """One connection, on an event loop in a thread of its own. Thread-safe. Close it."""
 
     def __init__(self, endpoint: Endpoint, hosts: HostRules | None) -> None:
@@ -54,7 +54,7 @@ class NatsSender:
         self._thread.start()
 
     def send(self, key: str, event: bytes) -> ForwardOutcome:
-        """See `Sender`."""
+        """See `EndpointClient`."""
         started = time.monotonic()
         return asyncio.run_coroutine_threadsafe(
             self._sent(key, event, started), self._loop

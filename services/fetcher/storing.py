@@ -47,7 +47,9 @@ class Intake:
         self._ref: MailRef | None = None
         self._offset = 0
         self._hash = sha256()
-        self._head = bytearray()
+        #: What came first of the mail under way, and octets that are still wanted of it.
+        self._beginning: list[bytes] = []
+        self._beginning_left = 0
         self._messages: list[NewMessage] = []
         self._unread: list[_Unread] = []
         self._unread_octets = 0
@@ -86,19 +88,21 @@ class Intake:
         self._ref = ref
         self._offset = self._pack.size
         self._hash = sha256()
-        self._head = bytearray()
+        self._beginning.clear()
+        self._beginning_left = HEADER_LIMIT + 1
 
     def write(self, chunk: bytes | memoryview) -> None:
         self._pack.write(chunk)
         self._hash.update(chunk)
-        left = HEADER_LIMIT + 1 - len(self._head)
-        if left > 0:
-            self._head += chunk[:left]
+        if self._beginning_left > 0:
+            self._beginning.append(bytes(chunk[: self._beginning_left]))
+            self._beginning_left -= len(chunk)
 
     def end(self) -> None:
         ref, self._ref = self._ref, None
         assert ref is not None, "a mail ends that never began"
-        head = bytes(self._head)
+        pieces = self._beginning
+        head = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         block = read_fields(head)
         size = self._pack.size - self._offset
         if is_blank(head, size, ref.size):

@@ -6,6 +6,7 @@ A search answers from an index, which may be damaged, late or cut; FETCH reads t
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from shared.mailbox.imap.search import is_limited, refusal
@@ -15,6 +16,11 @@ from shared.mailbox.imap.session import ImapSession, Untagged
 _WINDOW: Final = 2048
 #: Commands in a row that may bring nothing, each for half as many mails as the one before it.
 _MOST_EMPTY: Final = 16
+#: What nearly every answer looks like; all else takes the slower way.
+_USUAL: Final = re.compile(
+    rb"\((?:UID (\d{1,10}) FLAGS \(([^()]*)\)|FLAGS \(([^()]*)\) UID (\d{1,10}))"
+    rb"(?: MODSEQ \(\d+\))?\)\Z"
+)
 _UID: Final = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.I)
 _FLAGS: Final = re.compile(rb"[( ]FLAGS \(([^()]*)\)", re.I)
 
@@ -24,10 +30,24 @@ def flags_of(line: Untagged) -> tuple[int, frozenset[bytes]] | None:
     one of them."""
     if line.keyword != b"FETCH":
         return None
+    usual = _USUAL.match(line.rest)
+    if usual is not None:
+        before, named, first, behind = usual.groups()
+        told = first if named is None else named
+        return int(before or behind), _known(told) if len(told) <= _SHORT else _names(told)
     uid, flags = _UID.search(line.rest), _FLAGS.search(line.rest)
     if uid is None or flags is None:
         return None
-    return int(uid[1]), frozenset(flags[1].lower().split())
+    return int(uid[1]), _names(flags[1])
+
+
+def _names(told: bytes) -> frozenset[bytes]:
+    return frozenset(told.lower().split())
+
+
+#: The mails of a folder have the same few flags.
+_SHORT: Final = 100
+_known = lru_cache(maxsize=256)(_names)
 
 
 def read_flags(session: ImapSession, total: int) -> dict[int, frozenset[bytes]]:

@@ -16,6 +16,11 @@ from shared.messages import Key
 
 _ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS)"
 _GMAIL_ITEMS = b"(UID RFC822.SIZE INTERNALDATE FLAGS X-GM-MSGID X-GM-THRID X-GM-LABELS)"
+#: What nearly every answer looks like, its items in any order; all else takes the slower way.
+_USUAL = re.compile(
+    rb"\((?:(?:UID (\d{1,10})|RFC822\.SIZE (\d{1,19})|INTERNALDATE \"([^\"]{26})\""
+    rb"|FLAGS \(([^()]*)\))(?: |\)\Z)){4}\Z"
+)
 _UID = re.compile(rb"[( ]UID (\d{1,10})[ )]", re.I)
 _SIZE = re.compile(rb"[( ]RFC822\.SIZE (\d{1,19})[ )]", re.I)
 _DATE = re.compile(rb'[( ]INTERNALDATE "([^"]{20,40})"', re.I)
@@ -32,6 +37,7 @@ _MONTHS = {
     name: number
     for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)
 }
+_ISO_MONTHS = {name.decode().capitalize(): f"{number:02d}" for name, number in _MONTHS.items()}
 _BITS = (1 << 64) - 1
 _NO_DETAIL: Mapping[str, Any] = {}
 
@@ -130,6 +136,16 @@ def _fetch(
 
 def _parse(line: Untagged) -> MailRef | None:
     """One FETCH response; None where no UID says which mail it is about."""
+    usual = _USUAL.match(line.rest)
+    if usual is not None:
+        told, octets, date, flags = usual.groups()
+        if told and octets and date and flags is not None:
+            seen = b"\\seen" in flags.lower()
+            return MailRef(int(told), int(octets), parse_date(date), seen, _NO_DETAIL)
+    return _parse_any(line)
+
+
+def _parse_any(line: Untagged) -> MailRef | None:
     rest = b" ".join(part if isinstance(part, bytes) else _quoted(*part) for part in line.parts)
     # Labels may hold any word: what else is looked for must not be found in them.
     labels = _LABELS.search(rest)
@@ -179,6 +195,19 @@ def _signed(number: int) -> int:
 
 def parse_date(text: bytes) -> datetime | None:
     """`17-Jul-1996 02:44:25 -0700` (RFC 3501 date-time) in UTC; None where it is no such date."""
+    if len(text) == 26:
+        try:
+            words = text.decode("ascii")
+            day, zone = words[:2].lstrip(), words[21:]
+            said = f"{words[7:11]}-{_ISO_MONTHS[words[3:6]]}-{day:0>2}T{words[12:20]}{zone}"
+            moment = datetime.fromisoformat(said)
+            return moment if zone == "+0000" else moment.astimezone(UTC)
+        except (ValueError, KeyError, OverflowError):
+            pass
+    return _parse_any_date(text)
+
+
+def _parse_any_date(text: bytes) -> datetime | None:
     text = text.strip().rjust(26)
     try:
         sign = -1 if text[21:22] == b"-" else 1

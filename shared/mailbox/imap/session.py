@@ -243,7 +243,8 @@ class ImapSession:
                     self.finished(line)
                 continue
             untagged = self.parse(line)
-            size += sum(len(part[1]) for part in untagged.parts[:-1])
+            if len(untagged.parts) > 1:
+                size += sum(len(part[1]) for part in untagged.parts[:-1])
             if on_untagged is not None and on_untagged(untagged):
                 continue
             self.stream.transcript.received(line)
@@ -291,7 +292,7 @@ class ImapSession:
         keyword = match[2].upper()
         rest = line[match.end() :]
         number = int(match[1]) if match[1] else None
-        if keyword in _FREE_TEXT:
+        if keyword in _FREE_TEXT or rest[-1:] != b"}":  # the end of a literal's announcement
             return Untagged(number, keyword, (rest,))
         parts: list[Any] = []
         held = 0

@@ -156,7 +156,7 @@ class Dispatcher:
         without: list[Run] = []
         for run in runs:
             mailbox = None
-            if not (run.changed or run.state.needs_look):
+            if not (run.changed or run.state.has_work):
                 mailbox = self.sessions.take_waiting(run.connection)
             if mailbox is not None:
                 asking.append((run, mailbox, run.connection.folder, run.state.cursor))

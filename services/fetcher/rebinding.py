@@ -42,15 +42,15 @@ def note_uid_validity(run: Run, now: Cursor) -> None:
         # Noted before anything is committed under it: this run may break off, and the folder may
         # be another one when the next run comes.
         with run.tools.database.autocommit() as session:
-            look = folder_identity.record_first_uid_validity(
+            history = folder_identity.record_first_uid_validity(
                 session,
                 run.lease,
                 folder_ref.connection_id,
                 folder_ref.folder,
                 folder_ref.uid_validity,
             )
-        run.nothing_known = look.nothing_known and not state.skip_existing
-        if look.knows_earlier:  # the connection read it once, and another folder in between
+        run.nothing_known = history.nothing_known and not state.skip_existing
+        if history.knows_earlier:  # the connection read it once, and another folder in between
             _begin_rebinding(run)
     elif state.uid_validity != folder_ref.uid_validity:
         _begin_rebinding(run)

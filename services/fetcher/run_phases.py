@@ -49,7 +49,7 @@ def fetch(run: Run) -> None:
     """
     run.report.pause = run.mailbox.capabilities.login_delay
     run.report.settling_refused = None
-    if not (run.changed or run.state.needs_look) and _is_unchanged(run):
+    if not (run.changed or run.state.has_work) and _is_unchanged(run):
         run.report.idle = True
         _leave(run)
         return
@@ -101,7 +101,7 @@ def _open(run: Run) -> None:
             run.connection.selection,
             state.start_since,
             state.cursor,
-            count_known=state.looks_at_all,
+            count_known=state.lists_all,
         )
     status = mailbox.open(run.connection.folder)
     run.folder_ref = FolderRef(run.connection.id, run.connection.folder, status.uid_validity)
@@ -156,7 +156,7 @@ def _fetch_listings(run: Run) -> None:
     run.report.absent |= run.tools.absent.of(run.folder_ref)
     known = run.known_mails()
     # An IMAP server is asked for all of it, and goes on from there; others begin anew.
-    anew = run.state.looks_at_all and run.folder_ref.uid_validity is None
+    anew = run.state.lists_all and run.folder_ref.uid_validity is None
     while True:
         with traces.span("list", connection=run.connection.id) as span:
             listing = run.mailbox.list_new(
@@ -165,7 +165,7 @@ def _fetch_listings(run: Run) -> None:
                 since=run.state.start_since,
                 limit=_LISTED_AT_ONCE,
                 cursor=None if anew else run.state.cursor,
-                count_known=run.state.looks_at_all,
+                count_known=run.state.lists_all,
             )
             span.set_attribute("posthouse.mails", len(listing.new))
         run.tools.reached("listed")

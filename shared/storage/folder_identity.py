@@ -17,8 +17,8 @@ REBINDING_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class FirstLook:
-    """At a folder of which no UIDVALIDITY is on record. `knows_earlier`: mails of it are known, and
+class FolderHistory:
+    """Of a folder of which no UIDVALIDITY is on record. `knows_earlier`: mails of it are known, and
     all of them under another one. `nothing_known`: none is."""
 
     knows_earlier: bool
@@ -27,14 +27,14 @@ class FirstLook:
 
 def record_first_uid_validity(
     session: Session, lease: Lease, connection_id: int, folder: str, uid_validity: int
-) -> FirstLook:
-    """Records the UIDVALIDITY at the first look, unless `knows_earlier`. Raises LeaseLost."""
+) -> FolderHistory:
+    """Records the first UIDVALIDITY of a folder, unless `knows_earlier`. Raises LeaseLost."""
     values = {"mailbox": lease.mailbox, "fence": lease.fence, "owner": lease.owner}
     values |= {"connection_id": connection_id, "folder": folder, "uid_validity": uid_validity}
     row = session.execute(_SQL["record_first_uid_validity"], values).fetchone()
     if row is None or not row[0]:
         raise leases.lost(lease)
-    return FirstLook(*row[1:])
+    return FolderHistory(*row[1:])
 
 
 def record_uid_validity_change(

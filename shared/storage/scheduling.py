@@ -57,19 +57,16 @@ class RunState:
     awaited_since: datetime
 
     @property
-    def needs_look(self) -> bool:
+    def has_work(self) -> bool:
         """Whether there is something to do even where nothing changed on the server."""
         return (
-            self.has_unsettled
-            or self.skip_existing
-            or self.has_failed_downloads
-            or self.looks_at_all
+            self.has_unsettled or self.skip_existing or self.has_failed_downloads or self.lists_all
         )
 
     @property
-    def looks_at_all(self) -> bool:
-        """Whether the whole folder is looked at, as once a day: for what left it, and for mails
-        that came where nobody looks for new ones, nor the server tells. A first look sees all.
+    def lists_all(self) -> bool:
+        """Whether the whole folder is listed, as once a day: for what left it, and for mails that
+        came where nobody looks for new ones, nor the server tells. A first run lists all anyway.
         """
         return self.prune_due and (self.uid_validity is not None or self.cursor is not None)
 

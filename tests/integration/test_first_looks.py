@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import LeaseLost
 from shared.storage import folder_identity, known_sets
-from shared.storage.folder_identity import FirstLook
+from shared.storage.folder_identity import FolderHistory
 from shared.storage.leases import Lease
 from shared.storage.pool import Database, Session
 from tests.integration.rows import add_connection
@@ -47,14 +47,16 @@ def noted(session: Session, connection: int) -> tuple[object, ...]:
     return row
 
 
-def look(session: Session, lease: Lease, connection: int) -> FirstLook:
+def record(session: Session, lease: Lease, connection: int) -> FolderHistory:
     return folder_identity.record_first_uid_validity(session, lease, connection, "INBOX", VALIDITY)
 
 
 def test_where_nothing_is_known_there_is_nothing_to_prune_for_a_day(
     session: Session, connection: int, lease: Lease
 ) -> None:
-    assert look(session, lease, connection) == FirstLook(knows_earlier=False, nothing_known=True)
+    assert record(session, lease, connection) == FolderHistory(
+        knows_earlier=False, nothing_known=True
+    )
     assert noted(session, connection) == (VALIDITY, True)
 
 
@@ -64,7 +66,7 @@ def test_what_is_known_of_another_folder_is_compared(
 ) -> None:
     """Known by an earlier folder of the name, or by this one before others were read."""
     known_sets.add_known(session, connection, "INBOX", validity, [1, 2])
-    assert look(session, lease, connection) == FirstLook(earlier, nothing_known=False)
+    assert record(session, lease, connection) == FolderHistory(earlier, nothing_known=False)
     assert noted(session, connection) == (None if earlier else VALIDITY, False)
 
 
@@ -73,5 +75,5 @@ def test_nothing_is_noted_for_who_lost_the_lease(
 ) -> None:
     session.execute("UPDATE lease SET fence = fence + 1")
     with pytest.raises(LeaseLost):
-        look(session, lease, connection)
+        record(session, lease, connection)
     assert noted(session, connection) == (None, False)

@@ -87,7 +87,7 @@ def continued(cursor: Cursor | None, status: OpenedFolder) -> Cursor:
     return cursor
 
 
-class Look:
+class SearchAhead:
     """What `search_folder` will ask of a folder with this `cursor`, sent with what opens it."""
 
     def __init__(
@@ -143,12 +143,12 @@ def search_folder(
     *,
     everything: bool,
     by_flags: bool = False,
-    look: Look | None = None,
+    ahead: SearchAhead | None = None,
 ) -> Selected:
     """Which mails come into question, in one round trip.
 
     `everything`: the whole folder is looked at. `by_flags`: where searches leave mails out, the
-    flags of all are read; else `left_out` says so. `look`: what was asked as it was opened.
+    flags of all are read; else `left_out` says so. `ahead`: what was asked as it was opened.
 
     UIDNEXT is no bound of what was had: it may be too high, and mails below it would never come.
     The highest UID that was seen is one (`highest` of the cursor).
@@ -165,8 +165,8 @@ def search_folder(
     promised = {queries[0]: counted_unread}
     if not unread_only and not all_of_it:
         promised[queries[1]] = arrived
-    found = look.found if look is not None and look.queries == queries else None
-    described = look.described if look is not None else {}
+    found = ahead.found if ahead is not None and ahead.queries == queries else None
+    described = ahead.described if ahead is not None else {}
     beside, had = None, int(before.get("uid_next", 1))
     if found is None and 0 < int(status.cursor["uid_next"]) - had <= _FEW:
         beside = Beside(from_on(session, had), taking(described))

@@ -30,7 +30,7 @@ from shared.mailbox.imap.folders import ImapFolders
 from shared.mailbox.imap.headers import fetch_headers
 from shared.mailbox.imap.idle import IdleWait
 from shared.mailbox.imap.listing import (
-    Look,
+    SearchAhead,
     Selected,
     all_there,
     arrived_since,
@@ -70,8 +70,8 @@ class ImapMailbox:
         self._open = OpenFolder(session, self._folders)
         self._poll: _Poll | None = None
         #: What is to be asked with the next `open`, and what was asked with the last one.
-        self._next_look: Look | None = None
-        self._look: Look | None = None
+        self._next_search: SearchAhead | None = None
+        self._search_ahead: SearchAhead | None = None
 
     # ---- what it is
 
@@ -135,16 +135,18 @@ class ImapMailbox:
         return IdleWait(self._session, changed=cursor is None or not unchanged(cursor, now))
 
     def open(self, folder: str) -> OpenedFolder:
-        self._look, self._next_look = self._next_look, None
+        self._search_ahead, self._next_search = self._next_search, None
         with self._step("folder"):
-            return self._open.open(folder, self._look)
+            return self._open.open(folder, self._search_ahead)
 
     def listing_is_next(
         self, selection: Selection, since: datetime | None, cursor: Cursor, *, count_known: bool
     ) -> None:
         if names_answers(self._session):
             count_known = count_known and int(cursor.get("messages", 0)) <= MOST_LOOKED_AT
-            self._next_look = Look(self._session, selection, since, cursor, everything=count_known)
+            self._next_search = SearchAhead(
+                self._session, selection, since, cursor, everything=count_known
+            )
 
     # ---- what is new
 
@@ -199,11 +201,11 @@ class ImapMailbox:
     ) -> Selected:
         """Where a search leaves out what the folder counts, somebody may just have read or removed
         a mail: both are asked once more, and then the flags of all mails."""
-        status, look = self._open.in_step(), self._look
-        self._look = None
+        status, ahead = self._open.in_step(), self._search_ahead
+        self._search_ahead = None
         with self._step("list"):
             asked = (selection, since, cursor)
-            found = search_folder(self._session, status, *asked, everything=everything, look=look)
+            found = search_folder(self._session, status, *asked, everything=everything, ahead=ahead)
             if not found.left_out:
                 return found
         again = self._opened_again()

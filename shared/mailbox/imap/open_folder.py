@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from shared.mailbox.base import FolderStatus
 from shared.mailbox.failures import Refused, SessionLost
 from shared.mailbox.imap.folders import ImapFolders
-from shared.mailbox.imap.listing import Look
+from shared.mailbox.imap.listing import SearchAhead
 from shared.mailbox.imap.session import ImapSession, Reply, string
 from shared.mailbox.imap.settle import refused
 from shared.mailbox.imap.status import OpenedFolder, opened_folder, send_status, status_of
@@ -74,9 +74,9 @@ class OpenFolder:
         return status_of(self._session, reply, folder)
 
     def open(
-        self, folder: str, look: Look | None = None, *, foreseen: bool = False
+        self, folder: str, ahead: SearchAhead | None = None, *, foreseen: bool = False
     ) -> OpenedFolder:
-        """Opens it to be looked at; `look` goes out with what it takes.
+        """Opens it to be looked at; `ahead` goes out with what it takes.
 
         Where that was `foreseen`, what `send_open` has just sent is the question. For others its
         answers may be as old as the session waited.
@@ -85,15 +85,15 @@ class OpenFolder:
         self._session.stream.start_clock()
         opening = self._opening if foreseen else None
         if opening is None or opening.name != name:
-            opening = self._send_open(name, more=look is not None)
+            opening = self._send_open(name, more=ahead is not None)
         self._opening = None
-        if look is not None:
-            look.send()
+        if ahead is not None:
+            ahead.send()
         for tag in opening.left:
             self._session.reply(tag)
         reported, reply = self._session.reply(opening.status), self._session.reply(opening.examine)
-        if look is not None:
-            look.read()
+        if ahead is not None:
+            ahead.read()
         # Whichever was carried out first: each answer tells by itself what it is about.
         reported.untagged = reply.untagged = [*reported.untagged, *reply.untagged]
         status = self.status_of(reported, folder)

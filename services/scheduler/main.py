@@ -14,6 +14,7 @@ import structlog
 from services.scheduler import alerting
 from services.scheduler.emitting import Emitter
 from services.scheduler.queue_guard import Guard
+from services.scheduler.repeated_errors import RepeatedErrors
 from services.scheduler.retention import housekeeping
 from services.scheduler.revocation import learn
 from services.scheduler.settings import SchedulerSettings
@@ -41,8 +42,6 @@ _log = structlog.get_logger(__name__)
 #: others are claimed. A claim takes some 45 µs a connection, and jobs wait for all that it takes.
 _FIRST_CLAIM = 500
 _RESEND_SECONDS = 1.0
-#: Until a chore that goes on failing for the same reason is logged again.
-_SAID_AGAIN_SECONDS = 60.0
 _LOST_SECONDS = 1.0
 _HOUSEKEEPING_SECONDS = 300.0
 _ALERTS_SECONDS = 5.0
@@ -170,16 +169,15 @@ class Scheduler:
 
 def _every(stop: threading.Event, name: str, seconds: float, work: Callable[[], object]) -> None:
     """Runs `work` now and then every `seconds`, whatever becomes of it, until `stop`."""
-    logged, logged_at = "", 0.0
+    errors = RepeatedErrors()
     while True:
         started = time.monotonic()
         try:
             work()
         except PosthouseError as error:
             # It may fail ten times a second, for as long as a broker takes nothing.
-            if str(error) != logged or started - logged_at >= _SAID_AGAIN_SECONDS:
-                logged, logged_at = str(error), started
-                _log.warning("chore failed", chore=name, error=logged)
+            for text in errors.to_log([str(error)]):
+                _log.warning("chore failed", chore=name, error=text)
         except Exception:  # a chore that fails is done again; the thread goes on
             _log.exception("chore failed unexpectedly", chore=name)
         if stop.wait(max(0.0, seconds - (time.monotonic() - started))):

@@ -7,11 +7,12 @@ from Postgres: everything recorded at or after the handler's watermark.
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
+from services.scheduler.repeated_errors import RepeatedErrors
 from shared.errors import PosthouseError
 from shared.queueing.output import Output, QueueCounts
 from shared.storage import delivering_again, handler_queues
@@ -28,6 +29,8 @@ RECORDING_MARGIN = timedelta(minutes=10)
 RESTART_GRACE = timedelta(seconds=30)
 #: Between Postgres' clock and that of this machine, which reads the broker's.
 CLOCK_MARGIN = timedelta(minutes=1)
+#: Handlers that the log names of those whose queues could not be looked at for one reason.
+_HANDLERS_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,14 @@ class Guard:
     output: Output
     #: Where `output` is, without secrets: queues on another broker are new ones.
     place: str
+    errors: RepeatedErrors = field(default_factory=RepeatedErrors)
 
     def check_all(self) -> int:
         """One look at every handler's queue; how many were created. One that fails waits."""
         with self.database.transaction() as session:
             names = handler_queues.handlers(session)
         refilled = 0
+        failed: dict[str, list[str]] = {}
         for handler in names:
             try:
                 with self.database.transaction() as session:
@@ -50,9 +55,16 @@ class Guard:
                 if generation is not None and self._make(handler, generation):
                     refilled += 1
             except PosthouseError as error:
-                _log.warning(
-                    "queue of a handler not checked", handler=handler.name, error=str(error)
-                )
+                failed.setdefault(str(error), []).append(handler.name)
+        # A broker that is away fails all of them with the same words, at every look.
+        for text in self.errors.to_log(failed):
+            unseen = failed[text]
+            _log.warning(
+                "queues of handlers not checked",
+                count=len(unseen),
+                handlers=unseen[:_HANDLERS_NAMED],
+                error=text,
+            )
         return refilled
 
     def _make(self, handler: HandlerName, generation: uuid.UUID) -> bool:

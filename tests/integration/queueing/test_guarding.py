@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.scheduler import queue_guard
 from services.scheduler.queue_guard import Guard
+from services.scheduler.repeated_errors import RepeatedErrors
 from shared.clock import utc_now
 from shared.queueing.output import Publication, QueueCounts
 from shared.queueing.output.open import open_output
@@ -182,6 +184,25 @@ def test_a_queue_that_cannot_be_looked_at_keeps_no_other_from_being_made(place: 
         add_handler(session, "other", utc_now())
     assert place.guard.check_all() == 1
     assert place.output.inspect("other").exists
+
+
+def test_a_broker_that_is_away_is_logged_once_a_minute_and_not_for_each_queue(
+    place: Place,
+) -> None:
+    with place.database.transaction() as session:
+        add_handler(session, "other", utc_now())
+    now = [0.0]
+    guard = Guard(place.database, place.output, "redis://here", RepeatedErrors(lambda: now[0]))
+    guard.check_all()
+    place.server.stop()
+    for _ in range(2):  # connections that were open end in words of their own
+        guard.check_all()
+    logged = []
+    for now[0] in (59.0, 61.0, 62.0):
+        with capture_logs() as lines:
+            guard.check_all()
+        logged.append([(one["count"], sorted(one["handlers"])) for one in lines])
+    assert logged == [[], [(2, sorted([place.handler, "other"]))], []]
 
 
 @pytest.mark.promise("I2")

@@ -15,7 +15,7 @@ from shared.allowed_hosts import HostRules
 from shared.errors import InvalidInput, PosthouseError, SecretKeyMissing
 from shared.mailbox.failures import Refused
 from shared.mailbox.net import https
-from shared.storage.alert_deliveries import Target
+from shared.storage.alert_deliveries import AlertedWebhook
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.vault import SecretPath, Vault
 
@@ -30,7 +30,7 @@ class Call:
     """One call as it went: HTTP's status (None: no answer), or why it failed."""
 
     alert: Alert
-    target: Target
+    target: AlertedWebhook
     status: int | None
     error: str | None
     retry_after: timedelta | None = None
@@ -57,7 +57,7 @@ class WebhookCaller:
         self._public_url = public_url
         self._hosts = hosts
 
-    def deliver(self, work: Sequence[tuple[Alert, Target]]) -> list[Call]:
+    def deliver(self, work: Sequence[tuple[Alert, AlertedWebhook]]) -> list[Call]:
         """Stops at the first call that gets no answer: the receiver is down, the rest waits."""
         calls = []
         # A redirect is an error: it could lead where the rules would not.
@@ -69,7 +69,7 @@ class WebhookCaller:
                     break
         return calls
 
-    def _call(self, client: httpx.Client, alert: Alert, target: Target) -> Call:
+    def _call(self, client: httpx.Client, alert: Alert, target: AlertedWebhook) -> Call:
         try:
             request = compose(
                 alert,
@@ -98,7 +98,7 @@ class WebhookCaller:
         reason = f"The receiver answered {answer.status_code} {answer.reason_phrase}."
         return Call(alert, target, answer.status_code, reason, _retry_after(answer))
 
-    def _opened(self, column: str, target: Target, sealed: bytes | None) -> str:
+    def _opened(self, column: str, target: AlertedWebhook, sealed: bytes | None) -> str:
         if sealed is None:
             return ""
         path = SecretPath(WEBHOOK_TABLE, column, str(target.id))

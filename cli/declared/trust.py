@@ -12,7 +12,7 @@ from cli.arguments import read_file
 from cli.client import Api
 from cli.declared.changes import Change, Difference
 from cli.declared.document import Document, TrustedEntry
-from shared.certificates.senders import parse_sender_upload, read_certificates, with_news
+from shared.certificates.senders import merge_newer_copy, parse_sender_upload, read_certificates
 from shared.errors import InvalidInput
 
 #: The section of the file, and its path in the API.
@@ -106,7 +106,7 @@ def _fingerprint(kind: str, name: str, content: bytes) -> str:
 def _newer(known: bytes, content: bytes) -> bytes | None:
     """The key of a sender with what the file adds to it; None where that is nothing."""
     (old,), (given,) = parse_sender_upload(known), parse_sender_upload(content)
-    newer = with_news(old.certificate, given)
+    newer = merge_newer_copy(old.certificate, given)
     return None if newer is None else newer.certificate
 
 

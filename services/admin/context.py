@@ -81,8 +81,8 @@ class Context:
         session: Session,
         action: str,
         subject: str,
-        before: audit.Told = None,
-        after: audit.Told = None,
+        before: audit.Audited = None,
+        after: audit.Audited = None,
     ) -> None:
         """Writes the audit entry of a change, in the transaction of the change."""
         audit.record(session, self.principal.name, action, subject, before, after)

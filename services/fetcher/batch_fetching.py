@@ -14,7 +14,7 @@ from services.fetcher.downloading import Downloads
 from services.fetcher.full_store import too_large_for_store
 from services.fetcher.prefetch import pipelined
 from services.fetcher.quarantining import blame, leave_oversize, with_headers
-from services.fetcher.released_mails import forget_gone
+from services.fetcher.released_mails import forget_vanished_releases
 from services.fetcher.run import Committed, Run, SessionBroke
 from services.fetcher.settling import settle
 from services.fetcher.storing import Intake, batches
@@ -103,7 +103,7 @@ class Batches:
                 left = [ref for ref, why in intake.postponed if why.code != "mail-vanished"]
                 gone = {ref.key for ref, _ in intake.postponed}.difference(ref.key for ref in left)
                 released = [key for key in gone & self._failed.keys() if self._failed[key].released]
-                forget_gone(run, released)
+                forget_vanished_releases(run, released)
                 run.report.absent |= gone.difference(released)
                 complete = complete and not left and all_known
         return settled, complete, trouble

@@ -98,9 +98,9 @@ class Listeners:
         """Whether this session begins to listen at this moment, and cannot be taken."""
         return connection_id in self._beginning
 
-    def settled(self, connection_id: int, patience: float) -> bool:
+    def settled(self, connection_id: int, within_s: float) -> bool:
         """Waits, with the lock, while the session begins to listen; False where it takes longer."""
-        return self._begun.wait_for(lambda: connection_id not in self._beginning, patience)
+        return self._begun.wait_for(lambda: connection_id not in self._beginning, within_s)
 
     def reserve(self, connection_id: int, kept: Kept) -> bool:
         """With the lock: whether there is room for one more, which `listen` then has to use. Not

@@ -28,7 +28,7 @@ def released_beside(run: Run, known: Known, listed: Sequence[MailRef]) -> list[M
     return [MailRef(key, 0) for key in known.missing([key for key in found if key not in there])]
 
 
-def forget_gone(run: Run, keys: Sequence[Key]) -> None:
+def forget_vanished_releases(run: Run, keys: Sequence[Key]) -> None:
     """These are not on their server any more."""
     if keys:
         _log.warning("released mails are gone from their server", mails=len(keys))

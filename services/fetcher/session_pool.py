@@ -154,12 +154,12 @@ class SessionPool:
             del self._waiting[connection.id]
             return kept.mailbox
 
-    def wake(self, connection: Connection, patience: float) -> bool:
+    def wake(self, connection: Connection, within_s: float) -> bool:
         """Whether a session of this connection waits here that `take` gives without a login; one
-        that listens is taken out of that, which its server has to confirm within `patience`
+        that listens is taken out of that, which its server has to confirm within `within_s`
         seconds. One that is to be renewed is ended."""
         with self._lock:
-            if not self._listeners.settled(connection.id, patience):
+            if not self._listeners.settled(connection.id, within_s):
                 return False
             waits = self._waiting.get(connection.id)
             if waits is not None and self._is_current(waits, connection):
@@ -167,7 +167,7 @@ class SessionPool:
             kept = self._waiting.pop(connection.id, None) or self._listeners.pop(connection.id)
         if kept is None:
             return False
-        answers = kept is waits or self._listeners.release(connection.id, kept, patience)
+        answers = kept is waits or self._listeners.release(connection.id, kept, within_s)
         if not (answers and self._is_current(kept, connection)):
             self._end(kept)
             return False

@@ -18,7 +18,7 @@ from shared.alerts.raised import Alert, retry_delay
 from shared.allowed_hosts import HostRules
 from shared.clock import utc_now
 from shared.storage import alert_checks, alert_deliveries, services
-from shared.storage.alert_deliveries import Target
+from shared.storage.alert_deliveries import AlertedWebhook
 from shared.storage.pool import Database
 from shared.telemetry import metrics
 from shared.vault import Vault
@@ -51,13 +51,15 @@ def deliver_due(
         with database.transaction() as session:
             due = sorted(alert_deliveries.claim_due(session, _BATCH), key=lambda alert: alert.id)
             wanted = [(alert, alert_deliveries.undelivered(session, alert)) for alert in due]
-        by_target: dict[int, list[tuple[Alert, Target]]] = defaultdict(list)
+        by_webhook: dict[int, list[tuple[Alert, AlertedWebhook]]] = defaultdict(list)
         for alert, targets in wanted:
             for target in targets:
-                by_target[target.id].append((alert, target))
+                by_webhook[target.id].append((alert, target))
         caller = WebhookCaller(vault, now, public_url, hosts)
         with ThreadPoolExecutor(_RECEIVERS_AT_ONCE, thread_name_prefix="webhook") as pool:
-            calls = [call for done in pool.map(caller.deliver, by_target.values()) for call in done]
+            calls = [
+                call for done in pool.map(caller.deliver, by_webhook.values()) for call in done
+            ]
         _record(database, wanted, calls)
         made += len(calls)
         if len(due) < _BATCH:
@@ -84,7 +86,7 @@ def raise_own_health(database: Database) -> None:
 
 
 def _record(
-    database: Database, wanted: Sequence[tuple[Alert, list[Target]]], calls: Sequence[Call]
+    database: Database, wanted: Sequence[tuple[Alert, list[AlertedWebhook]]], calls: Sequence[Call]
 ) -> None:
     """Logs the calls, and decides for each alert whether it is done or when it is tried again."""
     taken = {(call.alert.id, call.target.id) for call in calls if call.is_taken}

@@ -92,7 +92,7 @@ def parse_senders(data: bytes) -> Sequence[ParsedSender]:
     return [_certificate(one) for one in read_certificates(data)]
 
 
-def with_news(known: bytes, given: ParsedSender) -> ParsedSender | None:
+def merge_newer_copy(known: bytes, given: ParsedSender) -> ParsedSender | None:
     """An OpenPGP key that is known, with what a newer copy of it adds: a later end, a subkey, a
     revocation. None where it adds nothing, and for a certificate, which does not change.
 

@@ -18,7 +18,7 @@ _QUERIES = Queries("alert_deliveries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class AlertedWebhook:
     """An enabled webhook to which an alert has still to be sent, its `url` and `secret` sealed."""
 
     id: int
@@ -46,17 +46,20 @@ def claim_due(session: Session, limit: int) -> list[Alert]:
     return [_alert(row) for row in rows]
 
 
-def undelivered(session: Session, alert: Alert) -> list[Target]:
+def undelivered(session: Session, alert: Alert) -> list[AlertedWebhook]:
     """The webhooks that want this alert and have not taken it yet."""
     only = alert.data.webhook_id if isinstance(alert.data, WebhookTest) else None
     kinds = [alert.kind, *alert.data.closes]
     values = {"id": alert.id, "raised_at": alert.at, "only": only, "kinds": kinds}
     rows = session.execute(_QUERIES["undelivered_webhooks"], values)
-    return [Target(id=i, name=n, url=u, secret=s, template=Template(t)) for i, n, u, s, t in rows]
+    return [
+        AlertedWebhook(id=i, name=n, url=u, secret=s, template=Template(t))
+        for i, n, u, s, t in rows
+    ]
 
 
 def log_delivery(
-    session: Session, alert: Alert, target: Target, status: int | None, error: str | None
+    session: Session, alert: Alert, target: AlertedWebhook, status: int | None, error: str | None
 ) -> None:
     values = {"alert_id": alert.id, "webhook_id": target.id, "status": status, "error": error}
     session.execute(_QUERIES["log_delivery"], values)

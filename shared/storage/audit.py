@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _QUERIES = Queries("audit")
 
-#: What an entry says of a thing before or after a change: its fields by name.
-Told: TypeAlias = "Mapping[str, Any] | DataclassInstance | None"
+#: A thing as an entry of the log has it, before or after a change: its fields by name.
+Audited: TypeAlias = "Mapping[str, Any] | DataclassInstance | None"
 
 #: A field whose name holds one of these is never written, whatever its value.
 _SECRET: Final = ("password", "secret", "token", "private_key", "cache", "pkcs12")
@@ -69,8 +69,8 @@ def record(
     actor: str,
     action: str,
     subject: str,
-    before: Told = None,
-    after: Told = None,
+    before: Audited = None,
+    after: Audited = None,
 ) -> None:
     """Writes one entry in the caller's transaction.
 
@@ -119,7 +119,7 @@ def entries(
     return [Entry(*row) for row in rows]
 
 
-def _plain(value: Told) -> dict[str, Any] | None:
+def _plain(value: Audited) -> dict[str, Any] | None:
     """A JSON object; times as ISO 8601, octets left out."""
     if value is None:
         return None

@@ -30,7 +30,7 @@ from shared.forwards import Endpoint, ForwardOptions
 from shared.mailbox.base import Login
 from shared.mailbox.oauth import provider
 from shared.mailbox.open import open_mailbox
-from shared.storage.alert_deliveries import Target
+from shared.storage.alert_deliveries import AlertedWebhook
 from shared.storage.pool import Database
 from shared.storage.webhooks import WEBHOOK_TABLE
 from shared.vault import SecretPath, Vault, new_key
@@ -140,7 +140,7 @@ def webhook(port: int, _: Database) -> object:
     sealed = vault.seal(
         f"http://{NAME}:{port}/hook".encode(), SecretPath(WEBHOOK_TABLE, "url", "1")
     )
-    target = Target(id=1, name="hook", url=sealed, secret=None, template=Template.JSON)
+    target = AlertedWebhook(id=1, name="hook", url=sealed, secret=None, template=Template.JSON)
     alert = Alert(id=new_id(), data=WebhookTest(name="hook", webhook_id=1))
     return WebhookCaller(vault, utc_now(), "http://127.0.0.1", RULES).deliver([(alert, target)])
 

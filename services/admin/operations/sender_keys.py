@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from services.admin.context import Context
 from shared import input_fields as typed
-from shared.certificates.senders import ParsedSender, parse_sender_upload, with_news
+from shared.certificates.senders import ParsedSender, merge_newer_copy, parse_sender_upload
 from shared.errors import NameTaken
 from shared.storage import sender_keys
 from shared.storage.sender_keys import SenderKey
@@ -51,7 +51,7 @@ def add_sender_keys(ctx: Context, data: bytes, *, name: str = "") -> Sequence[in
 
 
 def _newer(there: SenderKey, given: ParsedSender) -> ParsedSender:
-    newer = with_news(there.certificate, given)
+    newer = merge_newer_copy(there.certificate, given)
     if newer is None:
         raise NameTaken(
             f"This sender is known already, as {there.name!r}.",

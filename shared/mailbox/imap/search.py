@@ -171,11 +171,11 @@ def _read(session: ImapSession, tags: Sequence[bytes], beside: Beside | None = N
     found: dict[bytes, set[int]] = {tag: set() for tag in searched}
     replies: list[Reply] = []
     usable = True
-    patience = time.monotonic() + _LONGEST_SEARCH
+    deadline = time.monotonic() + _LONGEST_SEARCH
 
     def take(line: Untagged) -> bool:
         nonlocal usable
-        if line.keyword == b"OK" and time.monotonic() < patience:
+        if line.keyword == b"OK" and time.monotonic() < deadline:
             session.stream.start_clock()  # `* OK still searching`: it is at work
         if line.keyword not in (b"SEARCH", b"ESEARCH"):
             return beside is not None and beside.take(line)

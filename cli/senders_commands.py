@@ -31,7 +31,7 @@ def list_senders(as_json: AsJson = False) -> None:
             "name": lambda s: s["name"],
             "kind": lambda s: s["kind"],
             "addresses": lambda s: ", ".join(s["emails"]),
-            "until": lambda s: (s["not_after"] or "never")[:10],
+            "until": lambda s: "revoked" if s["revoked"] else (s["not_after"] or "never")[:10],
             "fingerprint": lambda s: s["fingerprint"],
         },
         empty="None yet: no OpenPGP signature is valid.",

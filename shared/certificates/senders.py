@@ -130,6 +130,12 @@ def _checked(data: bytes) -> bytes:
     return data
 
 
+def is_revoked(kind: str, certificate: bytes) -> bool:
+    """Whether a stored OpenPGP key says itself that its owner revoked it; of a certificate its
+    authority says so."""
+    return kind == "openpgp" and Cert.from_bytes(certificate).is_revoked
+
+
 def text_of(kind: str, certificate: bytes) -> str:
     """A stored certificate or OpenPGP key as text: PEM, or armoured."""
     if kind == "openpgp":

@@ -18,7 +18,10 @@ _SQL = Queries("sender_keys")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderKey:
-    """A sender whose signatures count without a trust anchor. `kind` is `smime` or `openpgp`."""
+    """A sender whose signatures count without a trust anchor. `kind` is `smime` or `openpgp`.
+
+    `revoked`: an OpenPGP key says so, which is not looked at in Postgres.
+    """
 
     id: int
     kind: str
@@ -29,6 +32,7 @@ class SenderKey:
     not_after: datetime | None
     certificate: bytes = field(repr=False)
     created_at: datetime
+    revoked: bool = False
 
 
 def sender_keys(session: Session) -> list[SenderKey]:

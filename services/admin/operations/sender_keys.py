@@ -7,7 +7,12 @@ from collections.abc import Sequence
 
 from services.admin.context import Context
 from shared import input_fields as typed
-from shared.certificates.senders import ParsedSender, merge_newer_copy, parse_sender_upload
+from shared.certificates.senders import (
+    ParsedSender,
+    is_revoked,
+    merge_newer_copy,
+    parse_sender_upload,
+)
 from shared.errors import NameTaken
 from shared.storage import sender_keys
 from shared.storage.sender_keys import SenderKey
@@ -16,7 +21,10 @@ from shared.storage.sender_keys import SenderKey
 def list_sender_keys(ctx: Context) -> Sequence[SenderKey]:
     """All of them, by name."""
     with ctx.transaction() as session:
-        return sender_keys.sender_keys(session)
+        found = sender_keys.sender_keys(session)
+    return [
+        dataclasses.replace(one, revoked=is_revoked(one.kind, one.certificate)) for one in found
+    ]
 
 
 def add_sender_keys(ctx: Context, data: bytes, *, name: str = "") -> Sequence[int]:

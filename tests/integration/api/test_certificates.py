@@ -213,6 +213,7 @@ def test_a_newer_copy_of_a_senders_key_is_taken_and_an_older_one_takes_nothing_b
     assert (second["name"], second["not_after"][:10]) == ("Alice of sales", f"{end:%Y-%m-%d}")
     [third] = api.http.post("sender-keys", files={"file": ("key", bytes(revoked))}).json()
     assert Cert.from_bytes(third["certificate"].encode()).is_revoked
+    assert [one["revoked"] for one in (first, second, third)] == [False, False, True]
     for older in (key, extended, revoked):
         refused = problem(api.http.post("sender-keys", files={"file": ("key", bytes(older))}), 409)
         assert "known already, as 'Alice of sales'" in refused["detail"]

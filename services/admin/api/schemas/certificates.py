@@ -56,6 +56,7 @@ class SenderKeyOut(BaseModel):
     fingerprint: str
     not_after: datetime | None
     certificate: str = Field(description="The certificate in PEM, or the OpenPGP key armoured")
+    revoked: bool = Field(description="The owner of the OpenPGP key revoked it")
     created_at: datetime
 
 

@@ -23,13 +23,13 @@ from collections.abc import Callable, Iterator, MutableSet, Sequence
 from contextlib import contextmanager
 
 from posthouse.callbacks import Callback, Caller
-from posthouse.consuming import Loop, Options
-from posthouse.identity import check_token
+from posthouse.consumer_loop import Loop, Options
 from posthouse.ordering import OrderKey
 from posthouse.outcome import Outcome
 from posthouse.signing import MAX_AGE_S, Verifier
 from posthouse.source import Source
 from posthouse.source_opening import open_source
+from posthouse.token_check import check_token
 
 _log = logging.getLogger("posthouse")
 

@@ -23,12 +23,12 @@ from posthouse.consumer import Consumer
 from posthouse.contents import read_message
 from posthouse.event import MailEvent
 from posthouse.event_data import Connection, Headers, Raw, Redelivery, Security
-from posthouse.made_facts import facts_of
-from posthouse.made_mails import MadeMail
 from posthouse.mail import Address, AuthenticationResult, Spam
 from posthouse.ordering import OrderKey
 from posthouse.outcome import Outcome
 from posthouse.source import Held
+from posthouse.testing_facts import facts_of
+from posthouse.testing_mails import MadeMail
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

@@ -18,9 +18,9 @@ from posthouse import tnef
 from posthouse.contents import decoded_text, read_message
 from posthouse.file_names import safe_name
 from posthouse.flowed import is_flowed, joined
-from posthouse.made_bounces import bounce_of
 from posthouse.mail import Address, Evidence, Mail, Part, Recipient
 from posthouse.mime_parts import MESSAGE_TYPES, Leaf, leaves
+from posthouse.testing_bounces import bounce_of
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]+>")
 #: Report types (RFC 6522 section 3): RFC 3464, 8098, 5965.

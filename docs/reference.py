@@ -40,6 +40,7 @@ LOG_FIELDS: Final = {
     "chore": "name of the chore (`posthouse_chore_age_seconds` has the same)",
     "code": "the error in one word, as in the API; it stays the same over versions",
     "connection": "id of the connection",
+    "count": "number of handlers",
     "day": "partition of the ledger",
     "downloaded": "mails downloaded",
     "error": "the error, in a sentence",

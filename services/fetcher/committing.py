@@ -16,7 +16,7 @@ from services.fetcher.run import Committed, Ready, Run
 from services.fetcher.storing import Intake
 from shared.coalescing import Combiner
 from shared.errors import LeaseLost, PosthouseError
-from shared.mailbox.base import Foreseeing
+from shared.mailbox.base import AskingAhead
 from shared.messages import NewMessage
 from shared.storage import download_failures, ledger
 from shared.storage.ledger import Batch
@@ -118,7 +118,7 @@ def _settle_next(ready: Ready) -> None:
     Raises nothing: the batch is committed, and who tried once more would commit it twice.
     """
     mailbox = ready.run.mailbox
-    if ready.only and isinstance(mailbox, Foreseeing):
+    if ready.only and isinstance(mailbox, AskingAhead):
         try:
             mailbox.settling_is_next()
         except PosthouseError:

@@ -23,7 +23,7 @@ from services.fetcher.settling import settle, settle_at_end, settle_leftovers, u
 from shared.clock import utc_now
 from shared.connections import Selection
 from shared.errors import MailFailure, TryAgain
-from shared.mailbox.base import MOST_LOOKED_AT, Foreseeing, Known, Listing, MailRef
+from shared.mailbox.base import MOST_LOOKED_AT, AskingAhead, Known, Listing, MailRef
 from shared.mailbox.failures import LoginTooSoon, Unreachable
 from shared.mailbox.start_from_refusals import start_refusal
 from shared.messages import Key
@@ -83,7 +83,7 @@ def _leave(run: Run) -> None:
     mailbox, connection = run.mailbox, run.connection
     listens = connection.push and mailbox.capabilities.push and not run.report.again
     with contextlib.suppress(Unreachable):  # nothing is lost by it: the next poll notices
-        if listens and isinstance(mailbox, Foreseeing):
+        if listens and isinstance(mailbox, AskingAhead):
             mailbox.waiting_is_next(connection.folder)
         else:
             mailbox.leave()
@@ -96,7 +96,7 @@ def _is_unchanged(run: Run) -> bool:
 def _open(run: Run) -> None:
     state, mailbox = run.state, run.mailbox
     looks_first = not (state.has_unsettled or state.skip_existing)
-    if state.cursor is not None and looks_first and isinstance(mailbox, Foreseeing):
+    if state.cursor is not None and looks_first and isinstance(mailbox, AskingAhead):
         mailbox.listing_is_next(
             run.connection.selection,
             state.start_since,

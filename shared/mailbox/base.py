@@ -373,7 +373,7 @@ class Pollable(Protocol):
 
 
 @runtime_checkable
-class Foreseeing(Protocol):
+class AskingAhead(Protocol):
     """A mailbox that can be told what comes next: it asks for what that needs, and nobody waits for
     the answer (IMAP has it). Something else may come all the same."""
 

@@ -10,7 +10,7 @@ import pytest
 from shared.connection_editing import edit
 from shared.connections import Mode
 from shared.errors import InvalidInput
-from shared.mailbox.base import Foreseeing, Mailbox
+from shared.mailbox.base import AskingAhead, Mailbox
 from shared.mailbox.failures import FolderMissing, Refused
 from tests.contract.mailbox_kinds import mail, subject_of
 from tests.contract.recorders import KnownKeys
@@ -155,7 +155,7 @@ def test_names_in_utf_8_are_shown_and_opened_as_they_are(literals: bytes) -> Non
         mailbox.open("Grüße")
         assert raw in b"\n".join(server.heard)
         # Nothing goes ahead for which the server has to ask: others wait for who sends it.
-        assert isinstance(mailbox, Foreseeing)
+        assert isinstance(mailbox, AskingAhead)
         mailbox.settling_is_next()
         mailbox.keys()
         sent_ahead = b"+" in literals

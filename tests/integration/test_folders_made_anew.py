@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.connections import AfterDownload, Selection
-from shared.mailbox.base import Foreseeing, MailRef
+from shared.mailbox.base import AskingAhead, MailRef
 from shared.mailbox.failures import StepFailed
 from shared.mailbox.push import Pushing
 from tests.contract.recorders import KnownKeys
@@ -135,7 +135,7 @@ def test_what_was_asked_ahead_of_another_folder_is_no_answer_about_this_one() ->
         opened(connection_to(server.port)) as mailbox,
     ):
         mailbox.open("")
-        assert isinstance(mailbox, Foreseeing)
+        assert isinstance(mailbox, AskingAhead)
         assert isinstance(mailbox, Pushing)
         mailbox.waiting_is_next("Other")
         mailbox.wait_for_push("", None)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.connections import AfterDownload, Selection
-from shared.mailbox.base import Foreseeing, Mailbox, MailRef
+from shared.mailbox.base import AskingAhead, Mailbox, MailRef
 from shared.mailbox.failures import SessionLost, StepFailed
 from tests.contract.recorders import KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
@@ -115,7 +115,7 @@ def test_what_people_read_is_not_new(mailbox: Mailbox, everything: bool) -> None
 @pytest.mark.promise("M9")
 def test_nor_where_it_is_asked_ahead(mailbox: Mailbox) -> None:
     cursor = dict(mailbox.open("").cursor)
-    assert isinstance(mailbox, Foreseeing)
+    assert isinstance(mailbox, AskingAhead)
     mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=True)
     mailbox.open("")
     listing = mailbox.list_new(KnownKeys(), Selection.UNREAD, cursor=cursor, count_known=True)
@@ -231,7 +231,7 @@ def test_a_search_that_goes_wrong_hides_no_mail_and_takes_no_other(
     inbox = Ahead(esearch)
     with ScriptedServer(inbox.script) as server, opened(connection_to(server.port)) as mailbox:
         cursor = dict(mailbox.open("").cursor)
-        assert isinstance(mailbox, Foreseeing)
+        assert isinstance(mailbox, AskingAhead)
         inbox.trouble = trouble
         if ahead:
             mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=False)
@@ -251,7 +251,7 @@ def test_what_was_asked_ahead_answers_no_other_question() -> None:
         opened(connection_to(server.port)) as mailbox,
     ):
         cursor = dict(mailbox.open("").cursor)
-        assert isinstance(mailbox, Foreseeing)
+        assert isinstance(mailbox, AskingAhead)
         mailbox.listing_is_next(Selection.UNREAD, None, cursor, count_known=False)
         mailbox.open("")
         listing = mailbox.list_new(KnownKeys(), Selection.ALL, cursor=cursor)
@@ -268,7 +268,7 @@ def test_nor_does_what_is_asked_ahead_with_a_date_hide_a_mail(form: str) -> None
         opened(connection_to(server.port)) as mailbox,
     ):
         cursor = dict(mailbox.open("").cursor)
-        assert isinstance(mailbox, Foreseeing)
+        assert isinstance(mailbox, AskingAhead)
         mailbox.listing_is_next(Selection.UNREAD, since, cursor, count_known=False)
         mailbox.open("")
         listing = mailbox.list_new(KnownKeys(), Selection.UNREAD, since=since, cursor=cursor)

@@ -12,7 +12,7 @@ import pytest
 
 from shared.connections import AfterDownload, Selection
 from shared.errors import PosthouseError
-from shared.mailbox.base import Foreseeing, Listing, MailRef
+from shared.mailbox.base import AskingAhead, Listing, MailRef
 from shared.mailbox.failures import Refused, SessionLost, StepFailed, Unreachable
 from tests.contract.recorders import Collector, KnownKeys
 from tests.integration.mail_sessions import connection_to, opened
@@ -181,7 +181,7 @@ def test_a_folder_that_is_re_created_in_between_is_not_touched(asked: str) -> No
     with ScriptedServer(imap({"SELECT": reborn})) as server:
         with opened(connection_to(server.port)) as mailbox:
             mailbox.open("")
-            assert isinstance(mailbox, Foreseeing)
+            assert isinstance(mailbox, AskingAhead)
             with pytest.raises(Unreachable) as caught:
                 if asked != "as it settles":
                     mailbox.settling_is_next()

@@ -131,7 +131,7 @@ class ImapMailbox:
 
     def wait_for_push(self, folder: str, cursor: Cursor | None) -> IdleWait:
         with self._step("folder"):
-            now = self._open.open(folder, foreseen=True).cursor
+            now = self._open.open(folder, sent_ahead=True).cursor
         return IdleWait(self._session, changed=cursor is None or not unchanged(cursor, now))
 
     def open(self, folder: str) -> OpenedFolder:

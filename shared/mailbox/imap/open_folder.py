@@ -74,16 +74,16 @@ class OpenFolder:
         return status_of(self._session, reply, folder)
 
     def open(
-        self, folder: str, ahead: SearchAhead | None = None, *, foreseen: bool = False
+        self, folder: str, ahead: SearchAhead | None = None, *, sent_ahead: bool = False
     ) -> OpenedFolder:
         """Opens it to be looked at; `ahead` goes out with what it takes.
 
-        Where that was `foreseen`, what `send_open` has just sent is the question. For others its
+        Where that was `sent_ahead`, the question is what `send_open` has just sent. For others its
         answers may be as old as the session waited.
         """
         name = self._folders.name_of(folder)
         self._session.stream.start_clock()
-        opening = self._opening if foreseen else None
+        opening = self._opening if sent_ahead else None
         if opening is None or opening.name != name:
             opening = self._send_open(name, more=ahead is not None)
         self._opening = None
@@ -160,7 +160,7 @@ class OpenFolder:
             self.send_select()
 
     def send_open(self, folder: str) -> None:
-        """Sends what `open` of this folder needs, which comes next, as `foreseen`."""
+        """Sends what `open` of this folder needs, which comes next (`sent_ahead`)."""
         name = self._folders.name_of(folder)
         if self.name is None or self._can_unselect:
             self._opening = self._send_open(name)

@@ -15,7 +15,7 @@ import structlog
 from services.scheduler.repeated_errors import RepeatedErrors
 from shared.errors import PosthouseError
 from shared.queueing.output import Output, QueueCounts
-from shared.storage import delivering_again, handler_queues
+from shared.storage import dead_letters, delivering_again, handler_queues
 from shared.storage.handler_queues import HandlerName, Remembered
 from shared.storage.pool import Database, Session
 from shared.telemetry import metrics
@@ -109,7 +109,7 @@ class Guard:
             oldest_at=state.oldest_at,
             dead=state.dead,
         )
-        if handler_queues.has_new_dead(session, handler.id, state.dead):
+        if dead_letters.has_new(session, handler.id, state.dead):
             self._list_dead(session, handler, state.dead)
         if state.acknowledged_position:
             self.output.trim(handler.name, state.acknowledged_position)
@@ -117,9 +117,9 @@ class Guard:
 
     def _list_dead(self, session: Session, handler: HandlerName, dead: int) -> None:
         """Makes mails be found by what their handlers rejected."""
-        letters = self.output.dead(handler.name, handler_queues.DEAD_NOTED) if dead else []
+        letters = self.output.dead(handler.name, dead_letters.MOST_NOTED) if dead else []
         whole = len(letters) >= dead
-        handler_queues.record_dead(session, handler.id, letters, dead=dead, whole=whole)
+        dead_letters.record(session, handler.id, letters, dead=dead, whole=whole)
 
     def _loss(
         self,

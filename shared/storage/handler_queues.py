@@ -9,9 +9,9 @@ same event id); it must never run ahead.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from psycopg.types.json import Jsonb
@@ -43,21 +43,6 @@ class Remembered:
     now: datetime
 
 
-class Dead(Protocol):
-    """A dead letter, as the broker lists it."""
-
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def died_at(self) -> datetime | None: ...
-    @property
-    def deliveries(self) -> int: ...
-    @property
-    def given_up(self) -> bool: ...
-
-
 class Observed(Protocol):
     """Who reads a queue, as the broker tells (`shared.queueing.output.base.QueueCounts`)."""
 
@@ -69,13 +54,6 @@ class Observed(Protocol):
     def read_position(self) -> str: ...
     @property
     def acknowledgements(self) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class DeadReason:
-    reason: str
-    count: int
-    given_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +76,6 @@ class HeldMail:
     consumer: str
     since: datetime
     deliveries: int
-
-
-#: How many dead letters of a handler mails are found by: the oldest.
-DEAD_NOTED = 1000
-#: Of a dead letter whose broker does not tell when it died.
-_UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def handlers(session: Session) -> list[HandlerName]:
@@ -179,84 +151,6 @@ def hold(session: Session, handler_id: int) -> None:
     session.execute(_SQL["hold"], {"id": handler_id})
 
 
-def has_new_dead(session: Session, handler_id: int, dead: int) -> bool:
-    """Whether the dead letters are others than those that were listed last."""
-    row = session.execute(_SQL["dead_to_list"], {"id": handler_id, "dead": dead}).fetchone()
-    return bool(row and row[0])
-
-
-def record_dead(
-    session: Session, handler_id: int, letters: Sequence[Dead], *, dead: int, whole: bool
-) -> None:
-    """Records the dead letters that the broker has; `whole`: there are no others."""
-    values = _columns(handler_id, letters)
-    if whole:
-        session.execute(_SQL["end_dead_letters"], values)
-    session.execute(_SQL["new_dead_letters"], values)
-    session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": dead})
-
-
-def record_dead_leaving(
-    session: Session, handler_id: int, letters: Sequence[Dead], *, for_queue: bool
-) -> None:
-    """Before they leave the dead letters: that they were some; and of those `for_queue` that they
-    are published now, so that they are published again where the queue is lost.
-
-    To be committed before the broker is asked, while another transaction has `hold`: the watermark
-    would go past what is not in the queue yet. Whoever looks at the queue next finds out what came
-    of it, where nobody said so (`record_dead_ended`, `record_dead_delivered_again`).
-    """
-    values = _columns(handler_id, letters)
-    session.execute(_SQL["new_dead_letters"], values)
-    if for_queue:
-        session.execute(_SQL["keep_delivered_again"], values)
-        session.execute(_SQL["dead_for_queue"], values)
-
-
-def _columns(handler_id: int, letters: Sequence[Dead]) -> dict[str, Any]:
-    known = [(one, found) for one in letters if (found := _uuid(one.event_id))]
-    return {
-        "id": handler_id,
-        "messages": [found for _, found in known],
-        "died": [one.died_at or _UNKNOWN for one, _ in known],
-        "reasons": [one.reason for one, _ in known],
-        "deliveries": [one.deliveries for one, _ in known],
-        "given_up": [one.given_up for one, _ in known],
-        "ended": None,
-        "what": "left-dead-letters",
-    }
-
-
-def record_dead_ended(
-    session: Session, handler_id: int, event_ids: Sequence[str], what: str, *, left: int
-) -> None:
-    """These are no dead letters any more: `delivered-again` or `discarded`; `left` are."""
-    ended = [found for one in event_ids if (found := _uuid(one))]
-    values = {"id": handler_id, "ended": ended, "what": what, "messages": [], "died": []}
-    session.execute(_SQL["end_dead_letters"], values)
-    session.execute(_SQL["dead_listed"], {"id": handler_id, "dead": left})
-
-
-def record_dead_delivered_again(
-    session: Session, handler_id: int, moved: Mapping[str, str]
-) -> None:
-    """These were dead letters, and are in the queue again at these positions; after
-    `record_dead_leaving`."""
-    known = {found: position for one, position in moved.items() if (found := _uuid(one))}
-    values = {
-        "id": handler_id,
-        "messages": list(known),
-        "positions": [known[one] for one in known],
-    }
-    session.execute(_SQL["record_dead_delivered_again"], values)
-
-
-def dead_reasons(session: Session, handler_id: int, limit: int = 50) -> list[DeadReason]:
-    """The reasons of a handler's dead letters, the most frequent first."""
-    rows = session.execute(_SQL["dead_reasons"], {"id": handler_id, "limit": limit})
-    return [DeadReason(*row) for row in rows]
-
-
 def oldest_waiting(session: Session, handler_id: int, limit: int = 5) -> list[WaitingMail]:
     """The mails that wait longest in a handler's queue, the oldest first.
 
@@ -272,13 +166,6 @@ def in_hand(session: Session, handler_id: int, limit: int = 10) -> list[HeldMail
     """What consumers have in hand, the oldest in the queue first."""
     rows = session.execute(_SQL["in_hand"], {"id": handler_id, "limit": limit})
     return [HeldMail(*row) for row in rows]
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 def record_check(

@@ -12,7 +12,7 @@ import pytest
 from posthouse import Consumer, MailEvent, Reject
 from shared.queueing.output import DeadChoice, DeadLetter, Output
 from shared.queueing.output.open import open_output
-from shared.storage import delivering_again, handler_queues, message_search, messages
+from shared.storage import dead_letters, delivering_again, handler_queues, message_search, messages
 from shared.storage.message_filter import MessageFilter
 from shared.storage.message_paths import Stop
 from shared.storage.messages import MessageState
@@ -69,7 +69,7 @@ def settle(stack: Stack, output: Output, what: str, chosen: DeadChoice) -> None:
 
     def leaving(letters: Sequence[DeadLetter]) -> None:
         with stack.database.transaction() as beside:
-            handler_queues.record_dead_leaving(beside, handler, letters, for_queue=True)
+            dead_letters.record_leaving(beside, handler, letters, for_queue=True)
 
     with stack.database.transaction() as session:
         handler_queues.hold(session, handler)
@@ -78,9 +78,9 @@ def settle(stack: Stack, output: Output, what: str, chosen: DeadChoice) -> None:
         else:
             moved = dict.fromkeys(output.discard_dead("archive", chosen), "")
         left = output.inspect("archive").dead
-        handler_queues.record_dead_ended(session, handler, list(moved), what, left=left)
+        dead_letters.record_ended(session, handler, list(moved), what, left=left)
         if what == "delivered-again":
-            handler_queues.record_dead_delivered_again(session, handler, moved)
+            dead_letters.record_delivered_again(session, handler, moved)
 
 
 def test_a_path_ends_with_the_word_of_the_handler(

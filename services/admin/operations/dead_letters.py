@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from services.admin.context import Context
 from shared.errors import NotFound
 from shared.queueing.output import ALL_DEAD, DeadChoice, DeadLetter, QueueLost
-from shared.storage import handler_queues, handlers, messages
-from shared.storage.handler_queues import DeadReason
+from shared.storage import dead_letters, handler_queues, handlers, messages
+from shared.storage.dead_letters import DeadReason
 
 _LISTED = 100
 
@@ -40,7 +40,7 @@ def list_dead_letters(ctx: Context, handler_id: int) -> DeadLetters:
         name = handlers.get(session, handler_id).name
     letters = output.dead(name, _LISTED)
     with ctx.transaction() as session:
-        reasons = handler_queues.dead_reasons(session, handler_id)
+        reasons = dead_letters.reasons(session, handler_id)
         found = []
         for letter in letters:
             try:
@@ -76,9 +76,9 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
         name = handlers.get(session, handler_id).name
         handler_queues.hold(session, handler_id)
         # Those that the scheduler has not seen yet: what was rejected stays on the mail's path.
-        letters = output.dead(name, handler_queues.DEAD_NOTED)
+        letters = output.dead(name, dead_letters.MOST_NOTED)
         state = output.inspect(name)
-        handler_queues.record_dead(session, handler_id, letters, dead=len(letters), whole=False)
+        dead_letters.record(session, handler_id, letters, dead=len(letters), whole=False)
         asked = sum(chosen.holds(one.event_id, one.reason) for one in letters)
         events = max(state.dead, asked) if chosen == ALL_DEAD else asked
         after = {"events": events, "reason": chosen.reason}
@@ -89,7 +89,7 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
 
     def leaving(letters: Sequence[DeadLetter]) -> None:
         with ctx.transaction() as beside:
-            handler_queues.record_dead_leaving(beside, handler_id, letters, for_queue=again)
+            dead_letters.record_leaving(beside, handler_id, letters, for_queue=again)
 
     with ctx.transaction() as session:
         handler_queues.hold(session, handler_id)
@@ -99,6 +99,6 @@ def _act(ctx: Context, handler_id: int, chosen: DeadChoice, what: str) -> int:
         else:
             moved, done = {}, output.discard_dead(name, chosen, leaving)
         left = output.inspect(name).dead
-        handler_queues.record_dead_ended(session, handler_id, done, what, left=left)
-        handler_queues.record_dead_delivered_again(session, handler_id, moved)
+        dead_letters.record_ended(session, handler_id, done, what, left=left)
+        dead_letters.record_delivered_again(session, handler_id, moved)
     return len(done)

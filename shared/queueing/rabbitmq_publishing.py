@@ -121,22 +121,26 @@ class ConfirmingPublisher:
         if not link.submit(window):
             raise BrokerDown(str(translated(link.reason or ConnectionError("closed"), self._url)))
         in_time = window.done.wait(timeout_s)
+        silent: set[str] = set()
         if not in_time:
             # What was sent and not confirmed stays in doubt; a connection that is this slow is
             # given up, so that the next window starts on a fresh one.
             with self._lock:
                 if self._link is link:
                     self._link = None
+            # A connection that broke off, or was blocked or stalled, says nothing of the queues.
+            answers = link.answers(CONNECT_TIMEOUT_S)
             link.close()
-            window.done.wait(CONNECT_TIMEOUT_S)
+            if answers:
+                window.done.wait(CONNECT_TIMEOUT_S)
+            if answers and not link.blocked:
+                silent = window.keys(unknown=True)
         elif window.refused_whole and link.age_s >= _RENEW_S:
             with self._lock:
                 if self._link is link:
                     self._link = None
             link.retire()
         if self._unconfirmed or not in_time:
-            # A connection that broke off, or was blocked, says nothing of the queues.
-            silent = () if in_time or link.blocked else window.keys(unknown=True)
             self._unconfirmed.note(silent, window.keys(unknown=False))
         return list(window.outcomes)
 
@@ -211,6 +215,15 @@ class _Link(threading.Thread):
             if not self._ended and self._connection is not None:
                 self._connection.ioloop.add_callback_threadsafe(self._shut)
 
+    def answers(self, seconds: float) -> bool:
+        """Whether the broker opens another channel: ours may have to wait for a queue."""
+        answered = threading.Event()
+        with self._gate:
+            if self._ended:
+                return False
+            self._connection.ioloop.add_callback_threadsafe(partial(self._ask, answered))
+        return answered.wait(seconds)
+
     def retire(self) -> None:
         """Closes it once the windows of other threads, too, have their outcomes."""
         with self._gate:
@@ -262,6 +275,10 @@ class _Link(threading.Thread):
             self._connection.close()
         else:
             self._connection.ioloop.stop()
+
+    def _ask(self, answered: threading.Event) -> None:
+        if self._connection.is_open:
+            self._connection.channel(on_open_callback=lambda _: answered.set())
 
     def _shut_when_idle(self) -> None:
         if self._retired and not self._windows and self._connection.is_open:

@@ -18,11 +18,11 @@ import pytest
 
 from services.scheduler.queue_guard import Guard
 from shared.clock import utc_now
-from shared.errors import PosthouseError
+from shared.errors import PosthouseError, TryAgain
 from shared.queueing.output import NotTaken, Output, Publication
 from shared.queueing.output.open import open_output
 from shared.queueing.output.rabbitmq_queues import queue_name
-from shared.queueing.rabbitmq_publishing import ConfirmingPublisher
+from shared.queueing.rabbitmq_publishing import ConfirmingPublisher, Outgoing, PublishOutcome
 from shared.storage import deliveries
 from shared.storage.pool import Database
 from tests.integration.queueing.conftest import event, eventually, publish, set_defaults
@@ -30,6 +30,9 @@ from tests.integration.rows import add_connection, add_handler, add_message
 from tests.rig.proxy import Proxy
 from tests.servers.rabbitmq import RabbitServer
 
+#: What runs behind a quorum queue answers nothing, until it is resumed.
+SUSPEND = "sys:suspend('%%2F_%s')."
+RESUME = "sys:resume('%%2F_%s')."
 #: Ends what runs behind a quorum queue and forgets its data; the queue stays listed.
 BREAK = "ra:force_delete_server(quorum_queues, {'%%2F_%s', node()})."
 
@@ -198,3 +201,21 @@ def test_a_full_queue_takes_events_again_once_there_is_room(
     eventually(lambda: isinstance(send(output, handler), str))
     output.close()
     proxy.close()
+
+
+def test_a_queue_that_confirms_nothing_is_told_until_it_confirms(
+    rabbit: RabbitServer, output: Output, handler: str
+) -> None:
+    """As a quorum queue without a majority of its nodes; the broker takes all other messages."""
+    assert output.ensure(handler, "g")
+    publisher = ConfirmingPublisher(rabbit.url)
+    message = Outgoing("posthouse.mail", f"handler.{handler}", b"{}", "1", "application/json")
+    publisher.check()
+    rabbit.control("eval", SUSPEND % queue_name(handler))
+    assert publisher.publish([message], timeout_s=1) == [PublishOutcome.UNKNOWN]
+    with pytest.raises(TryAgain, match=rf"does not confirm .* handler\.{handler}\."):
+        publisher.check()
+    rabbit.control("eval", RESUME % queue_name(handler))
+    assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
+    publisher.check()
+    publisher.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -300,24 +301,21 @@ def test_a_broker_that_hangs_is_given_up(managed_rabbit: RabbitServer, handler: 
     publisher = ConfirmingPublisher(managed_rabbit.url)
     message = Outgoing("posthouse.mail", f"handler.{handler}", b"{}", "1", "application/json")
     assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
-
-    def told() -> str:
-        try:
-            publisher.check()
-        except TryAgain as error:
-            return str(error)
-        return ""
-
-    assert told() == ""
     managed_rabbit.process.pause()
     try:
         assert publisher.publish([message], timeout_s=1) == [PublishOutcome.UNKNOWN]
     finally:
         managed_rabbit.process.resume()
-    # As of a quorum queue without a majority, which alone knows that it confirms nothing.
-    eventually(lambda: f"does not confirm what is published to handler.{handler}." in told())
+
+    def is_well() -> bool:
+        with suppress(TryAgain):
+            publisher.check()
+            return True
+        return False
+
+    # It was the broker that did not answer, and not the queue.
+    eventually(is_well)
     assert publisher.publish([message]) == [PublishOutcome.CONFIRMED]
-    assert told() == ""
     publisher.close()
     output.close()
 

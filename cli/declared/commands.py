@@ -69,14 +69,7 @@ def apply(
                 _show(change)
         failures = _checked(plan.changes) if dry_run else done(api, plan.changes, quiet=as_json)
     if as_json:
-        failed = {
-            (change.kind, change.name): {"code": error.code, "message": str(error)}
-            for change, error in failures
-        }
-        shown = [
-            change.to_json() | {"error": failed.get((change.kind, change.name))}
-            for change in plan.changes
-        ]
+        shown = _to_json(plan.changes, failures)
         printing.as_json({"dry_run": dry_run, "changes": shown})
     else:
         _sum_up(len(plan.changes), failures, dry_run=dry_run)
@@ -119,6 +112,19 @@ def _checked(changes: list[Any]) -> list[tuple[Any, PosthouseError]]:
         except PosthouseError as error:
             failures.append((change, error))
     return failures
+
+
+def _to_json(
+    changes: list[Any], failures: list[tuple[Any, PosthouseError]]
+) -> list[dict[str, Any]]:
+    """Each change with its error, null where it was made."""
+    failed = {
+        (change.kind, change.name): {"code": error.code, "message": str(error)}
+        for change, error in failures
+    }
+    return [
+        change.to_json() | {"error": failed.get((change.kind, change.name))} for change in changes
+    ]
 
 
 def _show(change: Any) -> None:

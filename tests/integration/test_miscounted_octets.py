@@ -69,6 +69,17 @@ def test_a_mail_is_not_cut_and_deleted(
     assert code == "breaks-session"
 
 
+@pytest.mark.parametrize("octets", [1, 2])
+def test_a_last_line_end_that_was_not_counted_is_part_of_the_mail(
+    octets: int, here: FetcherHere
+) -> None:
+    live = dict(MAILS)
+    with ScriptedServer(miscounting({*MAILS}, lambda raw: len(raw) - octets, live)) as server:
+        connection = watch(here, server)
+        here.run(connection)
+    assert (here.had(), live) == (digests([*MAILS.values()]), {})
+
+
 @pytest.mark.parametrize("order", ["UID first", "UID behind"])
 def test_an_empty_line_behind_a_mail_is_no_part_of_it(order: str, here: FetcherHere) -> None:
     """Some servers send one behind each literal (CPython #88574)."""

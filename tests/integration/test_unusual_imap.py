@@ -92,6 +92,13 @@ def test_a_search_result_of_any_length() -> None:
     assert listing.new_count == 200_000
 
 
+def test_no_mail_has_the_uid_0() -> None:
+    """Found by a search, it came into quarantine, and mails stayed to be deleted beside it."""
+    answer = b"* SEARCH 0 %b\r\n" % b" ".join(b"%d" % uid for uid in MAILS)
+    listing = listed(imap({"UID SEARCH": answer}, capability=b"IMAP4rev1"))
+    assert [ref.key for ref in listing.new] == [*MAILS]
+
+
 @pytest.mark.parametrize(
     ("capability", "line"),
     [

@@ -99,7 +99,7 @@ class BodyReader:
                 del match
                 stream.pos = start
                 self._literal(uid, size)
-                self._items(self._line_behind_literal(), uid)
+                self._items(self._line_behind_literal(size), uid)
                 continue
             del match
             line = stream.line()
@@ -169,7 +169,7 @@ class BodyReader:
                         self._literal(uid, size)
                     else:
                         self._drop(size, read=True)
-                    text, at = self._line_behind_literal(), 0
+                    text, at = self._line_behind_literal(size), 0
                 elif text[at : at + 1] == b"(":
                     text, at = self._skip_list(text, at)
                 elif (quoted := _QUOTED.match(text, at)) is not None:
@@ -192,9 +192,16 @@ class BodyReader:
             if spooled is not None:
                 spooled.close()
 
-    def _line_behind_literal(self) -> bytes:
-        """Some servers send an empty line there (CPython #88574)."""
-        return self._stream.line() or self._stream.line()
+    def _line_behind_literal(self, size: int) -> bytes:
+        """Some servers send an empty line there (CPython #88574). Where a body of `size` octets is
+        shorter than its mail by just that, it is the mail's last line end that was not counted."""
+        line = self._stream.line()
+        if line:
+            return line
+        missing = self._unclosed.size - size if self._unclosed is not None else 0
+        if missing in (1, 2):
+            self._sink.write(b"\r\n"[-missing:])
+        return self._stream.line()
 
     def _literal(self, uid: int | None, size: int) -> None:
         """A body whose mail is known, octet for octet from the stream."""

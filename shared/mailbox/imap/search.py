@@ -203,7 +203,8 @@ def _named_by(session: ImapSession, line: Untagged) -> Sequence[int] | None:
     """The UIDs in an answer; None where it only says that there are some."""
     try:
         if line.keyword == b"SEARCH":
-            return list(map(int, line.rest.partition(b"(")[0].split()))  # (MODSEQ n) may follow
+            named = map(int, line.rest.partition(b"(")[0].split())  # (MODSEQ n) may follow
+            return [uid for uid in named if uid]  # 0 is no mail's (RFC 9051 section 2.3.1.1)
         every = _ALL.search(line.rest)
         if every is None:
             return None if _COUNTED.search(line.rest) else []

@@ -21,7 +21,7 @@ from tests.servers.processes import free_port
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 #: Seconds after which a service that did not end by itself is told to.
-LONG = 10.0
+LONG = 60.0
 
 
 class Deadly(Pulse):
